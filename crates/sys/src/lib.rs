@@ -1,1 +1,10 @@
-//! rcon-sys.
+//! The Linux calls that rcon needs and that no library wraps, and what is built right on them.
+//!
+//! The only crate of the workspace with unsafe code: every other one forbids it. Each module is
+//! one subject, with safe functions over it and typed or translated errors.
+
+pub mod fdpass;
+pub mod ids;
+pub mod passwd;
+pub mod process;
+pub mod userns;

@@ -1,0 +1,307 @@
+//! Processes: forking, watching, signalling and the small per-process settings.
+//!
+//! Children are made by clone3(2) with `CLONE_PIDFD`, so that who starts a process holds a name
+//! for it that cannot come to mean another one. The child is a copy of the caller as after
+//! fork(2); it must come about while the caller has a single thread, because a lock that another
+//! thread held would stay locked in it for ever. That is checked, and refused otherwise.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use nix::sched::CloneFlags;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+/// Who we are after a fork.
+#[derive(Debug)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The process that asked.
+    Parent {
+        /// The child's process id, in the caller's own process id namespace.
+        pid: Pid,
+        /// The child, close-on-exec; readable when it has ended.
+        pidfd: OwnedFd,
+    },
+}
+
+/// Make a copy of this process.
+///
+/// Fails with [`io::ErrorKind::Other`] when the process has more than one thread, and as clone(2).
+pub fn fork() -> io::Result<Fork> {
+    clone(CloneFlags::empty())
+}
+
+/// Make a copy of this process in new namespaces.
+///
+/// `namespaces` may hold `CLONE_NEW*` flags only. Fails as [`fork`], and as clone(2): `EPERM`
+/// where user namespaces are forbidden, `ENOSPC` where their number is exhausted.
+pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
+    let allowed = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    if !allowed.contains(namespaces) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if thread_count() > 1 {
+        return Err(io::Error::other(
+            "a process can only be forked before it has threads",
+        ));
+    }
+    let mut pidfd: libc::c_int = -1;
+    let flags = namespaces.bits().cast_unsigned() as u64 | libc::CLONE_PIDFD as u64;
+    let mut args = libc::clone_args {
+        flags,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: `args` is a whole clone_args and lives across the call. Without CLONE_VM the child
+    // gets its own copy of memory and goes on from here on its copy of this stack, as after
+    // fork(2); there is one thread, so no lock is held by anybody who is missing in the child.
+    let mut result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+        // Older filters answer clone3 with ENOSYS; clone(2) can say the same, its pidfd takes the
+        // place of the parent's thread id.
+        let legacy = flags | libc::SIGCHLD as u64;
+        // SAFETY: as above; a null stack means the caller's, and the pidfd is written to a c_int.
+        result = unsafe { libc::syscall(libc::SYS_clone, legacy, 0, &raw mut pidfd, 0, 0) };
+    }
+    match result {
+        0 => Ok(Fork::Child),
+        pid if pid > 0 => {
+            // SAFETY: the kernel has just put a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            pid.map(|pid| Fork::Parent { pid, pidfd })
+                .ok_or_else(|| io::Error::other("clone gave an impossible process id"))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// How many threads this process has; 1 where `/proc` is not there to tell.
+pub fn thread_count() -> u64 {
+    // A directory has two links and one more for each directory in it.
+    rustix::fs::stat("/proc/self/task").map_or(1, |stat| (stat.st_nlink as u64).saturating_sub(2))
+}
+
+/// End this process at once, without running exit handlers or flushing buffers.
+///
+/// The right end for a forked child that shares its parent's buffers.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Have the kernel send `signal` to this process when its parent thread ends; `None` to stop that.
+///
+/// Cleared by changes of ids and by executing a set-user-id program. The parent may have ended
+/// already: compare `getppid` with what it was before the fork.
+pub fn set_pdeathsig(signal: Option<Signal>) -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(signal)?)
+}
+
+/// Become the parent of every orphan among our descendants, as PID 1 is (`PR_SET_CHILD_SUBREAPER`).
+pub fn set_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
+}
+
+/// The name of this process in `ps` and `/proc/PID/comm`; cut after 15 bytes by the kernel.
+pub fn set_name(name: &str) -> io::Result<()> {
+    let name = std::ffi::CString::new(name)?;
+    Ok(rustix::thread::set_name(&name)?)
+}
+
+/// A name for the process `pid` that stays its own (pidfd_open(2)).
+pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    Ok(rustix::process::pidfd_open(
+        pid,
+        rustix::process::PidfdFlags::empty(),
+    )?)
+}
+
+/// Send `signal` (a number as in signal(7), real-time ones too; 0 only asks whether the process is
+/// there).
+///
+/// Fails with `ESRCH` when the process has ended and been waited for.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: a valid descriptor and plain numbers; no signal information is handed over.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd,
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Wait for the child behind `pidfd` to end, and reap it.
+pub fn wait_pidfd(pidfd: impl AsFd) -> io::Result<ExitStatus> {
+    loop {
+        match wait(pidfd.as_fd(), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The end of the child behind `pidfd` if it has come; the child is then reaped.
+pub fn try_wait_pidfd(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
+    wait(pidfd.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+}
+
+fn wait(
+    pidfd: std::os::fd::BorrowedFd<'_>,
+    options: WaitIdOptions,
+) -> io::Result<Option<ExitStatus>> {
+    let status =
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), options))?;
+    Ok(status.and_then(|status| {
+        // The encoding of wait(2), which is what std's type is made of.
+        if let Some(code) = status.exit_status() {
+            Some(ExitStatus::from_raw((code & 0xff) << 8))
+        } else {
+            let core = if status.dumped() { 0x80 } else { 0 };
+            status
+                .terminating_signal()
+                .map(|signal| ExitStatus::from_raw(signal | core))
+        }
+    }))
+}
+
+/// When the process started, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
+///
+/// A process id and its start time together name one process of this boot. `None` when there is
+/// no such process.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    start_time_in(&stat)
+}
+
+fn start_time_in(stat: &[u8]) -> Option<u64> {
+    // The second field is the name in parentheses and may hold anything, so count from its end.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Close every descriptor of this process from `first` on, but for `keep`.
+///
+/// For a child right after its fork, whose copies of its parent's files it must not hold. Whoever
+/// still owns one of them in this process must not use it again.
+pub fn close_range_except(first: RawFd, keep: &[RawFd]) {
+    sweep(first, keep, 0);
+}
+
+/// Mark every descriptor of this process from `first` on, but for `keep`, to be closed by execve.
+pub fn cloexec_range_except(first: RawFd, keep: &[RawFd]) {
+    sweep(first, keep, libc::CLOSE_RANGE_CLOEXEC);
+}
+
+fn sweep(first: RawFd, keep: &[RawFd], flags: libc::c_uint) {
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .collect();
+    keep.sort_unstable();
+    let mut from = u32::try_from(first).unwrap_or(0);
+    for fd in keep {
+        if fd > from {
+            sweep_range(from, fd - 1, flags);
+        }
+        from = from.max(fd.saturating_add(1));
+    }
+    sweep_range(from, u32::MAX, flags);
+}
+
+fn sweep_range(first: u32, last: u32, flags: libc::c_uint) {
+    // SAFETY: plain numbers. Closing what others own is the caller's stated intent.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+    if result == 0 {
+        return;
+    }
+    // Before Linux 5.9 (5.11 for the flag): one by one, from the list of what is open.
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let open: Vec<u32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|fd| (first..=last).contains(fd))
+        .collect();
+    for fd in open {
+        let fd = fd.cast_signed();
+        // SAFETY: as above; a number that is no longer open only yields EBADF.
+        unsafe {
+            if flags == 0 {
+                libc::close(fd);
+            } else {
+                libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// Give every signal its default action and unblock them all, as a new program expects.
+pub fn reset_signals() {
+    // SAFETY: default actions run no code of ours, and the set is initialised before its use.
+    unsafe {
+        for signal in 1..=libc::SIGRTMAX() {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_survives_odd_names() {
+        let stat = b"12 (a) b (c)) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2";
+        assert_eq!(start_time_in(stat), Some(98765));
+        assert_eq!(start_time_in(b"12 (cut"), None);
+        assert_eq!(start_time_in(b"12 (x) S 1"), None);
+    }
+
+    #[test]
+    fn own_start_time() {
+        let own = std::process::id().cast_signed();
+        assert_eq!(start_time(own), start_time(own));
+        assert!(start_time(own).is_some());
+        assert_eq!(start_time(-5), None);
+    }
+}
