@@ -5,6 +5,8 @@
 
 pub mod fdpass;
 pub mod ids;
+pub mod netlink;
 pub mod passwd;
 pub mod process;
+pub mod tun;
 pub mod userns;

@@ -1,0 +1,132 @@
+//! The container's side of the network: its links, addresses and routes.
+//!
+//! This runs in the container's first process, on the way from `clone3` to its program, so it is
+//! made of few system calls: a tap, one netlink message with every request, a file written for
+//! each setting that is not the kernel's default.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rcon_sys::netlink::{Batch, LOOPBACK, Link, MAIN_TABLE, Route};
+use rcon_sys::tun;
+
+use crate::config::{CONTAINER_V6, Config, DNS_V6, PREFIX_V6, ROUTER_V6};
+use crate::error::{Error, Result};
+use crate::stack::GATEWAY_MAC;
+
+/// The name of the device, as slirp4netns and podman have it.
+const DEVICE: &str = "tap0";
+/// The device's index: loopback is the first of a new namespace, the tap the second.
+const DEVICE_INDEX: u32 = 2;
+/// The transmit queue, in packets: the kernel's default for Ethernet devices.
+const TX_QUEUE_LEN: u32 = 1000;
+
+/// The firewall mark of connections that the port relay dials with a client's own address.
+pub(crate) const MARK: u32 = 100;
+/// The routing table of marked packets, and the priority of the rule that sends them there.
+const MARK_TABLE: u8 = 100;
+const MARK_PRIORITY: u32 = 100;
+
+/// Sets up the network namespace the calling thread is in: a new one, over which it has
+/// CAP_NET_ADMIN. User ids need not be mapped yet. Gives the tap, for [`crate::serve`].
+///
+/// # Errors
+/// [`Error::NoTun`] where there is no usable /dev/net/tun, [`Error::Io`] for the rest.
+pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
+    let tap = tun::create(DEVICE).map_err(|source| Error::NoTun { source })?;
+    configure(config, DEVICE_INDEX)?;
+
+    // TCP in the container talks to nobody but us, over a path that loses nothing: a congestion
+    // control that paces (BBR) only costs time. Reno is the one every namespace may choose.
+    write_setting("ipv4/tcp_congestion_control", "reno").ok();
+    if config.publishes_tcp() {
+        keep_client_addresses(config.has_ipv6())?;
+    }
+    Ok(vec![tap])
+}
+
+fn configure(config: &Config, index: u32) -> Result<()> {
+    let gateway = IpAddr::V4(config.gateway_v4());
+    let mut batch = Batch::new();
+    batch.link_up(Link {
+        index: LOOPBACK,
+        ..Link::default()
+    });
+    batch.link_up(Link {
+        index,
+        mtu: Some(config.mtu.into()),
+        tx_queue_len: Some(TX_QUEUE_LEN),
+        no_multicast: true,
+        no_link_local: true,
+    });
+    // What distributions choose for every device; a kernel without it keeps its own default.
+    batch.queueing(index, "fq_codel");
+    batch.address(
+        index,
+        config.container_v4().into(),
+        config.cidr.prefix(),
+        Some(config.cidr.broadcast()),
+    );
+    batch.neighbour(index, gateway, GATEWAY_MAC);
+    batch.neighbour(index, config.dns_v4().into(), GATEWAY_MAC);
+    batch.default_route(Route {
+        index,
+        ipv6: false,
+        gateway: Some(gateway),
+        table: MAIN_TABLE,
+        local: false,
+    });
+    if config.has_ipv6() {
+        batch.address(index, CONTAINER_V6.into(), PREFIX_V6, None);
+        batch.neighbour(index, ROUTER_V6.into(), GATEWAY_MAC);
+        batch.neighbour(index, DNS_V6.into(), GATEWAY_MAC);
+        batch.default_route(Route {
+            index,
+            ipv6: true,
+            gateway: Some(ROUTER_V6.into()),
+            table: MAIN_TABLE,
+            local: false,
+        });
+    }
+    if config.publishes_tcp() {
+        for ipv6 in [false, true] {
+            if ipv6 && !config.has_ipv6() {
+                continue;
+            }
+            batch.default_route(Route {
+                index: LOOPBACK,
+                ipv6,
+                gateway: None,
+                table: MARK_TABLE,
+                local: true,
+            });
+            batch.mark_rule(ipv6, MARK, MARK_TABLE, MARK_PRIORITY);
+        }
+    }
+    batch.send().map_err(|refused| Error::Io {
+        what: format!("cannot {}", refused.what),
+        source: refused.source,
+    })
+}
+
+/// Lets a server in the container answer connections that the relay dials with a client's own
+/// address: the mark of the connection's first packet goes over to the server's socket
+/// (tcp_fwmark_accept) and to resets (fwmark_reflect), and by the mark, answers go to the relay's
+/// socket in the same namespace and not out by the tap (ip-sysctl).
+fn keep_client_addresses(ipv6: bool) -> Result<()> {
+    let mut settings = vec!["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect"];
+    if ipv6 {
+        settings.push("ipv6/fwmark_reflect");
+    }
+    for setting in settings {
+        write_setting(setting, "1").map_err(Error::io(format!(
+            "cannot set net/{setting} in the container"
+        )))?;
+    }
+    Ok(())
+}
+
+fn write_setting(name: &str, value: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/sys/net/{name}"), value)
+}

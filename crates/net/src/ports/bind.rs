@@ -1,0 +1,237 @@
+//! Binding published ports on the host, before the container starts.
+//!
+//! A port without a host address is bound twice, on 0.0.0.0 and on [::] with IPV6_V6ONLY, so that
+//! what is listening is what is written and IPv4 clients never appear as `::ffff:` addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{setsockopt, sockopt as nix_opt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+use super::holder;
+use crate::config::{PortMapping, Protocol};
+use crate::error::{Error, Result};
+
+/// The queue of clients not yet accepted; the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// How often another port is tried when the kernel's choice for one family is taken in the other.
+const RANDOM_PORT_ATTEMPTS: u32 = 16;
+
+/// The bound sockets of a container's published ports.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub(crate) sockets: Vec<Listener>,
+    mappings: Vec<PortMapping>,
+}
+
+impl Listeners {
+    /// The mappings as they came to be: every host port is a real one. A range whose host ports
+    /// the kernel chose is given as single ports.
+    pub fn mappings(&self) -> &[PortMapping] {
+        &self.mappings
+    }
+
+    /// The sockets, for a process that passes them on or must keep them open.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|listener| listener.socket.as_fd())
+    }
+}
+
+/// One bound socket.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
+    pub(crate) protocol: Protocol,
+    pub(crate) address: SocketAddr,
+    pub(crate) container_port: u16,
+}
+
+/// Binds every port, or none.
+///
+/// # Errors
+/// [`Error::PrivilegedPort`] and [`Error::Bind`], as podman words them.
+pub fn bind(ports: &[PortMapping]) -> Result<Listeners> {
+    let mut listeners = Listeners::default();
+    for mapping in ports {
+        if mapping.host_port != 0 {
+            for offset in 0..mapping.range {
+                listeners.add(mapping, offset, mapping.host_port.saturating_add(offset))?;
+            }
+            listeners.mappings.push(mapping.clone());
+        } else {
+            for offset in 0..mapping.range {
+                let host_port = listeners.add_random(mapping, offset)?;
+                listeners.mappings.push(PortMapping {
+                    host_port,
+                    container_port: mapping.container_port.saturating_add(offset),
+                    range: 1,
+                    ..mapping.clone()
+                });
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+impl Listeners {
+    /// Binds one port of a mapping on every address it asks for; gives the port, which the kernel
+    /// chose if `host_port` is 0.
+    fn add(&mut self, mapping: &PortMapping, offset: u16, host_port: u16) -> Result<u16> {
+        let addresses: &[IpAddr] = match &mapping.host_ip {
+            Some(ip) => &[*ip],
+            None => &[
+                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            ],
+        };
+        let mut bound = Vec::new();
+        let mut port = host_port;
+        for ip in addresses {
+            let wanted = SocketAddr::new(*ip, port);
+            match open(mapping.protocol, wanted) {
+                Ok((socket, address)) => {
+                    port = address.port();
+                    bound.push(Listener {
+                        socket,
+                        protocol: mapping.protocol,
+                        address,
+                        container_port: mapping.container_port.saturating_add(offset),
+                    });
+                }
+                // Nobody asked for IPv6 in so many words: without it IPv4 is all there is.
+                Err(error)
+                    if mapping.host_ip.is_none()
+                        && ip.is_ipv6()
+                        && matches!(
+                            error.raw_os_error(),
+                            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+                        ) => {}
+                Err(error) => return Err(explain(mapping.protocol, wanted, error)),
+            }
+        }
+        self.sockets.append(&mut bound);
+        Ok(port)
+    }
+
+    /// Binds a port of the kernel's choice, the same in both families.
+    fn add_random(&mut self, mapping: &PortMapping, offset: u16) -> Result<u16> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.add(mapping, offset, 0) {
+                Err(Error::Bind { source, .. })
+                    if source.raw_os_error() == Some(libc::EADDRINUSE)
+                        && attempt < RANDOM_PORT_ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn open(protocol: Protocol, address: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    let socket = rustix::net::socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    match protocol {
+        Protocol::Tcp => sockopt::set_socket_reuseaddr(&socket, true)?,
+        // The reply must leave from the address the client wrote to.
+        Protocol::Udp if address.is_ipv4() => {
+            setsockopt(&socket, nix_opt::Ipv4PacketInfo, &true)?;
+        }
+        Protocol::Udp => setsockopt(&socket, nix_opt::Ipv6RecvPacketInfo, &true)?,
+    }
+    rustix::net::bind(&socket, &address)?;
+    if protocol == Protocol::Tcp {
+        rustix::net::listen(&socket, BACKLOG)?;
+    }
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&socket)?)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))?;
+    Ok((socket, bound))
+}
+
+/// Puts a refusal to bind into the words users of podman know.
+fn explain(protocol: Protocol, address: SocketAddr, source: io::Error) -> Error {
+    let start = unprivileged_port_start();
+    match source.raw_os_error() {
+        Some(libc::EACCES) if address.port() < start => Error::PrivilegedPort {
+            port: address.port(),
+            start,
+            protocol,
+            address,
+        },
+        Some(libc::EADDRINUSE) => Error::Bind {
+            protocol,
+            address,
+            holder: holder::of_port(protocol, address.port()),
+            source,
+        },
+        _ => Error::Bind {
+            protocol,
+            address,
+            holder: None,
+            source,
+        },
+    }
+}
+
+/// The first port that needs no privilege (ip-sysctl: ip_unprivileged_port_start), 1024 by default.
+fn unprivileged_port_start() -> u16 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_port_becomes_a_real_one_and_a_busy_one_names_its_holder() {
+        let random = PortMapping::parse("127.0.0.1::80").unwrap();
+        let listeners = bind(&random).unwrap();
+        let port = listeners.mappings()[0].host_port;
+        assert_ne!(port, 0);
+        assert_eq!(listeners.fds().count(), 1);
+
+        let again = PortMapping::parse(&format!("127.0.0.1:{port}:80")).unwrap();
+        let error = bind(&again).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("rootlessport listen tcp 127.0.0.1:{port}: bind: address already in use")
+        );
+        let hint = error.hint().unwrap();
+        assert!(
+            hint.contains(&format!("(pid {})", std::process::id())),
+            "{hint}"
+        );
+    }
+
+    #[test]
+    fn a_range_is_bound_port_by_port() {
+        let udp = PortMapping::parse("127.0.0.1::5000-5002/udp").unwrap();
+        let listeners = bind(&udp).unwrap();
+        let inside: Vec<u16> = listeners
+            .mappings()
+            .iter()
+            .map(|mapping| mapping.container_port)
+            .collect();
+        assert_eq!(inside, [5000, 5001, 5002]);
+    }
+}
