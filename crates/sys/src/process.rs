@@ -49,7 +49,7 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     if !allowed.contains(namespaces) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    if thread_count() > 1 {
+    if !single_threaded() {
         return Err(io::Error::other(
             "a process can only be forked before it has threads",
         ));
@@ -99,10 +99,10 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     }
 }
 
-/// How many threads this process has; 1 where `/proc` is not there to tell.
-pub fn thread_count() -> u64 {
+/// Whether this process has one thread; taken to be so where `/proc` is not there to tell.
+pub fn single_threaded() -> bool {
     // A directory has two links and one more for each directory in it.
-    rustix::fs::stat("/proc/self/task").map_or(1, |stat| (stat.st_nlink as u64).saturating_sub(2))
+    rustix::fs::stat("/proc/self/task").map_or(true, |stat| stat.st_nlink <= 3)
 }
 
 /// End this process at once, without running exit handlers or flushing buffers.
