@@ -1,1 +1,19 @@
-//! rcon-launch.
+//! From an OCI bundle to a process in its own namespaces, as an ordinary user.
+//!
+//! [`create`] makes a container and stops right before its program is executed; [`Created::start`]
+//! executes it. [`exec`] starts a further program in a running container. Nothing here knows of
+//! images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
+//! to do in the new network namespace.
+
+#![forbid(unsafe_code)]
+
+mod create;
+mod error;
+mod exec;
+mod request;
+mod wire;
+
+pub use create::{Created, create};
+pub use error::{Error, Result};
+pub use exec::exec;
+pub use request::{ExecChild, ExecRequest, InNetns, Request, Rootfs, Running, Size, Stdio, Target};

@@ -1,0 +1,144 @@
+//! What a caller asks for and what it gets back.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use rcon_sys::ids::IdMaps;
+use rustix::process::Pid;
+
+/// Set-up of the network from inside: gives back files for the caller, or says why it failed.
+pub type InNetns<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>, String> + 'a>;
+
+/// A container to be made.
+pub struct Request<'a> {
+    /// The OCI runtime specification: process, mounts, namespaces, limits.
+    ///
+    /// The user namespace is always new, with `maps`; `root.path` and the id mappings in the spec
+    /// are not looked at.
+    pub spec: &'a Spec,
+    /// The root filesystem.
+    pub rootfs: Rootfs,
+    /// The ids of the container.
+    pub maps: &'a IdMaps,
+    /// The user as people write it, `NAME|UID[:GROUP|GID]`, looked up inside the root filesystem.
+    ///
+    /// `None` and the empty text are the user and group of the spec; a user who is in the passwd
+    /// file of the container gets its supplementary groups too, unless a group is given.
+    pub user: Option<String>,
+    /// Supplementary groups (names or ids) beside those of the user and of the spec.
+    pub group_add: Vec<String>,
+    /// Where standard input, output and error go.
+    pub stdio: Stdio,
+    /// Runs in the new process right after its birth, in the new user and network namespaces and
+    /// before the ids are mapped, while the caller maps them; the files it gives are passed on as
+    /// [`Created::passed`].
+    pub in_netns: Option<InNetns<'a>>,
+    /// Put a process of our own first, which passes signals on to the program and reaps orphans.
+    pub init: bool,
+    /// Create the working directory when it is missing.
+    pub create_cwd: bool,
+    /// Files that the program gets as descriptors 3, 4, ...
+    pub preserve_fds: Vec<OwnedFd>,
+}
+
+/// What becomes the root of the container.
+#[derive(Clone, Debug)]
+pub enum Rootfs {
+    /// A folder, with all that is mounted in it; writes go to the folder itself.
+    Dir(PathBuf),
+    /// Layers on top of one another, mounted by the new process in its own namespaces.
+    Overlay {
+        /// The read-only layers, the topmost first.
+        lower: Vec<PathBuf>,
+        /// Takes the writes.
+        upper: PathBuf,
+        /// The work folder of overlayfs, on the file system of `upper`.
+        work: PathBuf,
+        /// Never wait for the disk: for containers that do not outlive a crash of the machine.
+        volatile: bool,
+    },
+}
+
+/// The standard streams of a program.
+#[derive(Debug)]
+pub enum Stdio {
+    /// These files. They belong to the new process then and are closed in the caller.
+    Fds {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new terminal, made in the container's own devpts; the caller gets its master.
+    Terminal {
+        /// Its size, where it is known.
+        size: Option<Size>,
+    },
+}
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub cols: u16,
+}
+
+/// What of a running container its owner holds.
+#[derive(Debug)]
+pub struct Running {
+    /// The first process of the container, as this process's namespace numbers it.
+    pub pid: Pid,
+    /// The same, as a file that names it for ever.
+    pub pidfd: OwnedFd,
+    /// Its user namespace.
+    pub userns: OwnedFd,
+    /// Its network namespace, when that is not the host's.
+    pub netns: Option<OwnedFd>,
+    /// The files that `in_netns` gave.
+    pub passed: Vec<OwnedFd>,
+    /// The master of its terminal.
+    pub console: Option<OwnedFd>,
+}
+
+/// A program to be started in a running container.
+pub struct ExecRequest<'a> {
+    /// The specification of the container: which namespaces it has, its seccomp filter.
+    pub spec: &'a Spec,
+    /// Arguments, environment, working directory, capabilities and limits of the program.
+    pub process: &'a Process,
+    /// The user, as in [`Request::user`].
+    pub user: Option<String>,
+    /// Supplementary groups, as in [`Request::group_add`].
+    pub group_add: Vec<String>,
+    /// Where standard input, output and error go.
+    pub stdio: Stdio,
+    /// Whether the container's seccomp filter holds for the program.
+    pub seccomp: bool,
+    /// Files that the program gets as descriptors 3, 4, ...
+    pub preserve_fds: Vec<OwnedFd>,
+}
+
+/// The container that a program is to be started in.
+#[derive(Debug)]
+pub struct Target {
+    /// Its first process.
+    pub pid: Pid,
+    /// The same as a file; it must be that of `pid`.
+    pub pidfd: OwnedFd,
+}
+
+/// A program that was started in a running container. It is a child of the caller.
+#[derive(Debug)]
+pub struct ExecChild {
+    /// Its process id.
+    pub pid: Pid,
+    /// The same as a file.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal.
+    pub console: Option<OwnedFd>,
+}
