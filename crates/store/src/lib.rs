@@ -1,1 +1,57 @@
-//! rcon-store.
+//! What images and containers are made of, on disk: content-addressed blobs, layer trees, image
+//! records and the writable directories of containers.
+//!
+//! A [`Store`] is a directory of small files and trees, without a database and without a lock
+//! over all of it. It needs nothing else of rcon but an id map, and keeps its promises whoever
+//! is killed when:
+//!
+//! - **Nothing is visible before it is whole.** Everything is made under `tmp/` and moved to its
+//!   place by one rename. What dead processes left in `tmp/` is found by its lock (which died
+//!   with them) and removed by the next writer.
+//! - **Nothing in use goes away.** Each object has its own flock(2); a layer stays while an image
+//!   or a container refers to it or a [`LayerHold`] pins it.
+//! - **Hostile archives stay inside.** The unpacking policy is in `unpack/`; it names every file
+//!   relative to a directory that openat2(2) resolved within the layer.
+//!
+//! ```text
+//! ROOT/version                      the layout's version
+//! ROOT/blobs/sha256/HEX             content by digest
+//! ROOT/layers/MAPKEY/HEX/fs/        an unpacked layer; owners depend on the id map, so that is
+//!                      /meta.json   in the path. Sizes, so that nobody has to walk the tree
+//! ROOT/images/ID/manifest.json      as received
+//!               /config.json        as received
+//!               /record.json        what we need to know without parsing those
+//! ROOT/names/NAME                   the id of the image that has this name
+//! ROOT/snapshots/CONTAINER/         upper/, work/, merged/ and snapshot.json
+//! ROOT/tmp/                         what is being made, and what is being removed
+//! ```
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod blobs;
+mod decompress;
+mod digest;
+mod error;
+mod gc;
+mod images;
+mod layers;
+mod names;
+mod probe;
+mod remove;
+mod snapshots;
+mod stage;
+mod store;
+mod unpack;
+
+pub use blobs::BlobWriter;
+pub use decompress::{Compression, Decompressor, decompress};
+pub use digest::{Algorithm, Digest, DigestError, Hasher, HashingReader, VerifyingReader};
+pub use error::{Error, Result};
+pub use gc::{Collected, RemovedImage};
+pub use images::{ImageRecord, NewImage, Platform};
+pub use layers::{LayerHold, LayerMeta, LayerStage};
+pub use probe::Overlay;
+pub use remove::{Removal, TreeSize, remove_tree, tree_size};
+pub use snapshots::{Snapshot, SnapshotUse};
+pub use store::Store;
+pub use unpack::Unpacked;

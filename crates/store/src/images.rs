@@ -1,0 +1,432 @@
+//! Images: a manifest, a configuration, and a small record of what is needed all the time.
+//!
+//! `images/ID/` appears by one rename after everything it refers to is on disk. After that only
+//! `record.json` changes, replaced whole under the flock(2) of the directory. Finding an image by
+//! name or id and reading its record is the reading of two small files.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use rustix::fs::{FlockOperation, Mode};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::layers::LayerHold;
+use crate::names;
+use crate::stage::{self, Stage};
+use crate::store::{DIRECTORY, Store};
+
+/// An image to be put into the store. Its layers must be there.
+#[derive(Clone, Debug)]
+pub struct NewImage {
+    /// The manifest, byte for byte.
+    pub manifest: Vec<u8>,
+    /// Its digest, as the registry names it.
+    pub manifest_digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// The configuration, byte for byte. Its SHA-256 digest is the image's id.
+    pub config: Vec<u8>,
+    /// The diff ids of the layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Full names with tags (`docker.io/library/alpine:latest`). Another image that has one of
+    /// them loses it.
+    pub names: Vec<String>,
+    /// Full names with digests (`docker.io/library/alpine@sha256:…`).
+    pub repo_digests: Vec<String>,
+}
+
+/// What kind of machine an image is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// Operating system, as Go's GOOS.
+    #[serde(default)]
+    pub os: String,
+    /// Architecture, as Go's GOARCH.
+    #[serde(default)]
+    pub architecture: String,
+    /// Variant of the architecture, for example `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// An image in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The digest of the configuration in hexadecimal digits.
+    pub id: String,
+    /// Full names with tags, in the order they were given.
+    pub names: Vec<String>,
+    /// Full names with digests.
+    pub repo_digests: Vec<String>,
+    /// The digest of the manifest.
+    pub manifest_digest: Digest,
+    /// The media type of the manifest.
+    pub media_type: String,
+    /// The diff ids of the layers, lowest first.
+    pub layers: Vec<Digest>,
+    /// Bytes of all layers unpacked, of the manifest and of the configuration.
+    pub size: u64,
+    /// When the image was made, as its configuration says.
+    pub created: Option<DateTime<Utc>>,
+    /// What it runs on, as its configuration says.
+    pub platform: Platform,
+    /// Mode of the root directory, where a layer sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mode: Option<u32>,
+    #[serde(skip)]
+    dir: PathBuf,
+}
+
+impl ImageRecord {
+    /// The configuration, byte for byte.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        self.file("config.json")
+    }
+
+    /// The manifest, byte for byte.
+    pub fn manifest(&self) -> Result<Vec<u8>> {
+        self.file("manifest.json")
+    }
+
+    fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.dir.join(name);
+        std::fs::read(&path).context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// What we look at in a configuration (image-spec, config.md).
+#[derive(Deserialize)]
+struct Config {
+    created: Option<String>,
+    #[serde(flatten)]
+    platform: Platform,
+    rootfs: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
+
+impl Store {
+    /// Put an image into the store, or give one that is there already more names.
+    ///
+    /// Everything of it is on disk before it becomes visible. Fails with
+    /// [`Error::LayerMissing`] if a layer is not here (any more), and if the configuration lists
+    /// other layers.
+    pub fn put_image(&self, new: NewImage) -> Result<ImageRecord> {
+        let config: Config =
+            serde_json::from_slice(&new.config).map_err(|error| Error::BadJson {
+                what: "image configuration".to_owned(),
+                why: error.to_string(),
+            })?;
+        if let Some(rootfs) = config.rootfs
+            && rootfs.diff_ids != new.layers
+        {
+            return Err(Error::BadJson {
+                what: "image configuration".to_owned(),
+                why: "it does not list the layers of the manifest".to_owned(),
+            });
+        }
+        // Held until the image is there, which then protects them.
+        let holds = new
+            .layers
+            .iter()
+            .map(|layer| {
+                self.hold_layer(layer)?
+                    .ok_or_else(|| Error::LayerMissing(layer.clone()))
+            })
+            .collect::<Result<Vec<LayerHold>>>()?;
+        let mut size = (new.manifest.len() + new.config.len()) as u64;
+        let mut root_mode = None;
+        for hold in &holds {
+            size += hold.meta().size;
+            root_mode = hold.meta().root_mode.or(root_mode);
+        }
+        let id = Digest::sha256(&new.config).hex().to_owned();
+        let created = config
+            .created
+            .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+            .map(|time| time.to_utc());
+        let record = ImageRecord {
+            dir: self.path(&image_path(&id)),
+            id,
+            names: unique(new.names),
+            repo_digests: unique(new.repo_digests),
+            manifest_digest: new.manifest_digest,
+            media_type: new.media_type,
+            layers: new.layers,
+            size,
+            created,
+            platform: config.platform,
+            root_mode,
+        };
+        let record = self.publish_image(record, &new.manifest, &new.config, &holds)?;
+        self.index_names(&record)?;
+        Ok(record)
+    }
+
+    fn publish_image(
+        &self,
+        record: ImageRecord,
+        manifest: &[u8],
+        config: &[u8],
+        holds: &[LayerHold],
+    ) -> Result<ImageRecord> {
+        let path = image_path(&record.id);
+        let what = || format!("cannot write {}", self.path(&path).display());
+        loop {
+            // Another process may put or remove the same image meanwhile: try again then.
+            if let Some(merged) = self.update_record(&record.id, |old| {
+                old.names = unique([&old.names[..], &record.names].concat());
+                old.repo_digests = unique([&old.repo_digests[..], &record.repo_digests].concat());
+            })? {
+                self.settle(holds)?;
+                return Ok(merged);
+            }
+            let mut stage = Stage::new(self, "image")?;
+            atomic::write_new(stage.dir(), "manifest.json", manifest).context(what)?;
+            atomic::write_new(stage.dir(), "config.json", config).context(what)?;
+            atomic::write_new(stage.dir(), "record.json", &to_json(&record)).context(what)?;
+            if !self.settle(holds)? {
+                rustix::fs::syncfs(self.dir()).context(what)?;
+            }
+            match stage.publish(&path) {
+                Ok(_) => return Ok(record),
+                Err(Errno::EXIST | Errno::NOTEMPTY) => continue,
+                Err(error) => return Err(Error::io(what(), error)),
+            }
+        }
+    }
+
+    /// Bring new layers to the disk and say so in them; whether there were any, and so all of
+    /// the file system is on disk.
+    fn settle(&self, holds: &[LayerHold]) -> Result<bool> {
+        if holds.iter().all(LayerHold::is_settled) {
+            return Ok(false);
+        }
+        rustix::fs::syncfs(self.dir())
+            .context(|| format!("cannot write {} to disk", self.root().display()))?;
+        for hold in holds {
+            hold.settle()?;
+        }
+        Ok(true)
+    }
+
+    /// Let the names of the record lead to it, and take them from the records of others.
+    fn index_names(&self, record: &ImageRecord) -> Result<()> {
+        for name in record.names.iter().chain(&record.repo_digests) {
+            let before = names::lookup(self, name)?;
+            if before.as_deref() == Some(&record.id) {
+                continue;
+            }
+            names::set(self, name, &record.id)?;
+            if let Some(other) = before {
+                self.update_record(&other, |old| old.names.retain(|have| have != name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All images, in no order.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        let mut images = Vec::new();
+        for id in self.image_ids()? {
+            // Gone meanwhile is gone.
+            images.extend(self.image_by_id(&id)?);
+        }
+        Ok(images)
+    }
+
+    /// The image with this whole id (hexadecimal digits, or with `sha256:` in front).
+    pub fn image_by_id(&self, id: &str) -> Result<Option<ImageRecord>> {
+        let id = id.strip_prefix("sha256:").unwrap_or(id);
+        if !names::is_id(id) {
+            return Ok(None);
+        }
+        let Some(mut record) = self.read_record(id)? else {
+            return Ok(None);
+        };
+        self.keep_own_names(&mut record, None)?;
+        Ok(Some(record))
+    }
+
+    /// The image that has this full name, with a tag or with a digest.
+    pub fn image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
+        let Some(id) = names::lookup(self, name)? else {
+            return Ok(None);
+        };
+        let Some(mut record) = self.read_record(&id)? else {
+            return Ok(None);
+        };
+        if !record
+            .names
+            .iter()
+            .chain(&record.repo_digests)
+            .any(|have| have == name)
+        {
+            // Somebody was killed between the two steps of giving a name.
+            return Ok(None);
+        }
+        self.keep_own_names(&mut record, Some(name))?;
+        Ok(Some(record))
+    }
+
+    /// The only image whose id begins with `prefix`; more than one is [`Error::Ambiguous`].
+    pub fn image_by_prefix(&self, prefix: &str) -> Result<Option<ImageRecord>> {
+        let digits = prefix.strip_prefix("sha256:").unwrap_or(prefix);
+        if names::is_id(digits) {
+            return self.image_by_id(digits);
+        }
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let mut found = self.image_ids()?;
+        found.retain(|id| id.starts_with(digits));
+        match &found[..] {
+            [] => Ok(None),
+            [id] => self.image_by_id(id),
+            _ => Err(Error::Ambiguous {
+                prefix: prefix.to_owned(),
+                count: found.len(),
+            }),
+        }
+    }
+
+    /// Give the image one more name; another image that has it loses it.
+    pub fn tag(&self, id: &str, name: &str) -> Result<ImageRecord> {
+        let record = self
+            .update_record(id, |record| {
+                if !record.names.iter().any(|have| have == name) {
+                    record.names.push(name.to_owned());
+                }
+            })?
+            .ok_or_else(|| Error::NoSuchImage(id.to_owned()))?;
+        self.index_names(&record)?;
+        Ok(record)
+    }
+
+    /// Take a name from an image. It keeps its others, or none.
+    pub fn untag(&self, id: &str, name: &str) -> Result<ImageRecord> {
+        names::remove(self, name, id)?;
+        self.update_record(id, |record| {
+            record.names.retain(|have| have != name);
+            record.repo_digests.retain(|have| have != name);
+        })?
+        .ok_or_else(|| Error::NoSuchImage(id.to_owned()))
+    }
+
+    /// The ids of all images.
+    pub(crate) fn image_ids(&self) -> Result<Vec<String>> {
+        let what = || format!("cannot read {}", self.path("images").display());
+        let dir =
+            rustix::fs::openat(self.dir(), "images", DIRECTORY, Mode::empty()).context(what)?;
+        let found = stage::names_in(dir).context(what)?;
+        Ok(found
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .filter(|name| names::is_id(name))
+            .collect())
+    }
+
+    /// The record as it is on disk.
+    pub(crate) fn read_record(&self, id: &str) -> Result<Option<ImageRecord>> {
+        let path = format!("{}/record.json", image_path(id));
+        let text = match atomic::read(self.dir(), &path, atomic::LIMIT) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(Error::io(
+                    format!("cannot read {}", self.path(&path).display()),
+                    error,
+                ));
+            }
+        };
+        let mut record: ImageRecord = serde_json::from_slice(&text)
+            .map_err(|error| Error::damaged(&self.path(&path), error))?;
+        if record.id != id {
+            return Err(Error::damaged(&self.path(&path), "it is of another image"));
+        }
+        record.dir = self.path(&image_path(id));
+        Ok(Some(record))
+    }
+
+    /// Drop names that lead to another image by now. `known` was looked up already.
+    fn keep_own_names(&self, record: &mut ImageRecord, known: Option<&str>) -> Result<()> {
+        let mut kept = Vec::with_capacity(record.names.len());
+        for name in std::mem::take(&mut record.names) {
+            if known == Some(&name)
+                || names::lookup(self, &name)?.as_deref() == Some(record.id.as_str())
+            {
+                kept.push(name);
+            }
+        }
+        record.names = kept;
+        Ok(())
+    }
+
+    /// Change a record under its lock; `None` if there is no such image.
+    fn update_record(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut ImageRecord),
+    ) -> Result<Option<ImageRecord>> {
+        let Some(_lock) = self.lock_image(id, FlockOperation::LockExclusive)? else {
+            return Ok(None);
+        };
+        let Some(mut record) = self.read_record(id)? else {
+            return Ok(None);
+        };
+        let before = to_json(&record);
+        change(&mut record);
+        let after = to_json(&record);
+        if before != after {
+            atomic::write(self, &format!("{}/record.json", image_path(id)), &after)?;
+        }
+        Ok(Some(record))
+    }
+
+    /// Lock an image; `None` if there is none. The lock ends with the descriptor.
+    pub(crate) fn lock_image(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
+        if !names::is_id(id) {
+            return Ok(None);
+        }
+        let path = image_path(id);
+        let what = || format!("cannot lock {}", self.path(&path).display());
+        match rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io(what(), error)),
+            Ok(dir) => {
+                stage::lock(&dir, how).context(what)?;
+                // Removed while we waited?
+                Ok(stage::is_at(self.dir(), &path, &dir).then_some(dir))
+            }
+        }
+    }
+}
+
+pub(crate) fn image_path(id: &str) -> String {
+    format!("images/{id}")
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    // Plain structures of strings and numbers: this cannot fail.
+    serde_json::to_vec_pretty(value).unwrap_or_default()
+}
+
+/// Without repetitions, in the same order.
+fn unique(names: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names
+        .into_iter()
+        .filter(|name| seen.insert(name.clone()))
+        .collect()
+}

@@ -1,0 +1,228 @@
+//! Layers: unpacked in `tmp/`, moved to `layers/MAPKEY/HEX/` by one rename.
+//!
+//! A layer that was committed is not necessarily on disk yet: that costs one syncfs(2) for all
+//! layers of an image, when its record is put. Until then a layer counts as long as the machine
+//! runs (its `meta.json` has the boot id); after a power cut it is unpacked again.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::blobs::verify;
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Context, Error, Result};
+use crate::stage::{self, Stage};
+use crate::store::{self, DIRECTORY, Store};
+use crate::unpack::{self, Policy, Unpacked};
+
+/// What is known of an unpacked layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerMeta {
+    /// The digest of its uncompressed archive.
+    pub diff_id: Digest,
+    /// Bytes of its uncompressed archive: what `images` adds up, as podman does.
+    pub size: u64,
+    /// Bytes of the content of its files.
+    pub content: u64,
+    /// Number of entries.
+    pub files: u64,
+    /// Mode of the root directory, if the archive has an entry for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mode: Option<u32>,
+    /// The boot of the machine in which it was unpacked.
+    boot: String,
+}
+
+/// A layer that is being unpacked. Dropped without [`LayerStage::commit`] it is gone.
+#[derive(Debug)]
+pub struct LayerStage<'a> {
+    store: &'a Store,
+    stage: Stage,
+    root: OwnedFd,
+    algorithm: Algorithm,
+    unpacked: Option<Unpacked>,
+}
+
+/// As long as this exists the layer is not removed, even if no image refers to it yet.
+#[derive(Debug)]
+pub struct LayerHold {
+    dir: OwnedFd,
+    meta: LayerMeta,
+}
+
+impl LayerHold {
+    /// What is known of the layer.
+    pub fn meta(&self) -> &LayerMeta {
+        &self.meta
+    }
+
+    /// Whether it is known to be on disk.
+    pub(crate) fn is_settled(&self) -> bool {
+        rustix::fs::statat(&self.dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Note that it is on disk.
+    pub(crate) fn settle(&self) -> Result<()> {
+        match atomic::write_new(&self.dir, SETTLED, b"") {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io(
+                format!("cannot finish layer {}", self.meta.diff_id),
+                error,
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The mark of a layer that was brought to disk.
+const SETTLED: &str = "settled";
+
+impl Store {
+    /// Whether the layer is here, unpacked under this store's id map.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        let path = self.layer_path(diff_id);
+        let settled = format!("{path}/{SETTLED}");
+        if rustix::fs::statat(self.dir(), settled, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return true;
+        }
+        rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty())
+            .is_ok_and(|dir| read_meta(&dir).is_some())
+    }
+
+    /// The tree of a layer. It exists if [`Store::has_layer`] says so.
+    pub fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
+        self.path(&self.layer_path(diff_id)).join("fs")
+    }
+
+    /// What is known of a layer; `None` if it is not here.
+    pub fn layer_meta(&self, diff_id: &Digest) -> Result<Option<LayerMeta>> {
+        Ok(self.hold_layer(diff_id)?.map(|hold| hold.meta))
+    }
+
+    /// Keep a layer from being removed; `None` if it is not here.
+    pub fn hold_layer(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
+        let path = self.layer_path(diff_id);
+        let what = || format!("cannot open layer {diff_id}");
+        match rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(Error::io(what(), error)),
+            Ok(dir) => {
+                stage::lock(&dir, FlockOperation::LockShared).context(what)?;
+                // Removed while we waited?
+                if !stage::is_at(self.dir(), &path, &dir) {
+                    return Ok(None);
+                }
+                Ok(read_meta(&dir).map(|meta| LayerHold { dir, meta }))
+            }
+        }
+    }
+
+    /// Begin to unpack a layer whose diff id is a SHA-256 digest, as nearly all are.
+    ///
+    /// Call this in a process that is root of a user namespace with the store's id maps.
+    pub fn stage_layer(&self) -> Result<LayerStage<'_>> {
+        self.stage_layer_with(Algorithm::Sha256)
+    }
+
+    /// Begin to unpack a layer whose diff id is of the given kind.
+    pub fn stage_layer_with(&self, algorithm: Algorithm) -> Result<LayerStage<'_>> {
+        self.sweep();
+        let stage = Stage::new(self, "layer")?;
+        let what = || "cannot make a folder for a layer";
+        let mode = Mode::from_raw_mode(0o755);
+        rustix::fs::mkdirat(stage.dir(), "fs", mode).context(what)?;
+        let root = rustix::fs::openat(stage.dir(), "fs", DIRECTORY, Mode::empty()).context(what)?;
+        rustix::fs::fchmod(&root, mode).context(what)?;
+        Ok(LayerStage {
+            store: self,
+            stage,
+            root,
+            algorithm,
+            unpacked: None,
+        })
+    }
+}
+
+impl LayerStage<'_> {
+    /// Unpack an uncompressed archive, in one pass and in bounded memory.
+    ///
+    /// `tar` is read to its end on this thread, which also computes the digest; another one
+    /// writes the files. After an error the stage can only be dropped.
+    pub fn unpack(&mut self, tar: impl Read) -> Result<Unpacked> {
+        let policy = Policy {
+            single: self.store.is_single(),
+        };
+        let unpacked = unpack::unpack(tar, self.root.as_fd(), policy, self.algorithm)?;
+        self.unpacked = Some(unpacked.clone());
+        Ok(unpacked)
+    }
+
+    /// Make the layer visible if it has the digest it should have.
+    ///
+    /// If another process was faster its layer is taken, and this one dropped. The layer stays
+    /// as long as the result is kept, and after that as long as an image refers to it.
+    pub fn commit(mut self, expected: &Digest) -> Result<LayerHold> {
+        let Some(unpacked) = self.unpacked.take() else {
+            return Err(Error::Archive {
+                entry: "layer".to_owned(),
+                why: "it was not unpacked".to_owned(),
+            });
+        };
+        let diff_id = unpacked.diff_id;
+        verify("layer".to_owned(), expected, diff_id.clone())?;
+        let meta = LayerMeta {
+            diff_id,
+            size: unpacked.size,
+            content: unpacked.content,
+            files: unpacked.files,
+            root_mode: unpacked.root_mode,
+            boot: boot_id().to_owned(),
+        };
+        let what = || format!("cannot finish layer {expected}");
+        let text = serde_json::to_vec_pretty(&meta)
+            .map_err(|error| Error::io(what(), io::Error::from(error)))?;
+        atomic::write_new(self.stage.dir(), "meta.json", &text).context(what)?;
+        store::make_folder(self.store, &format!("layers/{}", self.store.map_key()))?;
+        let path = self.store.layer_path(expected);
+        loop {
+            match self.stage.publish(&path) {
+                Ok(dir) => {
+                    // From exclusive to shared without a moment between.
+                    stage::lock(&dir, FlockOperation::LockShared).context(what)?;
+                    return Ok(LayerHold { dir, meta });
+                }
+                Err(Errno::EXIST | Errno::NOTEMPTY) => {}
+                Err(error) => return Err(Error::io(what(), error)),
+            }
+            if let Some(hold) = self.store.hold_layer(expected)? {
+                return Ok(hold);
+            }
+            // It was there before a power cut, and may be half written.
+            drop(Stage::take(self.store, &path)?);
+        }
+    }
+}
+
+/// The record of the layer in `dir`, if it can be relied upon.
+fn read_meta(dir: &OwnedFd) -> Option<LayerMeta> {
+    let text = atomic::read(dir, "meta.json", atomic::LIMIT).ok()?;
+    let meta: LayerMeta = serde_json::from_slice(&text).ok()?;
+    let settled = meta.boot == boot_id()
+        || rustix::fs::statat(dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    settled.then_some(meta)
+}
+
+/// The name of this run of the machine (random(4)); empty where it cannot be read.
+fn boot_id() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    })
+}

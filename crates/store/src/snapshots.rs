@@ -1,0 +1,225 @@
+//! The writable part of a container's root file system.
+//!
+//! `snapshots/CONTAINER/` has the directories of an overlay mount (the kernel's
+//! Documentation/filesystems/overlayfs.rst) and a note of the layers below, which keeps these
+//! from being removed. Making one is on the way of every `run`: it writes five names and no
+//! more, and leaves it to the kernel when they reach the disk.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::digest::Digest;
+use crate::error::{Context, Error, Result};
+use crate::images::ImageRecord;
+use crate::remove::{Removal, TreeSize, tree_size};
+use crate::stage::{self, Stage};
+use crate::store::{DIRECTORY, Store};
+
+/// The root file system of a container: what to mount where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The container it belongs to.
+    pub id: String,
+    /// The image below.
+    pub image_id: String,
+    /// The trees below, the top one first. At least one.
+    pub lower: Vec<PathBuf>,
+    /// What the container changed.
+    pub upper: PathBuf,
+    /// The work directory of the mount.
+    pub work: PathBuf,
+    /// A place to mount it on.
+    pub merged: PathBuf,
+    /// Bytes of the image.
+    pub image_size: u64,
+}
+
+/// Which container uses an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotUse {
+    /// The container.
+    pub id: String,
+    /// The image.
+    pub image_id: String,
+}
+
+/// What is on disk about a snapshot.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) image_id: String,
+    /// Diff ids, lowest first.
+    pub(crate) layers: Vec<Digest>,
+    /// The id map that they were unpacked under.
+    pub(crate) key: String,
+    image_size: u64,
+}
+
+impl Store {
+    /// Make the directories for a container of this image.
+    ///
+    /// Fails with [`Error::NoSuchImage`] if the image was removed meanwhile, with
+    /// [`Error::LayerMissing`] if a layer was unpacked under another id map only, and with
+    /// [`Error::SnapshotExists`].
+    pub fn create_snapshot(&self, container_id: &str, image: &ImageRecord) -> Result<Snapshot> {
+        let path = snapshot_path(container_id)?;
+        // While we have this the image stays, and so do its layers; after that our note counts.
+        let _lock = self
+            .lock_image(&image.id, FlockOperation::LockShared)?
+            .ok_or_else(|| Error::NoSuchImage(image.id.clone()))?;
+        for layer in &image.layers {
+            let fs = format!("{}/fs", self.layer_path(layer));
+            if rustix::fs::statat(self.dir(), fs, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+                return Err(Error::LayerMissing(layer.clone()));
+            }
+        }
+        let what = || format!("cannot make {}", self.path(&path).display());
+        match rustix::fs::mkdirat(self.dir(), &path, Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::SnapshotExists(container_id.to_owned())),
+            Err(error) => return Err(Error::io(what(), error)),
+        }
+        let note = Note {
+            image_id: image.id.clone(),
+            layers: image.layers.clone(),
+            key: self.map_key().to_owned(),
+            image_size: image.size,
+        };
+        let filled = self.fill_snapshot(&path, &note, image.root_mode);
+        if filled.is_err() {
+            // Only this call knows of it.
+            drop(Stage::take(self, &path));
+        }
+        filled.context(what)?;
+        Ok(self.describe(container_id, &path, note))
+    }
+
+    fn fill_snapshot(&self, path: &str, note: &Note, root_mode: Option<u32>) -> io::Result<()> {
+        let dir = rustix::fs::openat(self.dir(), path, DIRECTORY, Mode::empty())?;
+        atomic::write_new(&dir, NOTE, &serde_json::to_vec(note)?)?;
+        // The merged root has the owner, mode and times of this one.
+        let mode = Mode::from_raw_mode(root_mode.unwrap_or(0o755) & 0o7777);
+        rustix::fs::mkdirat(&dir, "upper", mode)?;
+        // Whatever the umask is.
+        rustix::fs::chmodat(&dir, "upper", mode, AtFlags::empty())?;
+        rustix::fs::mkdirat(&dir, "work", Mode::RWXU)?;
+        rustix::fs::mkdirat(&dir, "merged", Mode::RWXU)?;
+        if note.layers.is_empty() {
+            // An overlay needs something below.
+            rustix::fs::mkdirat(&dir, "empty", Mode::from_raw_mode(0o755))?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot of a container, if it has one.
+    pub fn snapshot(&self, container_id: &str) -> Result<Option<Snapshot>> {
+        let path = snapshot_path(container_id)?;
+        let note = self.read_note(&path)?;
+        Ok(note.map(|note| self.describe(container_id, &path, note)))
+    }
+
+    /// All containers that have a snapshot, and of which image.
+    pub fn snapshots(&self) -> Result<Vec<SnapshotUse>> {
+        Ok(self
+            .notes()?
+            .into_iter()
+            .map(|(id, note)| SnapshotUse {
+                id,
+                image_id: note.image_id,
+            })
+            .collect())
+    }
+
+    /// Remove the snapshot of a container, which must not be mounted any more.
+    ///
+    /// It disappears at once and is deleted then. Outside of a user namespace with the
+    /// container's id maps files of other owners may remain: then the answer is
+    /// [`Removal::Partly`], and [`Store::sweep`] inside of one removes the rest. No error if
+    /// there is no such snapshot.
+    pub fn remove_snapshot(&self, container_id: &str) -> Result<Removal> {
+        let path = snapshot_path(container_id)?;
+        Ok(match Stage::take(self, &path)? {
+            Some(stage) => stage.remove(),
+            None => Removal::Whole,
+        })
+    }
+
+    /// What a container wrote. Walks its upper directory; without the ids of the container's
+    /// files, parts of it may be out of sight.
+    pub fn snapshot_size(&self, container_id: &str) -> Result<TreeSize> {
+        let path = format!("{}/upper", snapshot_path(container_id)?);
+        let what = || format!("cannot read {}", self.path(&path).display());
+        let dir = rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty()).context(what)?;
+        tree_size(&dir).context(what)
+    }
+
+    /// The notes of all snapshots. Those that a power cut damaged are left out: their containers
+    /// cannot be mounted, and keep nothing.
+    pub(crate) fn notes(&self) -> Result<Vec<(String, Note)>> {
+        let what = || format!("cannot read {}", self.path("snapshots").display());
+        let dir =
+            rustix::fs::openat(self.dir(), "snapshots", DIRECTORY, Mode::empty()).context(what)?;
+        let mut notes = Vec::new();
+        for name in stage::names_in(dir).context(what)? {
+            let Ok(id) = name.into_string() else { continue };
+            let Ok(path) = snapshot_path(&id) else {
+                continue;
+            };
+            if let Ok(Some(note)) = self.read_note(&path) {
+                notes.push((id, note));
+            }
+        }
+        Ok(notes)
+    }
+
+    fn read_note(&self, path: &str) -> Result<Option<Note>> {
+        let file = format!("{path}/{NOTE}");
+        match atomic::read(self.dir(), &file, atomic::LIMIT) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| Error::damaged(&self.path(&file), error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(
+                format!("cannot read {}", self.path(&file).display()),
+                error,
+            )),
+        }
+    }
+
+    fn describe(&self, id: &str, path: &str, note: Note) -> Snapshot {
+        let dir = self.path(path);
+        let mut lower: Vec<PathBuf> = note
+            .layers
+            .iter()
+            .rev()
+            .map(|layer| self.path(&format!("layers/{}/{}/fs", note.key, layer.file_name())))
+            .collect();
+        if lower.is_empty() {
+            lower.push(dir.join("empty"));
+        }
+        Snapshot {
+            id: id.to_owned(),
+            image_id: note.image_id,
+            lower,
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            merged: dir.join("merged"),
+            image_size: note.image_size,
+        }
+    }
+}
+
+const NOTE: &str = "snapshot.json";
+
+/// Only plain names become paths.
+fn snapshot_path(id: &str) -> Result<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if id.is_empty() || id.len() > 200 || id.starts_with('.') || !id.bytes().all(plain) {
+        return Err(Error::BadSnapshotName(id.chars().take(200).collect()));
+    }
+    Ok(format!("snapshots/{id}"))
+}
