@@ -5,8 +5,11 @@
 
 pub mod fdpass;
 pub mod ids;
+pub mod mount;
 pub mod netlink;
 pub mod passwd;
 pub mod process;
+pub mod seccomp;
+pub mod stub;
 pub mod tun;
 pub mod userns;

@@ -6,7 +6,7 @@
 //! thread held would stay locked in it for ever. That is checked, and refused otherwise.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -49,19 +49,32 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     if !allowed.contains(namespaces) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    copy(namespaces.bits().cast_unsigned() as u64, libc::SIGCHLD)
+}
+
+/// Make a copy of this process that is a child of this process's parent.
+///
+/// The new process is in the process id namespace that setns(2) has chosen for children. The
+/// parent tells it from others by its pidfd, which this process has to hand on.
+pub fn fork_sibling() -> io::Result<Fork> {
+    copy(libc::CLONE_PARENT as u64, 0)
+}
+
+fn copy(flags: u64, exit_signal: i32) -> io::Result<Fork> {
     if !single_threaded() {
         return Err(io::Error::other(
             "a process can only be forked before it has threads",
         ));
     }
     let mut pidfd: libc::c_int = -1;
-    let flags = namespaces.bits().cast_unsigned() as u64 | libc::CLONE_PIDFD as u64;
+    let flags = flags | libc::CLONE_PIDFD as u64;
+    let exit_signal = u64::from(exit_signal.unsigned_abs());
     let mut args = libc::clone_args {
         flags,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         stack: 0,
         stack_size: 0,
         tls: 0,
@@ -82,7 +95,7 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
         // Older filters answer clone3 with ENOSYS; clone(2) can say the same, its pidfd takes the
         // place of the parent's thread id.
-        let legacy = flags | libc::SIGCHLD as u64;
+        let legacy = flags | exit_signal;
         // SAFETY: as above; a null stack means the caller's, and the pidfd is written to a c_int.
         result = unsafe { libc::syscall(libc::SYS_clone, legacy, 0, &raw mut pidfd, 0, 0) };
     }
@@ -181,10 +194,7 @@ pub fn try_wait_pidfd(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
     wait(pidfd.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
 }
 
-fn wait(
-    pidfd: std::os::fd::BorrowedFd<'_>,
-    options: WaitIdOptions,
-) -> io::Result<Option<ExitStatus>> {
+fn wait(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
     let status =
         rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), options))?;
     Ok(status.and_then(|status| {
@@ -269,6 +279,45 @@ fn sweep_range(first: u32, last: u32, flags: libc::c_uint) {
                 libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
             }
         }
+    }
+}
+
+/// Make `fds` the descriptors 0, 1, 2, ... of this process, `control` the one after them, and have
+/// execve close every one from `control` on.
+///
+/// For a child right before it executes a program. Descriptors that others own in this process
+/// may be overwritten: nobody may use them any more.
+pub fn arrange_fds(fds: &[BorrowedFd<'_>], control: OwnedFd) -> io::Result<OwnedFd> {
+    let count = RawFd::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // First out of the way of the targets, then into place.
+    let mut parked = Vec::with_capacity(fds.len());
+    for fd in fds {
+        parked.push(rustix::io::fcntl_dupfd_cloexec(fd, count + 1)?);
+    }
+    let control = rustix::io::fcntl_dupfd_cloexec(&control, count + 1)?;
+    for (target, fd) in (0..).zip(&parked) {
+        // SAFETY: both are plain numbers; what `target` was is given up, as the caller was told.
+        if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: as above; the result is a new descriptor that only the OwnedFd below knows of.
+    let placed = unsafe { libc::dup3(control.as_raw_fd(), count, libc::O_CLOEXEC) };
+    if placed < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    cloexec_range_except(count, &[]);
+    // SAFETY: dup3 has just made it, and no other owner of this number is used any more.
+    Ok(unsafe { OwnedFd::from_raw_fd(placed) })
+}
+
+/// Block every signal that can be blocked; the mask outlives execve.
+pub fn block_signals() {
+    // SAFETY: the set is filled before its use, and only the calling thread's mask changes.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
 }
 
