@@ -1,1 +1,47 @@
-//! rcon-image.
+//! OCI images: names, the registry protocol, pull, load and import.
+//!
+//! This crate turns a name into an image in a [`rcon_store::Store`]:
+//!
+//! - [`Reference`] and [`registries::Registries`] say which registries a name stands for, as podman
+//!   does it (`registries.conf`, short names, aliases, mirrors);
+//! - [`pull()`] speaks the OCI distribution protocol (and Docker's v2 schema 2) with token and basic
+//!   authentication, and streams every layer from the socket into its tree in one pass;
+//! - [`load()`] and [`import()`] do the same from archives and plain tarballs;
+//! - [`auth`] keeps credentials where podman, buildah and skopeo keep them.
+//!
+//! # The way of one layer
+//!
+//! ```text
+//! socket ──► blob digest ──► bounded channel ──► inflate ──► store::LayerStage::unpack ──► commit
+//!   asynchronous, one task a layer               a blocking thread a layer
+//! ```
+//!
+//! Nothing is visible in the store before both digests (of the blob and of the unpacked tar)
+//! agree with the manifest and the configuration. Memory is bounded by the channels: a slow disk
+//! slows the socket down.
+//!
+//! Everything that unpacks must run where it may give files to any id of the mapping, that is
+//! inside `rcon_sys::userns::run`. Functions that write no layer ([`auth`], [`find_local`]) need
+//! nothing.
+
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod error;
+pub mod import;
+pub mod load;
+pub mod local;
+pub mod platform;
+pub mod progress;
+pub mod pull;
+pub mod reference;
+pub mod registries;
+
+pub use error::{Error, Result};
+pub use import::{ImportOptions, import};
+pub use load::{LoadedImage, Source, load};
+pub use local::find_local;
+pub use platform::Platform;
+pub use progress::{BlobKind, Progress, PullEvent, Silent};
+pub use pull::{PullOptions, pull, pull_all_tags};
+pub use reference::{ParseError, Reference};
