@@ -45,7 +45,7 @@ pub struct Decompressor<R: Read>(Inner<R>);
 
 enum Inner<R: Read> {
     None(Sniffed<R>),
-    Gzip(MultiGzDecoder<BufReader<Sniffed<R>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Sniffed<R>>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Sniffed<R>>>>),
 }
 
@@ -72,9 +72,9 @@ pub fn decompress<R: Read>(mut source: R) -> io::Result<Decompressor<R>> {
     let whole = Cursor::new(start).chain(source);
     Ok(Decompressor(match compression {
         Compression::None => Inner::None(whole),
-        Compression::Gzip => {
-            Inner::Gzip(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole)))
-        }
+        Compression::Gzip => Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(
+            BUFFER, whole,
+        )))),
         Compression::Zstd => {
             let buffered = BufReader::with_capacity(BUFFER, whole);
             Inner::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(

@@ -55,17 +55,13 @@ pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> Removal {
         return last(parent, &name);
     };
     let mut top = Top { fd: &dir, moved: 0 };
-    for _ in 0..PASSES {
-        // What was moved up meanwhile is found by the next reading.
-        let before = top.moved;
-        empty(&mut top, &dir, 0);
-        if top.moved == before {
-            break;
-        }
-    }
-    while top.moved > 0 {
+    loop {
+        // What was moved up meanwhile is found by the next reading, with less below it.
         top.moved = 0;
         empty(&mut top, &dir, 0);
+        if top.moved == 0 {
+            break;
+        }
     }
     last(parent, &name)
 }
@@ -87,8 +83,8 @@ struct Top<'a> {
 /// Delete all that can be deleted in a directory.
 fn empty(top: &mut Top<'_>, dir: &OwnedFd, depth: usize) {
     let mut opened_up = false;
-    for pass in 0..PASSES {
-        if pass > 0 && rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).is_err() {
+    for _ in 0..PASSES {
+        if rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).is_err() {
             return;
         }
         let (mut seen, mut left) = (false, false);

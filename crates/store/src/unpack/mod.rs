@@ -1,18 +1,52 @@
-//! x
-use crate::digest::{Algorithm, Digest};
-use crate::error::{Error, Result};
+//! From an archive to a tree: what a layer may write, and how.
+//!
+//! Layers come from strangers. The rules, each in a file of its own:
+//!
+//! | file | rule |
+//! |---|---|
+//! | `pipe` | two threads, a few buffers between: reading and hashing here, writing there |
+//! | `archive`, `header`, `pax`, `sparse` | one way to read an archive, the one of Go's archive/tar, which all other engines use: two readings of one archive are how files get smuggled |
+//! | `name` | names are relative, whatever they look like, and `..` never leads out |
+//! | `tree` | directories are resolved by openat2(2) inside the layer; the last part of a name is never followed |
+//! | `place` | what each kind of entry becomes; what is in its way goes |
+//! | `whiteout` | deletions of lower layers in overlay's own form |
+//! | `attributes` | owners, modes, times and the extended attributes that an image may set |
+//!
+//! Memory is bounded, however large the archive and each thing in it is.
+
+mod archive;
+mod attributes;
+mod header;
+mod name;
+mod pax;
+mod pipe;
+mod place;
+mod sparse;
+mod tree;
+mod whiteout;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
+use crate::digest::{Algorithm, Digest};
+use crate::error::{Error, Result};
+
+/// How a tree is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
+    /// There is only one id: true owners go into an extended attribute.
     pub(crate) single: bool,
 }
 
 /// What unpacking an archive came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpacked {
-    /// The digest of the archive.
+    /// The digest of the whole archive.
     pub diff_id: Digest,
     /// Bytes of the archive.
     pub size: u64,
@@ -20,19 +54,51 @@ pub struct Unpacked {
     pub content: u64,
     /// Entries that became something.
     pub files: u64,
-    /// Entries left out: device nodes, and marks of aufs.
+    /// Entries left out: device nodes, which nobody but root may make, and marks of aufs.
     pub skipped: u64,
+    /// Files that belong to an id that is not mapped. They belong to 0 now, their true owner is
+    /// in the extended attribute `user.rootlesscontainers`.
+    pub squashed: u64,
     /// Mode of the root directory, if the archive has an entry for it.
     pub root_mode: Option<u32>,
 }
+
+/// Unpack the archive `tar` into the directory `root`, which belongs to this call alone.
 pub(crate) fn unpack(
-    _tar: impl Read,
-    _root: BorrowedFd<'_>,
+    tar: impl Read,
+    root: BorrowedFd<'_>,
     policy: Policy,
-    _algorithm: Algorithm,
+    algorithm: Algorithm,
 ) -> Result<Unpacked> {
-    Err(Error::Archive {
-        entry: format!("{}", policy.single),
-        why: "soon".into(),
+    let (read, written) = pipe::run(tar, algorithm, |chunks| {
+        let own_umask = attributes::own_umask();
+        place::all(archive::Archive::new(chunks), root, policy, own_umask)
     })
+    .map_err(|error| Error::io("cannot start a thread", error))?;
+    // Where the stream failed the writer only saw it end too early.
+    let (diff_id, size) = read.map_err(Error::Stream)?;
+    let counts = written?;
+    Ok(Unpacked {
+        diff_id,
+        size,
+        content: counts.content,
+        files: counts.files,
+        skipped: counts.skipped,
+        squashed: counts.squashed,
+        root_mode: counts.root_mode,
+    })
+}
+
+/// Bytes of an archive as people can read them.
+fn shown(name: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(name).chars().take(300).collect();
+    text.escape_debug().to_string()
+}
+
+/// An archive that is wrong at this entry.
+fn bad(entry: &[u8], why: impl Into<String>) -> Error {
+    Error::Archive {
+        entry: shown(entry),
+        why: why.into(),
+    }
 }
