@@ -5,14 +5,20 @@
 #![warn(missing_docs)]
 
 mod config;
+mod device;
 mod error;
 mod namespace;
+mod outside;
+mod poll;
 mod ports;
 mod resolv;
 mod serve;
+mod slab;
 mod stack;
 #[cfg(test)]
 mod testing;
+mod timers;
+mod watched;
 
 pub use config::{Config, Ipv4Cidr, Outbound, PortHandler, PortMapping, Protocol, host_has_ipv6};
 pub use error::{Error, Result};

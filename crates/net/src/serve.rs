@@ -1,16 +1,39 @@
 //! The process that serves a network.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::Instant as Clock;
 
-use crate::config::Config;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use smoltcp::time::{Duration, Instant};
+
+use crate::config::{Config, Protocol};
+use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
-use crate::ports::bind::Listeners;
+use crate::outside::HostSockets;
+use crate::poll::{Kind, Poller, Ready, Token};
+use crate::ports::bind::{Listener, Listeners};
+use crate::ports::relay::Relay;
+use crate::ports::udp::UdpPorts;
+use crate::stack::dns::Dns;
+use crate::stack::policy::Policy;
+use crate::stack::tcp::engine::SMALLEST_BUFFER;
+use crate::stack::{Io, Stack};
+
+/// How many frames are read in one turn: enough to share the cost of the turn, few enough for
+/// everybody else to have theirs soon.
+const FRAMES: usize = 32;
+/// The stack of the relay's thread, in bytes: its loop is shallow.
+const RELAY_STACK: usize = 128 * 1024;
 
 /// Serves a container's network until `stop` hangs up.
 ///
 /// `tap` is what [`crate::set_up_namespace`] gave; `userns` and `netns` are the container's
 /// namespaces. To be called in a process of its own with a single thread: it joins the user
-/// namespace when TCP ports are published.
+/// namespace when TCP ports are published, gives up what privilege it has, and closes every other
+/// descriptor of the process but the standard ones.
 ///
 /// # Errors
 /// [`Error::Io`] when the tap or the namespaces cannot be used.
@@ -22,12 +45,155 @@ pub fn serve(
     netns: OwnedFd,
     stop: OwnedFd,
 ) -> Result<()> {
-    let _ = (config, &tap, &listeners, &userns, &netns);
-    let mut fds = [rustix::event::PollFd::new(
-        &stop,
-        rustix::event::PollFlags::IN,
-    )];
-    rustix::event::poll(&mut fds, None)
-        .map_err(|e| Error::io("cannot wait for the end")(e.into()))?;
-    Ok(())
+    close_everything_else(&listeners, &[&tap, &userns, &netns, &stop]);
+    give_up_privilege()?;
+    raise_descriptor_limit();
+    rcon_sys::memory::set_mmap_threshold(SMALLEST_BUFFER as i32);
+
+    let (tcp, udp): (Vec<Listener>, Vec<Listener>) = listeners
+        .sockets
+        .into_iter()
+        .partition(|listener| listener.protocol == Protocol::Tcp);
+    let policy = Policy::new(config);
+    if tcp.is_empty() {
+        drop((userns, netns));
+        return Server::new(tap, policy, config, udp, stop.as_fd())?.run();
+    }
+
+    let relay = Relay::new(policy.clone(), tcp, stop.as_fd())
+        .map_err(Error::io("cannot watch the published ports"))?;
+    // A process joins a user namespace while it has one thread (setns(2)); the thread that follows
+    // then has the right to join the network namespace.
+    setns(&userns, CloneFlags::CLONE_NEWUSER)
+        .map_err(|errno| Error::io("cannot join the container's user namespace")(errno.into()))?;
+    let server = Server::new(tap, policy, config, udp, stop.as_fd())?;
+    let thread = thread::Builder::new()
+        .name("relay".into())
+        .stack_size(RELAY_STACK)
+        .spawn(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET)?;
+            drop((userns, netns));
+            relay.run()
+        })
+        .map_err(Error::io("cannot start the relay of published ports"))?;
+    let served = server.run();
+    match thread.join() {
+        Ok(relayed) => {
+            relayed.map_err(Error::io("cannot relay published ports"))?;
+            served
+        }
+        Err(_) => served,
+    }
+}
+
+/// Closes every descriptor but the standard ones and those that are needed.
+fn close_everything_else(listeners: &Listeners, others: &[&OwnedFd]) {
+    let keep: Vec<i32> = listeners
+        .fds()
+        .map(|fd| fd.as_raw_fd())
+        .chain(others.iter().map(|fd| fd.as_raw_fd()))
+        .collect();
+    rcon_sys::process::close_range_except(3, &keep);
+}
+
+/// Makes sure that this process cannot gain what it does not have, nor be looked into.
+fn give_up_privilege() -> Result<()> {
+    nix::sys::prctl::set_no_new_privs()
+        .and_then(|()| nix::sys::prctl::set_dumpable(false))
+        .map_err(|errno| Error::io("cannot give up privilege")(errno.into()))
+}
+
+/// Allows as many descriptors as may be: each flow has one or two.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// The loop, and what it works with.
+struct Server {
+    stack: Stack,
+    frames: Reader,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new(
+        tap: OwnedFd,
+        policy: Policy,
+        config: &Config,
+        udp: Vec<Listener>,
+        stop: BorrowedFd<'_>,
+    ) -> Result<Server> {
+        let (frames, link) = device::open(tap).map_err(Error::io("cannot use the tap"))?;
+        let watch = || -> io::Result<Poller> {
+            let poller = Poller::new()?;
+            poller.add_readable(&frames, Token::only(Kind::Tap))?;
+            poller.add_readable(stop, Token::only(Kind::Stop))?;
+            Ok(poller)
+        };
+        let poller = watch().map_err(Error::io("cannot watch the tap"))?;
+        let outside = Box::new(HostSockets::new(config));
+        let io = Io::new(Box::new(link), outside, poller, policy);
+        let mut ports = UdpPorts::default();
+        for listener in udp {
+            ports
+                .add(&io, listener)
+                .map_err(Error::io("cannot watch the published ports"))?;
+        }
+        Ok(Server {
+            stack: Stack::new(io, Dns::new(&config.dns), ports),
+            frames,
+            buffer: vec![0; FRAME_LEN],
+        })
+    }
+
+    /// Serves until the end.
+    fn run(mut self) -> Result<()> {
+        let start = Clock::now();
+        let clock = || Instant::from_micros(start.elapsed().as_micros() as i64);
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut more = false;
+        loop {
+            let timeout = match more {
+                true => Some(Duration::ZERO),
+                false => self.stack.io.timers.delay(clock()),
+            };
+            self.stack
+                .io
+                .poller
+                .wait(&mut ready, timeout.map(Into::into))
+                .map_err(Error::io("cannot wait for frames"))?;
+            self.stack.io.now = clock();
+            for event in &ready {
+                match event.token.kind {
+                    Kind::Stop => return Ok(()),
+                    Kind::Tap => self.take_frames(event.failed)?,
+                    _ => self.stack.ready(*event),
+                }
+            }
+            self.stack.timers();
+            more = self.stack.flush();
+        }
+    }
+
+    /// Takes some of the frames that wait at the tap.
+    fn take_frames(&mut self, failed: bool) -> Result<()> {
+        for _ in 0..FRAMES {
+            match self.frames.read(&mut self.buffer) {
+                Ok(length) => {
+                    if let Some(frame) = device::parse(&self.buffer[..length]) {
+                        self.stack.frame(&frame);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !failed => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The device has gone, and the network with it.
+                Err(error) => return Err(Error::io("cannot read from the tap")(error)),
+            }
+        }
+        Ok(())
+    }
 }

@@ -5,11 +5,13 @@
 
 pub mod fdpass;
 pub mod ids;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod passwd;
 pub mod process;
 pub mod seccomp;
+pub mod sockopt;
 pub mod stub;
 pub mod tun;
 pub mod userns;

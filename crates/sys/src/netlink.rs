@@ -85,6 +85,10 @@ impl Batch {
 
     /// Brings a link up, with the changes that are named.
     pub fn link_up(&mut self, link: Link) {
+        if link.no_link_local {
+            // Within one request the kernel would bring the link up first, and make the address.
+            self.no_link_local(link.index);
+        }
         let mut flags = libc::IFF_UP as u32;
         let mut change = flags;
         if link.no_multicast {
@@ -102,18 +106,26 @@ impl Batch {
         if let Some(length) = link.tx_queue_len {
             self.attribute(libc::IFLA_TXQLEN, &length.to_ne_bytes());
         }
-        if link.no_link_local {
-            /// linux/if_link.h
-            const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
-            /// linux/if_link.h
-            const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
-            self.nested(libc::IFLA_AF_SPEC, |batch| {
-                batch.nested(libc::AF_INET6 as u16, |batch| {
-                    batch.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
-                });
-            });
-        }
         self.end();
+    }
+
+    /// Has the kernel make no link-local IPv6 address for a link that comes up. A kernel without
+    /// IPv6 does not know what that is, and need not.
+    fn no_link_local(&mut self, index: u32) {
+        /// linux/if_link.h
+        const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+        /// linux/if_link.h
+        const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+        let mut body = [0; 16];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        self.begin("configure a link", libc::RTM_NEWLINK, 0, &body);
+        self.nested(libc::IFLA_AF_SPEC, |batch| {
+            batch.nested(libc::AF_INET6 as u16, |batch| {
+                batch.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+            });
+        });
+        self.end();
+        self.optional();
     }
 
     /// Gives a link an address; IPv6 addresses are usable at once, without duplicate detection.
@@ -403,12 +415,15 @@ mod tests {
             ..Link::default()
         });
         batch.address(2, "10.0.2.100".parse().unwrap(), 24, None);
-        let first = u32::from_ne_bytes(batch.bytes[..4].try_into().unwrap()) as usize;
-        // Header 16, body 16, MTU 8, AF_SPEC 4 + AF_INET6 4 + mode 8.
-        assert_eq!(first, 16 + 16 + 8 + 4 + 4 + 8);
-        assert_eq!(batch.requests[1].start, first);
-        let second = u32::from_ne_bytes(batch.bytes[first..first + 4].try_into().unwrap());
-        assert_eq!(second as usize, batch.bytes.len() - first);
+        let length =
+            |at: usize| u32::from_ne_bytes(batch.bytes[at..at + 4].try_into().unwrap()) as usize;
+        // Header 16, body 16, then AF_SPEC 4 + AF_INET6 4 + mode 8; or MTU 8.
+        assert_eq!(length(0), 16 + 16 + 4 + 4 + 8);
+        let second = batch.requests[1].start;
+        assert_eq!(second, length(0));
+        assert_eq!(length(second), 16 + 16 + 8);
+        let third = batch.requests[2].start;
+        assert_eq!(length(third), batch.bytes.len() - third);
     }
 
     #[test]

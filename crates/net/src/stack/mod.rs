@@ -1,5 +1,235 @@
-//! The host's side of the network.
+//! The host's side of the network: what becomes of each frame from the container.
+//!
+//! ```text
+//! tap ─► frame ─► ARP, neighbour discovery ──► answered here
+//!                 IP ─► fragments put together ─► TCP  ─► a flow: smoltcp ◄─► host socket
+//!                                                 UDP  ─► name server, published port, or a
+//!                                                         flow ◄─► host socket
+//!                                                 ICMP ─► echo ◄─► host ping socket
+//! ```
+//!
+//! Between frames and flows stands the trait [`link::Link`], between flows and sockets the trait
+//! [`crate::outside::Outside`]; tests put their own on either side.
+
+pub(crate) mod dns;
+pub(crate) mod echo;
+mod fragments;
+mod icmp;
+pub(crate) mod link;
+mod neighbours;
+pub(crate) mod packet;
+pub(crate) mod policy;
+pub(crate) mod tcp;
+pub(crate) mod udp;
+
+use std::net::{IpAddr, SocketAddr};
+
+use smoltcp::time::Instant;
+
+use crate::device;
+use crate::outside::Outside;
+use crate::poll::{Kind, Poller, Ready, Token};
+use crate::ports::udp::UdpPorts;
+use crate::timers::Timers;
+use dns::Dns;
+use echo::Echoes;
+use fragments::Fragments;
+use link::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADROOM, Link};
+use packet::Packet;
+use policy::Policy;
+use tcp::Tcp;
+use udp::Udp;
 
 /// The hardware address of the gateway, and of all that the container talks to: locally
 /// administered, as libslirp's.
 pub const GATEWAY_MAC: [u8; 6] = [0x52, 0x55, 0x0a, 0x00, 0x02, 0x02];
+
+/// What every part of the stack works with.
+pub(crate) struct Io {
+    pub(crate) link: Box<dyn Link>,
+    pub(crate) outside: Box<dyn Outside>,
+    pub(crate) poller: Poller,
+    pub(crate) timers: Timers,
+    pub(crate) policy: Policy,
+    /// The time of this turn of the loop.
+    pub(crate) now: Instant,
+    /// Where packets for the container are put together.
+    pub(crate) buffer: Vec<u8>,
+}
+
+impl Io {
+    pub(crate) fn new(
+        link: Box<dyn Link>,
+        outside: Box<dyn Outside>,
+        poller: Poller,
+        policy: Policy,
+    ) -> Io {
+        Io {
+            link,
+            outside,
+            poller,
+            timers: Timers::default(),
+            policy,
+            now: Instant::ZERO,
+            buffer: vec![0; device::FRAME_LEN],
+        }
+    }
+
+    /// Sends the UDP payload that is in the buffer already, at [`packet::udp_payload_at`].
+    pub(crate) fn send_udp(&mut self, from: SocketAddr, to: SocketAddr, payload_len: usize) {
+        let offloads = self.link.offloads();
+        if let Some((length, finish)) =
+            packet::finish_udp(&mut self.buffer, from, to, payload_len, offloads)
+        {
+            self.link.send(&mut self.buffer[..length], finish);
+        }
+    }
+
+    /// Sends the ICMP message of a length that is in the buffer already, behind the IP header.
+    fn send_icmp(&mut self, from: IpAddr, to: IpAddr, length: usize) {
+        /// Where the checksum is in ICMP (RFC 792, RFC 4443 §2.1).
+        const CHECKSUM: u16 = 2;
+        let protocol = match to {
+            IpAddr::V4(_) => packet::ICMP,
+            IpAddr::V6(_) => packet::ICMPV6,
+        };
+        let Ok(length) = u16::try_from(length) else {
+            return;
+        };
+        let buffer = &mut self.buffer;
+        if let Some(finish) = packet::finish_ip(buffer, from, to, protocol, length, CHECKSUM, false)
+        {
+            let end = HEADROOM + packet::ip_len(to) + usize::from(length);
+            self.link.send(&mut buffer[..end], finish);
+        }
+    }
+}
+
+/// Everything the container talks to.
+pub(crate) struct Stack {
+    pub(crate) io: Io,
+    tcp: Tcp,
+    udp: Udp,
+    echoes: Echoes,
+    dns: Dns,
+    ports: UdpPorts,
+    fragments: Fragments,
+}
+
+impl Stack {
+    pub(crate) fn new(io: Io, dns: Dns, ports: UdpPorts) -> Stack {
+        Stack {
+            io,
+            tcp: Tcp::default(),
+            udp: Udp::default(),
+            echoes: Echoes::default(),
+            dns,
+            ports,
+            fragments: Fragments::default(),
+        }
+    }
+
+    /// Takes a frame from the container.
+    pub(crate) fn frame(&mut self, frame: &device::Frame<'_>) {
+        self.io.link.learn(frame.source);
+        match frame.ethertype {
+            ETHERTYPE_IPV4 => {
+                if let Some(packet) = Packet::parse_v4(frame.payload) {
+                    self.packet(&packet, frame.udp_segment);
+                }
+            }
+            ETHERTYPE_IPV6 if self.io.policy.config().has_ipv6() => {
+                if let Some(packet) = Packet::parse_v6(frame.payload) {
+                    self.packet(&packet, frame.udp_segment);
+                }
+            }
+            ETHERTYPE_ARP => neighbours::arp(&mut self.io, frame.payload),
+            _ => {}
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, udp_segment: Option<u16>) {
+        // Neighbour discovery may speak from the unspecified address, everything else may not.
+        if packet.protocol == packet::ICMPV6
+            && packet.fragment.is_none()
+            && neighbours::ndp(&mut self.io, packet)
+        {
+            return;
+        }
+        if !self.io.policy.is_container(packet.source) {
+            return;
+        }
+        if packet.fragment.is_none() {
+            return self.transport(packet, udp_segment);
+        }
+        // Only datagrams are ever sent in fragments by those who mean well.
+        if packet.protocol == packet::UDP
+            && let Some(payload) = self.fragments.add(self.io.now, packet)
+        {
+            let whole = Packet {
+                payload: &payload,
+                fragment: None,
+                ..*packet
+            };
+            self.transport(&whole, None);
+        }
+    }
+
+    fn transport(&mut self, packet: &Packet<'_>, udp_segment: Option<u16>) {
+        let io = &mut self.io;
+        match packet.protocol {
+            packet::TCP => self.tcp.segment(io, &mut self.dns, packet),
+            packet::UDP => {
+                let Some(datagram) = udp::Datagram::parse(packet) else {
+                    return;
+                };
+                if self.ports.reply(io, &datagram, udp_segment) {
+                    return;
+                }
+                if io.policy.target(packet.destination) == policy::Target::Dns
+                    && datagram.destination.port() == dns::PORT
+                {
+                    self.dns.query(io, &datagram);
+                } else {
+                    self.udp.datagram(io, packet, &datagram, udp_segment);
+                }
+            }
+            packet::ICMP | packet::ICMPV6 => self.echoes.message(io, packet),
+            _ => icmp::unreachable(io, icmp::Reason::Protocol, packet.whole),
+        }
+    }
+
+    /// Takes an event of a descriptor.
+    pub(crate) fn ready(&mut self, ready: Ready) {
+        let io = &mut self.io;
+        match ready.token.kind {
+            Kind::Tcp => self.tcp.ready(io, ready),
+            Kind::Udp => self.udp.ready(io, ready.token.key),
+            Kind::Echo => self.echoes.ready(io, ready.token.key),
+            Kind::Dns => self.dns.ready(io, ready.token.key),
+            Kind::UdpPort => self.ports.ready(io, ready.token.key),
+            _ => {}
+        }
+    }
+
+    /// Does what is due.
+    pub(crate) fn timers(&mut self) {
+        while let Some(Token { kind, key }) = self.io.timers.due(self.io.now) {
+            let io = &mut self.io;
+            match kind {
+                Kind::Tcp => self.tcp.timer(io, key),
+                Kind::Udp => self.udp.timer(io, key),
+                Kind::Echo => self.echoes.timer(io, key),
+                Kind::Dns => self.dns.timer(io, key),
+                Kind::UdpPort => self.ports.timer(io, key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends a turn of the loop: flows that had something to do send what came of it. True when
+    /// some have more to do than fits into one turn.
+    pub(crate) fn flush(&mut self) -> bool {
+        self.tcp.flush(&mut self.io)
+    }
+}

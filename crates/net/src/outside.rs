@@ -1,0 +1,147 @@
+//! The seam between flows and sockets: how the network reaches what is outside of it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::socket::{setsockopt, sockopt as nix_opt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::config::{Config, Outbound};
+
+/// Makes sockets towards the outside, all of them non-blocking.
+pub(crate) trait Outside {
+    /// Begins to connect a stream; it is writable when that is decided (connect(2), EINPROGRESS).
+    fn stream(&self, to: SocketAddr) -> io::Result<OwnedFd>;
+
+    /// Makes a connected datagram socket: it takes datagrams from `to` only, and learns of errors.
+    fn datagram(&self, to: SocketAddr) -> io::Result<OwnedFd>;
+
+    /// Makes a socket for pings to an address (icmp(7): unprivileged where the host allows it).
+    fn echo(&self, to: IpAddr) -> io::Result<OwnedFd>;
+}
+
+/// Sockets of the host.
+#[derive(Debug)]
+pub(crate) struct HostSockets {
+    from_v4: Option<Outbound>,
+    from_v6: Option<Outbound>,
+}
+
+impl HostSockets {
+    pub(crate) fn new(config: &Config) -> HostSockets {
+        HostSockets {
+            from_v4: config.outbound_addr.clone(),
+            from_v6: config.outbound_addr6.clone(),
+        }
+    }
+
+    fn socket(
+        &self,
+        to: IpAddr,
+        kind: SocketType,
+        protocol: Option<rustix::net::Protocol>,
+    ) -> io::Result<OwnedFd> {
+        let family = match to {
+            IpAddr::V4(_) => AddressFamily::INET,
+            IpAddr::V6(_) => AddressFamily::INET6,
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, kind, flags, protocol)?;
+        // The host's own loopback is only reached from the loopback.
+        if !to.is_loopback() {
+            self.leave_from(&socket, to)?;
+        }
+        Ok(socket)
+    }
+
+    fn leave_from(&self, socket: &OwnedFd, to: IpAddr) -> io::Result<()> {
+        let from = match to {
+            IpAddr::V4(_) => &self.from_v4,
+            IpAddr::V6(_) => &self.from_v6,
+        };
+        match from {
+            None => Ok(()),
+            Some(Outbound::Address(address)) => {
+                if socket_kind_has_ports(socket)? {
+                    // The port is chosen by connect, of all that are free towards there (ip(7)).
+                    set_bind_address_no_port(socket)?;
+                }
+                Ok(rustix::net::bind(socket, &SocketAddr::new(*address, 0))?)
+            }
+            Some(Outbound::Interface(name)) => {
+                Ok(setsockopt(socket, nix_opt::BindToDevice, &name.into())?)
+            }
+        }
+    }
+}
+
+fn socket_kind_has_ports(socket: &OwnedFd) -> io::Result<bool> {
+    Ok(sockopt::socket_type(socket)? == SocketType::STREAM)
+}
+
+fn set_bind_address_no_port(socket: &OwnedFd) -> io::Result<()> {
+    Ok(setsockopt(socket, nix_opt::IpBindAddressNoPort, &true)?)
+}
+
+impl Outside for HostSockets {
+    fn stream(&self, to: SocketAddr) -> io::Result<OwnedFd> {
+        let socket = self.socket(to.ip(), SocketType::STREAM, None)?;
+        // Whatever is to be sent was a segment of its own already.
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn datagram(&self, to: SocketAddr) -> io::Result<OwnedFd> {
+        let socket = self.socket(to.ip(), SocketType::DGRAM, None)?;
+        rustix::net::connect(&socket, &to)?;
+        Ok(socket)
+    }
+
+    fn echo(&self, to: IpAddr) -> io::Result<OwnedFd> {
+        let protocol = match to {
+            IpAddr::V4(_) => ipproto::ICMP,
+            IpAddr::V6(_) => ipproto::ICMPV6,
+        };
+        let socket = self.socket(to, SocketType::DGRAM, Some(protocol))?;
+        rustix::net::connect(&socket, &SocketAddr::new(to, 0))?;
+        Ok(socket)
+    }
+}
+
+/// Prepares a connected stream whose other end is on this machine: a path without loss, on which
+/// a congestion control that paces (BBR) only costs time. Streams that leave the machine keep
+/// what its administrator chose.
+pub(crate) fn prefer_reno_if_local(stream: impl AsFd) {
+    let near = rustix::net::getsockname(&stream).ok();
+    let far = rustix::net::getpeername(&stream).ok().flatten();
+    let address = |name: Option<_>| name.and_then(|name| SocketAddr::try_from(name).ok());
+    let (near, far): (Option<SocketAddr>, Option<SocketAddr>) = (address(near), address(far));
+    if let (Some(near), Some(far)) = (near, far)
+        && (near.ip() == far.ip() || is_loopback(far.ip()))
+    {
+        prefer_reno(stream);
+    }
+}
+
+/// Sets the congestion control of a stream whose other end is on this machine.
+pub(crate) fn prefer_reno(stream: impl AsFd) {
+    // Every user may choose it (ip-sysctl: tcp_allowed_congestion_control); else all stays as it is.
+    let _ = sockopt::set_tcp_congestion(stream, "reno");
+}
+
+/// Whether the address is the loopback's, also when written as IPv6.
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback(),
+        IpAddr::V6(address) => {
+            address == Ipv6Addr::LOCALHOST
+                || address
+                    .to_ipv4_mapped()
+                    .is_some_and(|address: Ipv4Addr| address.is_loopback())
+        }
+    }
+}

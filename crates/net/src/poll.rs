@@ -1,0 +1,188 @@
+//! Waiting for descriptors and deadlines: epoll, and the names that events come back with.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::slab::Key;
+
+/// How many events one wait brings at most; what is left comes with the next.
+const EVENTS: usize = 64;
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// The tap has frames.
+    Tap,
+    /// The end has come.
+    Stop,
+    /// A TCP flow's host socket, or its timer.
+    Tcp,
+    /// A UDP flow's host socket, or its expiry.
+    Udp,
+    /// A ping's host socket, or its expiry.
+    Echo,
+    /// A name query's host socket, or its next attempt.
+    Dns,
+    /// A published UDP port, or the expiry of one of its clients.
+    UdpPort,
+    /// A published TCP port.
+    TcpPort,
+    /// A relayed connection's socket towards the client.
+    RelayClient,
+    /// A relayed connection's socket towards the container.
+    RelayServer,
+}
+
+impl Kind {
+    const ALL: [Kind; 10] = [
+        Kind::Tap,
+        Kind::Stop,
+        Kind::Tcp,
+        Kind::Udp,
+        Kind::Echo,
+        Kind::Dns,
+        Kind::UdpPort,
+        Kind::TcpPort,
+        Kind::RelayClient,
+        Kind::RelayServer,
+    ];
+}
+
+/// The name of something that has events: what it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
+    pub(crate) key: Key,
+}
+
+impl Token {
+    pub(crate) fn new(kind: Kind, key: Key) -> Token {
+        Token { kind, key }
+    }
+
+    /// The name of what there is one of.
+    pub(crate) fn only(kind: Kind) -> Token {
+        Token::new(kind, Key::default())
+    }
+
+    fn pack(self) -> u64 {
+        (self.kind as u64) << 56 | self.key.pack()
+    }
+
+    fn unpack(data: u64) -> Option<Token> {
+        let kind = *Kind::ALL.get((data >> 56) as usize)?;
+        Some(Token::new(kind, Key::unpack(data & ((1 << 56) - 1))))
+    }
+}
+
+/// What became of a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ready {
+    pub(crate) token: Token,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The other end will send no more: what is read is all there is.
+    pub(crate) hung_up: bool,
+    /// The socket has an error, or is dead in both directions.
+    pub(crate) failed: bool,
+}
+
+/// An epoll instance.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    epoll: OwnedFd,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Poller> {
+        Ok(Poller {
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+        })
+    }
+
+    /// Reports reading as long as there is something to read.
+    pub(crate) fn add_readable(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        self.add(fd, token, EventFlags::IN)
+    }
+
+    /// Reports each change to readable or writable once.
+    pub(crate) fn add_stream(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        self.add(
+            fd,
+            token,
+            EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+        )
+    }
+
+    /// Stops or resumes the reports asked for with [`Poller::add_readable`].
+    pub(crate) fn pause(&self, fd: impl AsFd, token: Token, paused: bool) -> io::Result<()> {
+        let flags = match paused {
+            true => EventFlags::empty(),
+            false => EventFlags::IN,
+        };
+        Ok(epoll::modify(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.pack()),
+            flags,
+        )?)
+    }
+
+    fn add(&self, fd: impl AsFd, token: Token, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(token.pack()),
+            flags,
+        )?)
+    }
+
+    /// Waits until something happens or the time is up (`None`: for ever), and puts what happened
+    /// into `ready`, which is emptied first.
+    pub(crate) fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> io::Result<()> {
+        ready.clear();
+        let timeout = timeout.map(|timeout| rustix::time::Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        let mut events = [epoll::Event {
+            flags: EventFlags::empty(),
+            data: EventData::new_u64(0),
+        }; EVENTS];
+        let count = match epoll::wait(&self.epoll, &mut events[..], timeout.as_ref()) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        ready.extend(events[..count].iter().filter_map(|event| {
+            let flags = event.flags;
+            let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            Some(Ready {
+                token: Token::unpack(event.data.u64())?,
+                readable: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                writable: failed || flags.contains(EventFlags::OUT),
+                hung_up: failed || flags.contains(EventFlags::RDHUP),
+                failed,
+            })
+        }));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_the_kernel() {
+        for kind in Kind::ALL {
+            let token = Token::new(kind, Key::unpack(0x00ab_cdef_0123_4567));
+            assert_eq!(Token::unpack(token.pack()), Some(token));
+        }
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}

@@ -1,0 +1,357 @@
+//! One relayed connection: two sockets, and bytes in two directions.
+//!
+//! Small exchanges are copied through a buffer that all connections share. A direction that fills
+//! that buffer again and again carries bulk, and moves it by splice(2) through a pipe, borrowed
+//! for as long as there are bytes at hand.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::pipe::{Pipe, Pipes};
+use crate::poll::Ready;
+use std::os::fd::AsFd;
+
+/// How often in a row the buffer must be filled for a direction to count as bulk.
+const BULK: u8 = 2;
+/// How much goes in one direction in one turn, in bytes.
+const TURN: usize = 1024 * 1024;
+
+/// One end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The host's socket to the client.
+    Client,
+    /// The container's socket to the server.
+    Server,
+}
+
+/// What became of a connection in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It waits for news.
+    Waiting,
+    /// It has more to do at once.
+    More,
+    /// Both directions have ended.
+    Over,
+}
+
+/// A relayed connection.
+#[derive(Debug)]
+pub(super) struct Pair {
+    client: OwnedFd,
+    server: OwnedFd,
+    /// Whether the server has taken the connection.
+    connected: bool,
+    /// Client to server, server to client.
+    there: Direction,
+    back: Direction,
+    /// Whether the connection waits for its turn.
+    pub(super) queued: bool,
+}
+
+/// Bytes from one socket to the other.
+#[derive(Debug, Default)]
+struct Direction {
+    /// Whether there may be something to read, room to write, as far as we know.
+    readable: bool,
+    writable: bool,
+    /// Whether the sender has said that no more will come, be it unread.
+    hung_up: bool,
+    /// Whether all has been read, and whether the receiver was told.
+    ended: bool,
+    told: bool,
+    /// How often in a row the buffer was filled.
+    filled: u8,
+    pipe: Option<Pipe>,
+    /// What was read and found no room.
+    rest: Vec<u8>,
+}
+
+impl Pair {
+    /// A connection whose server is still being dialed.
+    pub(super) fn new(client: OwnedFd, server: OwnedFd) -> Pair {
+        Pair {
+            client,
+            server,
+            connected: false,
+            there: Direction::default(),
+            back: Direction::default(),
+            queued: false,
+        }
+    }
+
+    /// The socket of a side.
+    pub(super) fn socket(&self, side: Side) -> BorrowedFd<'_> {
+        match side {
+            Side::Client => self.client.as_fd(),
+            Side::Server => self.server.as_fd(),
+        }
+    }
+
+    /// Takes news of one side.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub(super) fn ready(&mut self, news: &Ready, side: Side) -> Result<(), Errno> {
+        if news.failed {
+            sockopt::socket_error(self.socket(side)).and_then(|error| error)?;
+        }
+        let (from, to) = match side {
+            Side::Client => (&mut self.there, &mut self.back),
+            Side::Server => (&mut self.back, &mut self.there),
+        };
+        from.readable |= news.readable;
+        from.hung_up |= news.hung_up;
+        to.writable |= news.writable;
+        if side == Side::Server && news.writable {
+            self.connected = true;
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved.
+    ///
+    /// # Errors
+    /// One of the sockets has failed.
+    pub(super) fn turn(&mut self, pipes: &mut Pipes, buffer: &mut [u8]) -> Result<Turn, Errno> {
+        if !self.connected {
+            return Ok(Turn::Waiting);
+        }
+        let more_there = self.there.run(&self.client, &self.server, pipes, buffer)?;
+        let more_back = self.back.run(&self.server, &self.client, pipes, buffer)?;
+        if self.there.told && self.back.told {
+            return Ok(Turn::Over);
+        }
+        match more_there || more_back {
+            true => Ok(Turn::More),
+            false => Ok(Turn::Waiting),
+        }
+    }
+
+    /// Gives back what was borrowed.
+    pub(super) fn recycle(&mut self, pipes: &mut Pipes) {
+        for direction in [&mut self.there, &mut self.back] {
+            if let Some(pipe) = direction.pipe.take() {
+                pipes.put(pipe);
+            }
+        }
+    }
+
+    /// Has both ends reset when they are closed.
+    pub(super) fn reset(&self) {
+        let _ = rcon_sys::sockopt::set_reset_on_close(&self.client);
+        let _ = rcon_sys::sockopt::set_reset_on_close(&self.server);
+    }
+}
+
+impl Direction {
+    /// Moves bytes; true when the turn is over and there may be more.
+    fn run(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        pipes: &mut Pipes,
+        buffer: &mut [u8],
+    ) -> Result<bool, Errno> {
+        let mut budget = TURN;
+        while budget > 0 {
+            let moved = match self.filled >= BULK && self.rest.is_empty() {
+                true => self.splice(from, to, pipes, buffer)?,
+                false => self.copy(from, to, buffer)?,
+            };
+            if moved == 0 {
+                break;
+            }
+            budget = budget.saturating_sub(moved);
+        }
+        let empty = self.rest.is_empty() && self.pipe.is_none();
+        if self.ended && empty && !self.told {
+            self.told = true;
+            // One that is gone already needs not be told.
+            let _ = rustix::net::shutdown(to, Shutdown::Write);
+        }
+        Ok(budget == 0)
+    }
+
+    /// Moves bytes through the buffer; gives how many.
+    fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if !self.rest.is_empty() {
+            if !self.writable {
+                return Ok(0);
+            }
+            let sent = self.send(to, None)?;
+            return Ok(sent);
+        }
+        if !self.readable || self.ended || !self.writable {
+            return Ok(0);
+        }
+        let count = match rustix::net::recv(from, &mut *buffer, RecvFlags::empty()) {
+            Ok((0, _)) => {
+                self.ended = true;
+                return Ok(0);
+            }
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                return Ok(0);
+            }
+            Err(Errno::INTR) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        self.filled = match count == buffer.len() {
+            true => self.filled.saturating_add(1),
+            false => 0,
+        };
+        // Less than asked for means that there is no more; epoll(7) tells of new. But of an end
+        // that it has told of already it will not tell again.
+        self.readable = count == buffer.len() || self.hung_up;
+        self.send(to, Some(&buffer[..count]))?;
+        Ok(count)
+    }
+
+    /// Sends new bytes, or what is left of earlier ones; keeps what finds no room.
+    fn send(&mut self, to: &OwnedFd, new: Option<&[u8]>) -> Result<usize, Errno> {
+        let bytes = new.unwrap_or(&self.rest);
+        let sent = match rustix::net::send(to, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(error),
+        };
+        self.writable = sent == bytes.len();
+        match new {
+            Some(new) => self.rest.extend_from_slice(&new[sent..]),
+            None => {
+                self.rest.drain(..sent);
+                if self.rest.is_empty() {
+                    self.rest = Vec::new();
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Moves bytes through a pipe, or through the buffer where there is none; gives how many.
+    fn splice(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        pipes: &mut Pipes,
+        buffer: &mut [u8],
+    ) -> Result<usize, Errno> {
+        if self.pipe.is_none() {
+            if !self.readable || self.ended {
+                return Ok(0);
+            }
+            self.pipe = pipes.get();
+        }
+        let Some(pipe) = &mut self.pipe else {
+            return self.copy(from, to, buffer);
+        };
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let mut moved = 0;
+        let room = pipe.size - pipe.filled;
+        if self.readable && !self.ended && room > 0 {
+            match splice(from, None, &pipe.writer, None, room, flags) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    pipe.filled += count;
+                    moved += count;
+                }
+                // With something in the pipe it may be the pipe that takes no more.
+                Err(Errno::AGAIN) if pipe.filled == 0 => self.readable = false,
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.writable && pipe.filled > 0 {
+            match splice(&pipe.reader, None, to, None, pipe.filled, flags) {
+                Ok(count) => {
+                    pipe.filled -= count;
+                    moved += count;
+                }
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        // Nothing at hand: others may have the pipe meanwhile.
+        if pipe.filled == 0
+            && (self.ended || !self.readable)
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipes.put(pipe);
+        }
+        Ok(moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (OwnedFd, UnixStream) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let theirs = UnixStream::from(theirs);
+        theirs.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    fn news(side: Side) -> (Ready, Side) {
+        let ready = Ready {
+            token: crate::poll::Token::only(crate::poll::Kind::RelayClient),
+            readable: true,
+            writable: true,
+            hung_up: true,
+            failed: false,
+        };
+        (ready, side)
+    }
+
+    #[test]
+    fn bulk_goes_through_whole_while_the_receiver_stalls() {
+        let (client, mut user) = pair();
+        let (server, mut service) = pair();
+        let mut relay = Pair::new(client, server);
+        let mut pipes = Pipes::default();
+        let mut buffer = vec![0; 4096];
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        let (mut sent, mut received) = (0, Vec::new());
+        let mut chunk = vec![0; 10_000];
+        while received.len() < bytes.len() {
+            if let Ok(count) = user.write(&bytes[sent..]) {
+                sent += count;
+            }
+            if sent == bytes.len() {
+                let _ = user.shutdown(std::net::Shutdown::Write);
+            }
+            for (ready, side) in [news(Side::Client), news(Side::Server)] {
+                relay.ready(&ready, side).unwrap();
+            }
+            let turn = relay.turn(&mut pipes, &mut buffer).unwrap();
+            assert_ne!(turn, Turn::Over);
+            if let Ok(count) = service.read(&mut chunk) {
+                received.extend_from_slice(&chunk[..count]);
+            }
+        }
+        assert!(received == bytes);
+        // The client's end was passed on; the other direction lives.
+        assert_eq!(service.read(&mut chunk).unwrap(), 0);
+        service.write_all(b"answer").unwrap();
+        drop(service);
+        for (ready, side) in [news(Side::Client), news(Side::Server)] {
+            relay.ready(&ready, side).unwrap();
+        }
+        assert_eq!(relay.turn(&mut pipes, &mut buffer), Ok(Turn::Over));
+        assert_eq!(user.read(&mut chunk).unwrap(), 6);
+        assert_eq!(user.read(&mut chunk).unwrap(), 0);
+    }
+}

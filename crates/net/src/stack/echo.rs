@@ -1,0 +1,194 @@
+//! Ping: echo requests go out by an unprivileged ping socket of the host (icmp(7)).
+//!
+//! Such sockets are open to the groups of net.ipv4.ping_group_range. Where the host gives them to
+//! nobody the container is told that pings are prohibited; no answer is ever made up for a host
+//! that was not asked. The gateway and the name server are ourselves, and answer.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::RecvFlags;
+use smoltcp::time::{Duration, Instant};
+
+use super::icmp::{self, Reason};
+use super::link::MAX_PACKET;
+use super::packet::{self, Packet};
+use super::policy::Target;
+use super::{HEADROOM, Io};
+use crate::poll::{Kind, Token};
+use crate::slab::{Key, Slab};
+use crate::timers::Deadline;
+
+/// How many pings there may be at a time; the one that was quiet the longest makes room.
+const MAX_PINGS: usize = 256;
+/// How long an unused ping is kept (as nf_conntrack_icmp_timeout).
+const LIFETIME: Duration = Duration::from_secs(30);
+/// Echo request and reply (RFC 792; RFC 4443 §4).
+const REQUEST_V4: u8 = 8;
+const REPLY_V4: u8 = 0;
+const REQUEST_V6: u8 = 128;
+const REPLY_V6: u8 = 129;
+/// The length of an echo header: type, code, checksum, identifier, sequence number.
+const HEADER_LEN: usize = 8;
+
+/// The pings under way.
+#[derive(Debug, Default)]
+pub(crate) struct Echoes {
+    pings: Slab<Ping>,
+    by_name: HashMap<Name, Key>,
+}
+
+/// Who pings whom, and the identifier that tells one ping program from another.
+type Name = (IpAddr, IpAddr, [u8; 2]);
+
+#[derive(Debug)]
+struct Ping {
+    name: Name,
+    socket: OwnedFd,
+    last: Instant,
+    expiry: Deadline,
+}
+
+impl Echoes {
+    /// Takes an ICMP message from the container. Of all kinds only echo requests go anywhere.
+    pub(crate) fn message(&mut self, io: &mut Io, packet: &Packet<'_>) {
+        let Some(header) = packet.payload.get(..HEADER_LEN) else {
+            return;
+        };
+        let request = match packet.source {
+            IpAddr::V4(_) => (packet::ICMP, REQUEST_V4),
+            IpAddr::V6(_) => (packet::ICMPV6, REQUEST_V6),
+        };
+        if (packet.protocol, header[0]) != request || header[1] != 0 {
+            return;
+        }
+        let reason = match io.policy.target(packet.destination) {
+            Target::Outside(_) => match self.forward(io, packet, [header[4], header[5]]) {
+                Ok(()) => return,
+                Err(error) => Reason::of(&error),
+            },
+            Target::Gateway | Target::Dns | Target::HostLoopback(_) => {
+                return reply(io, packet.destination, packet.source, packet.payload);
+            }
+            Target::Nobody => Some(Reason::Host),
+            Target::Prohibited => Some(Reason::Prohibited),
+            Target::Ignored => None,
+        };
+        if let Some(reason) = reason {
+            icmp::unreachable(io, reason, packet.whole);
+        }
+    }
+
+    fn forward(&mut self, io: &mut Io, packet: &Packet<'_>, identifier: [u8; 2]) -> io::Result<()> {
+        let name = (packet.source, packet.destination, identifier);
+        let key = match self.by_name.get(&name) {
+            Some(key) => *key,
+            None => self.open(io, name)?,
+        };
+        let Some(ping) = self.pings.get_mut(key) else {
+            return Ok(());
+        };
+        ping.last = io.now;
+        let token = Token::new(Kind::Echo, key);
+        ping.expiry
+            .set(Some(io.now + LIFETIME), token, &mut io.timers);
+        // The kernel puts its own identifier in, and the checksum right.
+        super::udp::send(&ping.socket, packet.payload)
+    }
+
+    fn open(&mut self, io: &mut Io, name: Name) -> io::Result<Key> {
+        if self.pings.len() >= MAX_PINGS {
+            let quietest = self
+                .by_name
+                .values()
+                .copied()
+                .min_by_key(|key| self.pings.get(*key).map(|ping| ping.last));
+            if let Some(key) = quietest {
+                self.close(key);
+            }
+        }
+        let socket = io.outside.echo(name.1)?;
+        let key = self.pings.insert(Ping {
+            name,
+            socket,
+            last: io.now,
+            expiry: Deadline::default(),
+        });
+        if let Some(ping) = self.pings.get(key)
+            && let Err(error) = io
+                .poller
+                .add_readable(&ping.socket, Token::new(Kind::Echo, key))
+        {
+            self.pings.remove(key);
+            return Err(error);
+        }
+        self.by_name.insert(name, key);
+        Ok(key)
+    }
+
+    fn close(&mut self, key: Key) {
+        if let Some(ping) = self.pings.remove(key) {
+            self.by_name.remove(&ping.name);
+        }
+    }
+
+    /// Takes replies, and news of what became of requests.
+    pub(crate) fn ready(&mut self, io: &mut Io, key: Key) {
+        let Some(ping) = self.pings.get(key) else {
+            return;
+        };
+        let (inside, outside, identifier) = ping.name;
+        let start = HEADROOM + packet::ip_len(inside);
+        loop {
+            let place = &mut io.buffer[start..HEADROOM + MAX_PACKET];
+            match rustix::net::recv(&ping.socket, place, RecvFlags::empty()) {
+                Ok((length, _)) if length >= HEADER_LEN => {
+                    io.buffer[start + 4..start + 6].copy_from_slice(&identifier);
+                    io.send_icmp(outside, inside, length);
+                }
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => {
+                    if let Some(reason) = Reason::of(&error.into()) {
+                        let kind = match outside {
+                            IpAddr::V4(_) => REQUEST_V4,
+                            IpAddr::V6(_) => REQUEST_V6,
+                        };
+                        let [high, low] = identifier;
+                        let header = [kind, 0, 0, 0, high, low, 0, 0];
+                        let quoted = icmp::quote_echo(inside, outside, header);
+                        icmp::unreachable(io, reason, &quoted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets a ping whose time has come.
+    pub(crate) fn timer(&mut self, io: &mut Io, key: Key) {
+        let token = Token::new(Kind::Echo, key);
+        let due = self
+            .pings
+            .get_mut(key)
+            .is_some_and(|ping| ping.expiry.reached(io.now, token, &mut io.timers));
+        if due {
+            self.close(key);
+        }
+    }
+}
+
+/// Answers a ping to an address of our own.
+fn reply(io: &mut Io, from: IpAddr, to: IpAddr, request: &[u8]) {
+    let start = HEADROOM + packet::ip_len(to);
+    let Some(message) = io.buffer.get_mut(start..start + request.len()) else {
+        return;
+    };
+    message.copy_from_slice(request);
+    message[0] = match to {
+        IpAddr::V4(_) => REPLY_V4,
+        IpAddr::V6(_) => REPLY_V6,
+    };
+    io.send_icmp(from, to, request.len());
+}

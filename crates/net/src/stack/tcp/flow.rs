@@ -1,0 +1,285 @@
+//! One TCP connection between the container and the outside.
+//!
+//! A flow begins with the container's SYN, kept as it came, and a connection under way on the
+//! host. Only when that stands is the SYN given to a [`Engine`], which then answers it: what
+//! happens outside, a refusal, an unreachable network, silence, happens inside too, and a
+//! connection that comes to nothing costs no buffers. From then on bytes go from ring to socket
+//! and from socket to ring, each copied once, under the windows of both sides.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use smoltcp::socket::tcp::State;
+use smoltcp::time::{Duration, Instant};
+
+use super::engine::Engine;
+use crate::outside::prefer_reno_if_local;
+use crate::poll::Ready;
+use crate::stack::Io;
+use crate::timers::Deadline;
+
+/// How much is taken from a host socket at a time, in bytes: enough for several super-frames,
+/// little enough to be in the cache still when it is sent on.
+const CHUNK: usize = 256 * 1024;
+/// How much goes in each direction in one turn, in bytes, so that no flow starves the others.
+const TURN: usize = 1024 * 1024;
+/// How long after its last byte a flow gives memory back.
+const IDLE: Duration = Duration::from_secs(2);
+/// A flow that moved less than this, in bytes, has no memory to give back.
+const SMALL: usize = 64 * 1024;
+
+/// A flow.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    /// The container's endpoint and the outside one, as the container knows it.
+    pub(crate) name: (SocketAddr, SocketAddr),
+    pub(crate) phase: Phase,
+    pub(crate) deadline: Deadline,
+    /// Whether the flow waits to be flushed at the end of this turn.
+    pub(crate) queued: bool,
+}
+
+/// How far a flow is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// The host is connecting.
+    Dialing {
+        socket: OwnedFd,
+        /// The container's SYN, an IP packet.
+        syn: Vec<u8>,
+        /// Where else to try, the next one last.
+        others: Vec<SocketAddr>,
+    },
+    /// Both sides are connected.
+    Open(Box<Open>),
+    /// Neither any more.
+    Over,
+}
+
+/// The two sides of an open flow.
+#[derive(Debug)]
+pub(crate) struct Open {
+    engine: Engine,
+    socket: OwnedFd,
+    /// Whether the socket may have something for us, may take something, as far as we know.
+    readable: bool,
+    writable: bool,
+    /// Whether the outside has said that it will send no more, be it unread.
+    hung_up: bool,
+    /// Whether the outside will send no more, and all has been read.
+    outside_done: bool,
+    /// Whether the outside was told that the container will send no more.
+    inside_done: bool,
+    /// Bytes since memory was given back last, and when the last of them came.
+    moved: usize,
+    last: Instant,
+}
+
+/// What became of a flow in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It waits for news.
+    Waiting,
+    /// It has more to do at once.
+    More,
+    /// It is over.
+    Over,
+}
+
+impl Open {
+    /// Connects the two sides: `socket` is connected, `syn` asks for it. `None` when the SYN is
+    /// not one after all.
+    pub(crate) fn new(
+        socket: OwnedFd,
+        hung_up: bool,
+        syn: &mut [u8],
+        seed: u64,
+        io: &mut Io,
+    ) -> Option<Open> {
+        prefer_reno_if_local(&socket);
+        let mtu = io.policy.config().mtu;
+        let engine = Engine::open(syn, seed, mtu, io.now, &mut *io.link, &mut io.buffer)?;
+        Some(Open {
+            engine,
+            socket,
+            readable: true,
+            writable: true,
+            hung_up,
+            outside_done: false,
+            inside_done: false,
+            moved: 0,
+            last: io.now,
+        })
+    }
+
+    /// Takes a packet from the container, and passes on at once what it brought.
+    pub(crate) fn packet(&mut self, packet: &[u8], io: &mut Io) {
+        self.engine
+            .receive(packet, io.now, &mut *io.link, &mut io.buffer);
+        self.outward();
+    }
+
+    /// Takes news of the host socket.
+    pub(crate) fn ready(&mut self, ready: &Ready) {
+        self.readable |= ready.readable;
+        self.writable |= ready.writable;
+        self.hung_up |= ready.hung_up;
+        // An error matters even when nothing can be read or written at the moment.
+        if ready.failed && !matches!(sockopt::socket_error(&self.socket), Ok(Ok(()))) {
+            self.engine.socket().abort();
+        }
+    }
+
+    /// Moves what can be moved in both directions, and sends it on.
+    pub(crate) fn turn(&mut self, io: &mut Io) -> Turn {
+        let mut budget = TURN;
+        loop {
+            self.outward();
+            let moved = self.inward();
+            self.engine
+                .send_pending(io.now, &mut *io.link, &mut io.buffer);
+            budget = budget.saturating_sub(moved);
+            if moved == 0 || budget == 0 {
+                break;
+            }
+            self.last = io.now;
+        }
+        if self.is_over() {
+            return Turn::Over;
+        }
+        match budget {
+            0 => Turn::More,
+            _ => Turn::Waiting,
+        }
+    }
+
+    /// Container to outside: from the ring to the socket.
+    fn outward(&mut self) {
+        while self.writable && self.engine.socket().can_recv() {
+            let socket = &self.socket;
+            let result = self.engine.take(|bytes| {
+                let result = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
+                (result.unwrap_or(0), result)
+            });
+            match result {
+                Some(Ok(count)) => self.moved += count,
+                Some(Err(Errno::AGAIN)) => self.writable = false,
+                Some(Err(Errno::INTR)) => {}
+                Some(Err(_)) => self.engine.socket().abort(),
+                None => break,
+            }
+        }
+        if !self.inside_done && self.inside_finished() {
+            self.inside_done = true;
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        }
+    }
+
+    /// Outside to container: from the socket to the ring. Gives how much.
+    fn inward(&mut self) -> usize {
+        let mut total = 0;
+        while self.readable && !self.outside_done && total < CHUNK {
+            if !self.engine.socket().can_send() {
+                break;
+            }
+            let socket = &self.socket;
+            let result = self.engine.socket().send(|space| {
+                let length = space.len().min(CHUNK);
+                match rustix::net::recv(socket, &mut space[..length], RecvFlags::empty()) {
+                    Ok((count, _)) => (count, Ok((count, length))),
+                    Err(error) => (0, Err(error)),
+                }
+            });
+            match result {
+                Ok(Ok((0, _))) => {
+                    self.outside_done = true;
+                    self.engine.socket().close();
+                }
+                Ok(Ok((count, asked))) => {
+                    total += count;
+                    // Less than asked for means that there is no more; epoll(7) tells of new. But
+                    // of an end that it has told of already it will not tell again.
+                    self.readable = count == asked || self.hung_up;
+                }
+                Ok(Err(Errno::AGAIN)) => self.readable = false,
+                Ok(Err(Errno::INTR)) => {}
+                Ok(Err(_)) => self.engine.socket().abort(),
+                Err(_) => break,
+            }
+        }
+        self.moved += total;
+        total
+    }
+
+    /// Whether the container has sent all it will ever send, and that has been passed on.
+    fn inside_finished(&mut self) -> bool {
+        let socket = self.engine.socket();
+        let finished = matches!(
+            socket.state(),
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+        );
+        finished && socket.recv_queue() == 0
+    }
+
+    fn is_over(&mut self) -> bool {
+        match self.engine.state() {
+            State::Closed if self.inside_done && self.outside_done => true,
+            // One side reset the connection: so does the other (SYN-RECEIVED falls back to LISTEN).
+            State::Closed | State::Listen => {
+                let _ = rcon_sys::sockopt::set_reset_on_close(&self.socket);
+                true
+            }
+            // The wait is for the sake of lost packets, of which there are none on this link.
+            State::TimeWait => self.inside_done,
+            _ => false,
+        }
+    }
+
+    /// When the flow has something to do by itself.
+    pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+        let tcp = self
+            .engine
+            .next_deadline(now)
+            // What could be done now has been done.
+            .map(|at| at.max(now + Duration::from_millis(1)));
+        let memory = (self.moved > SMALL).then_some(self.last + IDLE);
+        match (tcp, memory) {
+            (Some(tcp), Some(memory)) => Some(tcp.min(memory.max(now + IDLE))),
+            (tcp, None) => tcp,
+            (None, memory) => memory.map(|at| at.max(now + Duration::from_millis(1))),
+        }
+    }
+
+    /// Gives memory back after a time without bytes.
+    pub(crate) fn rest(&mut self, now: Instant) {
+        if self.moved > SMALL && self.last + IDLE <= now {
+            self.moved = 0;
+            self.engine.release_memory();
+        }
+    }
+
+    /// Whether the container has finished with the connection, so that it may use the same
+    /// endpoints for another.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(
+            self.engine.state(),
+            State::Closed | State::TimeWait | State::LastAck | State::Closing
+        )
+    }
+
+    /// Ends the flow without a word to the container; the outside sees a reset.
+    pub(crate) fn forsake(&mut self) {
+        let _ = rcon_sys::sockopt::set_reset_on_close(&self.socket);
+    }
+}
+
+/// How a connection that was under way came out.
+pub(crate) fn dialed(socket: &OwnedFd) -> io::Result<()> {
+    match sockopt::socket_error(socket) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) | Err(error) => Err(error.into()),
+    }
+}

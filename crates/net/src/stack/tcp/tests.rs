@@ -1,0 +1,1 @@
+//! Flows against segments, without a tap.
