@@ -1,1 +1,27 @@
-fn main() {}
+//! The end-to-end suite: the built program, driven as its users drive it.
+//!
+//! Each module is one subject, each function in it one scenario, run once as a user with subordinate ids and
+//! once as a user without (as root, who makes both; an ordinary user runs those of his own kind). `lab` is what
+//! they run on. One scenario: `cargo test -p rcon --test e2e -- run::exit_codes`.
+
+mod lab;
+
+mod attach;
+mod configuration;
+mod errors;
+mod exec;
+mod files;
+mod full_disk;
+mod images;
+mod interrupt;
+mod isolation;
+mod layers;
+mod lifecycle;
+mod logs;
+mod network;
+mod ports;
+mod ps;
+mod registry;
+mod run;
+mod terminal;
+mod walkthrough;

@@ -1,0 +1,154 @@
+//! Finds what a scenario left behind: processes, mounts, sockets, files.
+//!
+//! Everything of a scenario lies under one folder, so whatever mentions that folder is its: the path of a
+//! program, an open file, a command line, an environment, a root file system.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// The processes that have to do with `dir`.
+pub fn process_ids(dir: &Path) -> Vec<i32> {
+    let needle = dir.to_str().unwrap();
+    let Ok(table) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    table
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid: &i32| pid != std::process::id().cast_signed() && concerns(pid, needle))
+        .collect()
+}
+
+/// The same, described.
+pub fn processes(dir: &Path) -> Vec<String> {
+    process_ids(dir)
+        .into_iter()
+        .map(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let field = |name: &str| {
+                status
+                    .lines()
+                    .find(|l| l.starts_with(name))
+                    .unwrap_or("")
+                    .replace('\t', " ")
+            };
+            format!("{pid} {line} ({}, {})", field("Name:"), field("State:"))
+        })
+        .collect()
+}
+
+fn concerns(pid: i32, needle: &str) -> bool {
+    // A path is mentioned when it is followed by its end or by something below it, not by more digits.
+    let mentions = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        text.match_indices(needle)
+            .any(|(at, _)| !text[at + needle.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let link = |name: &str| {
+        fs::read_link(format!("/proc/{pid}/{name}"))
+            .is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))
+    };
+    let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).is_ok_and(|b| mentions(&b));
+    // Mounts: a container's root shows its layers. The suite's own mounts are seen by every process of the
+    // machine, so only those of a process in another mount namespace say something.
+    let elsewhere = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+        != fs::read_link("/proc/self/ns/mnt").ok();
+    link("exe")
+        || link("cwd")
+        || link("root")
+        || file("cmdline")
+        || file("environ")
+        || (elsewhere && file("mountinfo"))
+        || fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
+            fds.filter_map(Result::ok).any(|fd| {
+                fs::read_link(fd.path()).is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))
+            })
+        })
+}
+
+/// The mounts under `dir` that this process sees.
+pub fn mounts(dir: &Path) -> Vec<String> {
+    let prefix = format!("{}/", dir.display());
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .filter(|line| {
+            line.split(' ')
+                .nth(4)
+                .is_some_and(|p| p.starts_with(&prefix))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// All files (not folders) under `dir`.
+pub fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(dir, &mut |path, kind| {
+        if !kind.is_dir() {
+            found.push(path.display().to_string());
+        }
+    });
+    found
+}
+
+/// What is under the runtime folder and is neither a folder nor an empty file (a lock) nor a credential.
+pub fn runtime_files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(dir, &mut |path, kind| {
+        let empty = kind.is_file() && fs::metadata(path).is_ok_and(|m| m.len() == 0);
+        let kept = path.ends_with("containers/auth.json");
+        if !kind.is_dir() && !empty && !kept || kind.is_socket() {
+            found.push(path.display().to_string());
+        }
+    });
+    found
+}
+
+/// What an emptied store still holds.
+pub fn stored(root: &Path) -> Vec<String> {
+    let parts = [
+        "containers",
+        "container-names",
+        "snapshots",
+        "images",
+        "names",
+        "layers",
+        "blobs",
+        "tmp",
+        "volumes",
+    ];
+    let mut found = Vec::new();
+    for part in parts {
+        walk(&root.join(part), &mut |path, kind| {
+            let empty = kind.is_file() && fs::metadata(path).is_ok_and(|m| m.len() == 0);
+            // The folders that sort layers by mapping and blobs by algorithm may stay.
+            let sorting = kind.is_dir()
+                && path
+                    .strip_prefix(root)
+                    .is_ok_and(|p| p.components().count() <= 2)
+                && ["layers", "blobs"].contains(&part);
+            if !empty && !sorting {
+                found.push(path.display().to_string());
+            }
+        });
+    }
+    found
+}
+
+fn walk(dir: &Path, visit: &mut dyn FnMut(&Path, fs::FileType)) {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        visit(&entry.path(), kind);
+        if kind.is_dir() {
+            walk(&entry.path(), visit);
+        }
+    }
+}

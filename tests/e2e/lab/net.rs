@@ -1,0 +1,78 @@
+//! Sockets in other network namespaces.
+//!
+//! A socket stays in the namespace it was made in, so a thread goes there, makes it, and hands it out.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+/// Runs `work` in the network namespace of process `pid`, or right here.
+pub fn inside<T: Send>(pid: Option<u32>, work: impl FnOnce() -> T + Send) -> T {
+    let Some(pid) = pid else { return work() };
+    let thread = std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let namespace =
+                    File::open(format!("/proc/{pid}/ns/net")).expect("a network namespace");
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("entering a network namespace");
+                work()
+            })
+            .join()
+    });
+    thread.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Opens a connection from the namespace of process `pid`, or from here.
+pub fn connect(pid: Option<u32>, to: impl ToSocketAddrs) -> std::io::Result<TcpStream> {
+    let to: SocketAddr = to.to_socket_addrs()?.next().expect("an address");
+    let stream = inside(pid, || {
+        TcpStream::connect_timeout(&to, Duration::from_secs(5))
+    })?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    Ok(stream)
+}
+
+/// Fetches `http://TO/` from the namespace of process `pid`, or from here; the body of a 200.
+pub fn fetch(pid: Option<u32>, to: &str) -> std::io::Result<String> {
+    let mut stream = connect(pid, to)?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: {to}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => Err(std::io::Error::other(format!("not a 200: {answer:?}"))),
+    }
+}
+
+/// A TCP port of this machine that nobody listens on now and that no other call has given out.
+pub fn free_port() -> u16 {
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut given = GIVEN.lock().unwrap();
+    let given = given.get_or_insert_default();
+    loop {
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok() && given.insert(port) {
+            return port;
+        }
+    }
+}
+
+/// The address by which others reach this machine: that of the interface with the default route.
+pub fn own_address() -> Option<std::net::IpAddr> {
+    // Connecting a datagram socket sends nothing: it only picks the route and with it the address.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}

@@ -1,0 +1,343 @@
+//! `run`: a program goes in, its output and its exit code come out.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, eventually};
+
+scenarios!(
+    exit_codes,
+    output_streams,
+    input,
+    detached,
+    names,
+    id_file,
+    removed_at_the_end,
+    kept_without_rm,
+    created_then_started,
+    pulls_what_is_missing,
+    pull_policies,
+    signals_reach_the_program,
+    first_process_reaps,
+    much_output,
+    many_at_once,
+    no_runtime_folder,
+);
+
+fn exit_codes(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&["run", "--rm", &image, "true"]).prints("").quiet();
+    t.run(&["run", "--rm", &image, "false"]).code(1).quiet();
+    t.run(&["run", "--rm", &image, "sh", "-c", "exit 42"])
+        .code(42)
+        .quiet();
+    t.run(&["run", "--rm", &image, "sh", "-c", "kill -9 $$"])
+        .code(137)
+        .quiet();
+    t.run(&["run", "--rm", "--init", &image, "sh", "-c", "kill -TERM $$"])
+        .code(143)
+        .quiet();
+    t.has_containers(0);
+}
+
+fn output_streams(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let out = t.run(&["run", "--rm", &image, "sh", "-c", "echo one; echo two >&2"]);
+    out.prints("one\n");
+    assert_eq!(out.stderr, "two\n");
+    // Not a line, not text.
+    t.run(&["run", "--rm", &image, "printf", r"no newline"])
+        .prints("no newline");
+    // Standard output closed by its reader: the program gets its own failure, nothing hangs.
+    let out = t.run(&["run", "--rm", &image, "sh", "-c", "echo x >&-; echo $?"]);
+    out.prints("1\n");
+}
+
+fn input(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.feed(b"to nobody", &["run", "--rm", &image, "cat"])
+        .prints("");
+    t.feed(b"hello\n", &["run", "--rm", "-i", &image, "cat"])
+        .prints("hello\n");
+    t.feed(b"", &["run", "--rm", "-i", &image, "wc", "-c"])
+        .prints("0\n");
+    let megabyte = vec![b'x'; 1 << 20];
+    t.feed(&megabyte, &["run", "--rm", "-i", &image, "wc", "-c"])
+        .prints("1048576\n");
+    let out = t.feed(&megabyte, &["run", "--rm", "-i", &image, "cat"]);
+    assert!(
+        out.ok().len() == 1 << 20,
+        "{} bytes came back",
+        out.stdout.len()
+    );
+    // A program that does not read its input ends all the same, while input is still open.
+    let running = t.start_with_input(&["run", "--rm", "-i", &image, "true"]);
+    running.wait_for(Duration::from_secs(20)).prints("");
+}
+
+fn detached(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let since = Instant::now();
+    let id = t.ok(&["run", "-d", "--name", "sleeper", &image, "sleep", "1000"]);
+    assert!(
+        since.elapsed() < Duration::from_secs(30),
+        "it did not return"
+    );
+    assert!(
+        id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+        "not an id: {id:?}"
+    );
+    assert_eq!(t.inspect("sleeper", "{{.Id}}"), id);
+    assert_eq!(
+        t.inspect(&id[..12], "{{.State.Status}} {{.State.Running}}"),
+        "running true"
+    );
+    t.run(&["rm", "-f", "-t", "0", "sleeper"])
+        .prints("sleeper\n")
+        .quiet();
+    // -d with a program that cannot be started: the error, as in the foreground.
+    t.run(&["run", "-d", &image, "nosuch"]).refused(127);
+    t.has_containers(0);
+}
+
+fn names(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["create", "--name", "one", &image, "true"]);
+    t.run(&["create", "--name", "one", &image, "true"])
+        .refused(125)
+        .says("\"one\" is already in use");
+    t.run(&["run", "--name", "one", &image, "true"])
+        .refused(125)
+        .says("is already in use");
+    t.run(&["run", "--name", "has space", &image, "true"])
+        .refused(125)
+        .says("name");
+    t.run(&["run", "--name", "-x", &image, "true"]).code(125);
+    t.has_containers(1);
+    // Without a name it gets one that can be said aloud.
+    let id = t.ok(&["create", &image, "true"]);
+    let name = t.inspect(&id, "{{.Name}}");
+    assert!(
+        name.contains('_') && !name.starts_with('/'),
+        "not a name: {name:?}"
+    );
+    t.ok(&["rename", "one", "two"]);
+    t.ok(&["create", "--name", "one", &image, "true"]);
+    t.run(&["rename", "one", "two"])
+        .refused(125)
+        .says("is already in use");
+    t.run(&["rm", "one", "two"]).prints("one\ntwo\n");
+}
+
+fn id_file(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let file = t.home("cid");
+    let file = file.to_str().unwrap();
+    let id = t.ok(&["run", "-d", "--cidfile", file, &image, "true"]);
+    assert_eq!(fs::read_to_string(file).unwrap().trim_end(), id);
+    t.run(&["run", "--rm", "--cidfile", file, &image, "true"])
+        .refused(125)
+        .says("cid");
+    t.has_containers(1);
+}
+
+fn removed_at_the_end(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let id = t.ok(&[
+        "run", "-d", "--rm", "--name", "brief", &image, "sleep", "0.2",
+    ]);
+    eventually("the container is gone", 20, || {
+        t.run(&["inspect", &id])
+            .stderr
+            .contains("no such")
+            .then_some(())
+    });
+    t.has_containers(0);
+    // Its name is free at once when a foreground run has returned.
+    for _ in 0..5 {
+        t.run(&["run", "--rm", "--name", "brief", &image, "true"])
+            .code(0)
+            .quiet();
+    }
+}
+
+fn kept_without_rm(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&[
+        "run",
+        "--name",
+        "kept",
+        &image,
+        "sh",
+        "-c",
+        "echo data > /file; exit 3",
+    ])
+    .code(3);
+    assert_eq!(
+        t.inspect("kept", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 3"
+    );
+    t.run(&["start", "-a", "kept"]).code(3);
+    t.run(&["rm", "kept"]).prints("kept\n");
+}
+
+fn created_then_started(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let id = t.ok(&[
+        "create",
+        "--name",
+        "later",
+        &image,
+        "sh",
+        "-c",
+        "echo ran; exit 5",
+    ]);
+    assert_eq!(id.len(), 64);
+    assert_eq!(t.inspect("later", "{{.State.Status}}"), "created");
+    let out = t.run(&["start", "--attach", "later"]);
+    assert_eq!(
+        (out.code, out.stdout.as_str()),
+        (5, "ran\n"),
+        "{}",
+        out.story()
+    );
+    // Started without -a it prints its name, as given.
+    t.run(&["start", "later"]).prints("later\n");
+    t.run(&["wait", "later"]).prints("5\n");
+    // What it wrote stays from start to start.
+    t.ok(&[
+        "create",
+        "--name",
+        "counter",
+        &image,
+        "sh",
+        "-c",
+        "echo x >> /count; wc -l < /count",
+    ]);
+    t.run(&["start", "-a", "counter"]).prints("1\n");
+    t.run(&["start", "-a", "counter"]).prints("2\n");
+}
+
+fn pulls_what_is_missing(t: &mut Rcon) {
+    let image = crate::lab::registry::plain().name("busybox");
+    let out = t.run(&["run", "--rm", &image, "echo", "fresh"]);
+    out.prints("fresh\n").says("Trying to pull");
+    t.run(&["run", "--rm", &image, "echo", "there"])
+        .prints("there\n")
+        .quiet();
+}
+
+fn pull_policies(t: &mut Rcon) {
+    let image = crate::lab::registry::plain().name("busybox");
+    t.run(&["run", "--rm", "--pull", "never", &image, "true"])
+        .refused(125)
+        .says("image");
+    t.run(&["run", "--rm", "--pull=always", "-q", &image, "echo", "x"])
+        .prints("x\n");
+    t.run(&["run", "--rm", "--pull=newer", "-q", &image, "echo", "x"])
+        .prints("x\n");
+    t.run(&["run", "--rm", "--pull=missing", &image, "echo", "x"])
+        .prints("x\n")
+        .quiet();
+    t.run(&["run", "--rm", "--pull=sometimes", &image, "true"])
+        .refused(125)
+        .says("sometimes");
+}
+
+fn signals_reach_the_program(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "trap 'echo got TERM; exit 3' TERM; trap 'echo got HUP' HUP; echo ready; while :; do sleep 0.05; done";
+    let running = t.start(&[
+        "run", "--rm", "--name", "trapper", &image, "sh", "-c", script,
+    ]);
+    eventually("the program is ready", 20, || {
+        t.run(&["logs", "trapper"])
+            .stdout
+            .contains("ready")
+            .then_some(())
+    });
+    running.signal(Signal::SIGHUP);
+    eventually("the first signal", 20, || {
+        t.run(&["logs", "trapper"])
+            .stdout
+            .contains("got HUP")
+            .then_some(())
+    });
+    running.signal(Signal::SIGTERM);
+    let out = running.wait();
+    assert_eq!(
+        (out.code, out.stdout.as_str()),
+        (3, "ready\ngot HUP\ngot TERM\n"),
+        "{}",
+        out.story()
+    );
+}
+
+fn first_process_reaps(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let orphans = "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 0.4; ps -o pid,stat,comm | grep -c ' Z ' ";
+    let out = t.run(&["run", "--rm", "--init", &image, "sh", "-c", orphans]);
+    assert_eq!(out.stdout, "0\n", "{}", out.story());
+    // With --init the program is not the first process, without it is.
+    let first = t.ok(&["run", "--rm", "--init", &image, "sh", "-c", "echo $$"]);
+    assert_ne!(first, "1");
+    t.run(&["run", "--rm", &image, "sh", "-c", "echo $$"])
+        .prints("1\n");
+}
+
+fn much_output(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let out = t.run(&[
+        "run",
+        "--rm",
+        &image,
+        "sh",
+        "-c",
+        "seq 1 300000; echo end >&2",
+    ]);
+    assert!(
+        out.code == 0 && out.stdout.lines().count() == 300_000 && out.stdout.ends_with("300000\n")
+    );
+    assert_eq!(out.stderr, "end\n");
+}
+
+fn many_at_once(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let running: Vec<_> = (0..12)
+        .map(|n| {
+            t.start(&[
+                "run",
+                "--rm",
+                &image,
+                "sh",
+                "-c",
+                &format!("echo {n}; exit {n}"),
+            ])
+        })
+        .collect();
+    for (n, running) in running.into_iter().enumerate() {
+        let out = running.wait();
+        assert_eq!(
+            (out.code, out.stdout.clone()),
+            (n as i32, format!("{n}\n")),
+            "{}",
+            out.story()
+        );
+    }
+    t.has_containers(0);
+}
+
+fn no_runtime_folder(t: &mut Rcon) {
+    // As in a job of a build machine: neither a session nor its folder.
+    t.set_env("XDG_RUNTIME_DIR", "");
+    let image = t.pull("busybox");
+    t.run(&["run", "--rm", &image, "echo", "hi"])
+        .prints("hi\n")
+        .quiet();
+    t.ok(&["run", "-d", "--name", "a", &image, "sleep", "100"]);
+    t.run(&["exec", "a", "echo", "in"]).prints("in\n");
+    t.run(&["rm", "-f", "-t0", "a"]).prints("a\n");
+}
