@@ -1,6 +1,6 @@
 //! Removing images, and the layers that nobody needs after that.
 //!
-//! An image disappears by one rename under its lock. Then each of its layers is locked
+//! An image disappears by one rename under its lock, after its names. Then each of its layers is locked
 //! exclusively, without waiting: who holds it shared is about to use it, and keeps it. With the
 //! lock in hand images and then containers are looked through for a reference. In this order
 //! nothing can be missed: a container is noted under the lock of its image, so either its image
@@ -48,11 +48,12 @@ impl Store {
             .lock_image(id, FlockOperation::LockExclusive)?
             .ok_or_else(unknown)?;
         let record = self.image_by_id(id)?.ok_or_else(unknown)?;
-        let stage = Stage::take(self, &image_path(&record.id))?.ok_or_else(unknown)?;
-        drop(lock);
+        // Names first, while nobody can put the same image again and give them to that.
         for name in record.names.iter().chain(&record.repo_digests) {
             names::remove(self, name, &record.id)?;
         }
+        let stage = Stage::take(self, &image_path(&record.id))?.ok_or_else(unknown)?;
+        drop(lock);
         stage.remove();
         let collected = self.collect_layers(&record.layers)?;
         Ok(RemovedImage {

@@ -223,15 +223,26 @@ impl Store {
 
     /// Let the names of the record lead to it, and take them from the records of others.
     fn index_names(&self, record: &ImageRecord) -> Result<()> {
-        for name in record.names.iter().chain(&record.repo_digests) {
-            let before = names::lookup(self, name)?;
-            if before.as_deref() == Some(&record.id) {
-                continue;
+        let mut taken = Vec::new();
+        {
+            // So that it is not removed, with its names, while we add some. Two locks at once
+            // could wait for one another: others come after this one.
+            let Some(_lock) = self.lock_image(&record.id, FlockOperation::LockShared)? else {
+                return Ok(());
+            };
+            for name in record.names.iter().chain(&record.repo_digests) {
+                let before = names::lookup(self, name)?;
+                if before.as_deref() != Some(&record.id) {
+                    names::set(self, name, &record.id)?;
+                    taken.extend(before.map(|other| (other, name)));
+                }
             }
-            names::set(self, name, &record.id)?;
-            if let Some(other) = before {
-                self.update_record(&other, |old| old.names.retain(|have| have != name))?;
-            }
+        }
+        for (other, name) in taken {
+            self.update_record(&other, |old| {
+                old.names.retain(|have| have != name);
+                old.repo_digests.retain(|have| have != name);
+            })?;
         }
         Ok(())
     }
