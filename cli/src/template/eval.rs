@@ -1,0 +1,331 @@
+//! Walks the tree and writes the output.
+
+use serde_json::Value;
+
+use super::TemplateError;
+use super::ast::{Branch, Command, Kind, Node, Operand, Pipeline, Place, Program};
+use super::functions;
+use super::value::{self, Val};
+
+/// How many templates may call one another, and how deep the walk goes.
+const DEEPEST: usize = 200;
+/// How many nodes are visited at most.
+const MOST_STEPS: usize = 5_000_000;
+/// How much is written at most, in bytes.
+const MOST_OUTPUT: usize = 64 << 20;
+
+/// Fills the template in.
+pub fn run(name: &str, program: &Program, value: &Value) -> Result<String, TemplateError> {
+    let dot = Some(value.clone());
+    let mut state = State {
+        name,
+        program,
+        out: String::new(),
+        variables: vec![("$".to_owned(), dot.clone())],
+        depth: 0,
+        steps: 0,
+    };
+    state.nodes(&program.main, &dot)?;
+    Ok(state.out)
+}
+
+/// Whether a list of nodes was left early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    On,
+    Break,
+    Continue,
+}
+
+struct State<'a> {
+    name: &'a str,
+    program: &'a Program,
+    out: String,
+    variables: Vec<(String, Val)>,
+    depth: usize,
+    steps: usize,
+}
+
+impl State<'_> {
+    fn error<T>(&self, place: &Place, what: impl AsRef<str>) -> Result<T, TemplateError> {
+        Err(TemplateError(format!(
+            "{name}:{}:{}: executing {name:?} at <{}>: {}",
+            place.line,
+            place.column,
+            place.text,
+            what.as_ref(),
+            name = self.name,
+        )))
+    }
+
+    fn step(&mut self, place: &Place) -> Result<(), TemplateError> {
+        self.steps += 1;
+        if self.steps > MOST_STEPS || self.out.len() > MOST_OUTPUT {
+            return self.error(place, "the template does too much");
+        }
+        Ok(())
+    }
+
+    /// A list of nodes; the variables that it declares end with it.
+    fn nodes(&mut self, nodes: &[Node], dot: &Val) -> Result<Flow, TemplateError> {
+        let mark = self.variables.len();
+        let mut flow = Flow::On;
+        for node in nodes {
+            flow = self.node(node, dot)?;
+            if flow != Flow::On {
+                break;
+            }
+        }
+        self.variables.truncate(mark);
+        Ok(flow)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Val) -> Result<Flow, TemplateError> {
+        match node {
+            Node::Text(text) => self.out.push_str(text),
+            Node::Action(pipeline) => {
+                let result = self.pipeline(pipeline, dot)?;
+                if pipeline.variables.is_empty() {
+                    let text = value::print(&result);
+                    self.out.push_str(&text);
+                }
+            }
+            Node::If(branch) | Node::With(branch) => {
+                let mark = self.variables.len();
+                let decider = self.pipeline(&branch.pipeline, dot)?;
+                let with = matches!(node, Node::With(_));
+                let flow = match value::truth(&decider) {
+                    true => self.nodes(&branch.then, if with { &decider } else { dot }),
+                    false => self.nodes(&branch.otherwise, dot),
+                };
+                self.variables.truncate(mark);
+                return flow;
+            }
+            Node::Range(branch) => self.range(branch, dot)?,
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+            Node::Template {
+                name,
+                argument,
+                place,
+            } => self.template(name, argument.as_ref(), place, dot)?,
+        }
+        Ok(Flow::On)
+    }
+
+    fn template(
+        &mut self,
+        name: &str,
+        argument: Option<&Pipeline>,
+        place: &Place,
+        dot: &Val,
+    ) -> Result<(), TemplateError> {
+        let program = self.program;
+        let Some(nodes) = program.defined.get(name) else {
+            return self.error(place, format!("template {name:?} not defined"));
+        };
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return self.error(place, "exceeded maximum template depth");
+        }
+        self.step(place)?;
+        let argument = match argument {
+            Some(pipeline) => self.pipeline(pipeline, dot)?,
+            None => None,
+        };
+        let outside = std::mem::replace(
+            &mut self.variables,
+            vec![("$".to_owned(), argument.clone())],
+        );
+        self.nodes(nodes, &argument)?;
+        self.variables = outside;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn range(&mut self, branch: &Branch, dot: &Val) -> Result<(), TemplateError> {
+        let place = &branch.pipeline.place;
+        let mark = self.variables.len();
+        let over = self.commands(&branch.pipeline, dot)?;
+        let items: Box<dyn Iterator<Item = (Value, Value)>> = match over {
+            None | Some(Value::Null) => Box::new(std::iter::empty()),
+            Some(Value::Array(items)) => Box::new(
+                items
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, item)| (Value::from(at), item)),
+            ),
+            Some(Value::Object(object)) => {
+                let mut entries: Vec<(String, Value)> = object.into_iter().collect();
+                entries.sort_by(|(left, _), (right, _)| left.cmp(right));
+                Box::new(
+                    entries
+                        .into_iter()
+                        .map(|(key, item)| (Value::from(key), item)),
+                )
+            }
+            Some(Value::Number(number)) => {
+                let Some(count) = number.as_i64() else {
+                    return self.error(place, format!("range can't iterate over {number}"));
+                };
+                Box::new((0..count).map(|at| (Value::from(at), Value::from(at))))
+            }
+            Some(other) => {
+                return self.error(
+                    place,
+                    format!("range can't iterate over {}", value::print(&Some(other))),
+                );
+            }
+        };
+        let mut empty = true;
+        for (key, item) in items {
+            empty = false;
+            self.step(place)?;
+            let (key, item) = (Some(key), Some(item));
+            match branch.pipeline.variables.as_slice() {
+                [one] => self.assign(&branch.pipeline, one, item.clone())?,
+                [first, second] => {
+                    self.assign(&branch.pipeline, first, key)?;
+                    self.assign(&branch.pipeline, second, item.clone())?;
+                }
+                _ => {}
+            }
+            let flow = self.nodes(&branch.then, &item)?;
+            self.variables.truncate(mark);
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        if empty {
+            self.nodes(&branch.otherwise, dot)?;
+        }
+        Ok(())
+    }
+
+    fn assign(&mut self, pipeline: &Pipeline, name: &str, to: Val) -> Result<(), TemplateError> {
+        if pipeline.declares {
+            self.variables.push((name.to_owned(), to));
+            return Ok(());
+        }
+        match self
+            .variables
+            .iter_mut()
+            .rev()
+            .find(|(known, _)| known == name)
+        {
+            Some((_, old)) => {
+                *old = to;
+                Ok(())
+            }
+            None => self.error(&pipeline.place, format!("undefined variable: {name}")),
+        }
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Val) -> Result<Val, TemplateError> {
+        let result = self.commands(pipeline, dot)?;
+        for name in &pipeline.variables {
+            self.assign(pipeline, name, result.clone())?;
+        }
+        Ok(result)
+    }
+
+    /// Each command gets what the one before it gave as its last argument.
+    fn commands(&mut self, pipeline: &Pipeline, dot: &Val) -> Result<Val, TemplateError> {
+        self.step(&pipeline.place)?;
+        let mut piped: Option<Val> = None;
+        for command in &pipeline.commands {
+            piped = Some(self.command(command, dot, piped)?);
+        }
+        Ok(piped.flatten())
+    }
+
+    fn command(
+        &mut self,
+        command: &Command,
+        dot: &Val,
+        piped: Option<Val>,
+    ) -> Result<Val, TemplateError> {
+        let Some((first, rest)) = command.operands.split_first() else {
+            return Ok(None);
+        };
+        if let Kind::Function(name) = &first.kind {
+            return self.call(name, first, rest, dot, piped);
+        }
+        if !rest.is_empty() || piped.is_some() {
+            return self.error(
+                &first.place,
+                format!("can't give argument to non-function {}", first.place.text),
+            );
+        }
+        self.operand(first, dot)
+    }
+
+    fn call(
+        &mut self,
+        name: &str,
+        operand: &Operand,
+        operands: &[Operand],
+        dot: &Val,
+        piped: Option<Val>,
+    ) -> Result<Val, TemplateError> {
+        let mut arguments = Vec::with_capacity(operands.len() + 1);
+        for operand in operands {
+            let argument = self.operand(operand, dot)?;
+            // `and` and `or` look no further than they must.
+            let decided = match name {
+                "and" => !value::truth(&argument),
+                "or" => value::truth(&argument),
+                _ => false,
+            };
+            if decided {
+                return Ok(argument);
+            }
+            arguments.push(argument);
+        }
+        arguments.extend(piped);
+        match functions::call(name, arguments) {
+            Ok(result) => self.fields(result, None, operand),
+            Err(message) => self.error(&operand.place, format!("error calling {name}: {message}")),
+        }
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Val) -> Result<Val, TemplateError> {
+        let base = match &operand.kind {
+            Kind::Dot => dot.clone(),
+            Kind::Literal(literal) => Some(literal.clone()),
+            Kind::Variable(name) => {
+                match self.variables.iter().rev().find(|(known, _)| known == name) {
+                    Some((_, value)) => value.clone(),
+                    None => {
+                        return self.error(&operand.place, format!("undefined variable {name:?}"));
+                    }
+                }
+            }
+            Kind::Function(name) => return self.call(name, operand, &[], dot, None),
+            Kind::Group(pipeline) => {
+                let mark = self.variables.len();
+                let result = self.pipeline(pipeline, dot)?;
+                self.variables.truncate(mark);
+                result
+            }
+        };
+        self.fields(base, None, operand)
+    }
+
+    fn fields(
+        &self,
+        base: Val,
+        parent: Option<&str>,
+        operand: &Operand,
+    ) -> Result<Val, TemplateError> {
+        let (mut found, mut parent) = (base, parent);
+        for name in &operand.fields {
+            found = match value::field(&found, name, parent) {
+                Ok(found) => found,
+                Err(value::NoField(why)) => return self.error(&operand.place, why),
+            };
+            parent = Some(name);
+        }
+        Ok(found)
+    }
+}
