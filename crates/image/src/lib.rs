@@ -27,15 +27,20 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+mod channel;
 pub mod error;
 pub mod import;
+mod layers;
 pub mod load;
 pub mod local;
+mod manifest;
 pub mod platform;
 pub mod progress;
 pub mod pull;
 pub mod reference;
 pub mod registries;
+mod registry;
+mod work;
 
 pub use error::{Error, Result};
 pub use import::{ImportOptions, import};
@@ -43,5 +48,6 @@ pub use load::{LoadedImage, Source, load};
 pub use local::find_local;
 pub use platform::Platform;
 pub use progress::{BlobKind, Progress, PullEvent, Silent};
-pub use pull::{PullOptions, pull, pull_all_tags};
+pub use pull::{PullOptions, pull, pull_all_tags, pull_with};
 pub use reference::{ParseError, Reference};
+pub use registry::Patience;

@@ -1,0 +1,460 @@
+//! A client for one registry: the OCI distribution protocol, which Docker's v2 protocol became.
+//!
+//! | file | what |
+//! |---|---|
+//! | `dns`, `tls` | finding the registry and believing it is the one |
+//! | `challenge`, `token` | being let in |
+//! | `failure` | saying in words why not |
+//! | `request` | one request: redirects, authorization, patience |
+//! | `blob` | a blob as a stream that survives cuts |
+//!
+//! HTTP/1.1 is spoken on purpose: the layers of an image then come over connections of their own,
+//! each with its own window, and a stalled one does not hold up the others.
+
+mod blob;
+mod challenge;
+mod dns;
+mod failure;
+mod request;
+mod tls;
+mod token;
+
+pub(crate) use blob::Sink;
+
+use crate::auth::Credentials;
+use crate::error::Failure;
+use crate::reference::{DOCKER_HUB, Reference};
+use crate::{Error, Progress, Result};
+use base64::Engine as _;
+use challenge::Challenge;
+use failure::Answer;
+use reqwest::Url;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LINK};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use token::Token;
+
+/// Where Docker Hub's registry lives.
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+/// Largest manifest or index (the distribution spec asks for at least 4 MiB).
+pub(crate) const MANIFEST_MAX: u64 = 4 << 20;
+/// A list of tags is not longer than this in all, nor are there more pages.
+const TAGS_MAX: usize = 10_000;
+const PAGES_MAX: usize = 200;
+
+/// How long to wait, and how often to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection to be made.
+    pub connect: Duration,
+    /// For the next bytes of an answer.
+    pub stall: Duration,
+    /// How often a request that failed in passing is tried again.
+    pub retries: u32,
+    /// Before the first retry; each further one waits twice as long.
+    pub back_off: Duration,
+    /// A `Retry-After` longer than this is not waited for.
+    pub longest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            connect: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            retries: 5,
+            back_off: Duration::from_millis(500),
+            longest: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How to speak to a registry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// `--tls-verify`.
+    pub tls_verify: Option<bool>,
+    /// registries.conf says so.
+    pub insecure: bool,
+    pub cert_dir: Option<PathBuf>,
+    pub credentials: Option<Credentials>,
+    pub patience: Patience,
+}
+
+/// A connection to one registry, with what it takes to be let in.
+pub(crate) struct Client<'a> {
+    http: reqwest::Client,
+    /// As named: `docker.io`.
+    registry: String,
+    /// `https://registry-1.docker.io/`.
+    base: Url,
+    insecure: bool,
+    no_roots: bool,
+    credentials: Option<Credentials>,
+    /// `repository:NAME:pull`, for token services that the registry did not tell.
+    scope: Option<String>,
+    challenges: Mutex<Vec<Challenge>>,
+    token: tokio::sync::Mutex<Option<Token>>,
+    patience: Patience,
+    progress: &'a dyn Progress,
+}
+
+/// A manifest or index as it came.
+pub(crate) struct Fetched {
+    pub bytes: Vec<u8>,
+    pub content_type: String,
+}
+
+impl<'a> Client<'a> {
+    /// Find out how the registry wants to be spoken to. `repository` is what will be pulled;
+    /// without one only the credentials are of interest.
+    pub async fn connect(
+        registry: &str,
+        repository: Option<&str>,
+        settings: &Settings,
+        progress: &'a dyn Progress,
+    ) -> Result<Client<'a>> {
+        let host = match registry {
+            DOCKER_HUB => DOCKER_HUB_HOST,
+            other => other,
+        };
+        let ping_failed = |cause| Error::Ping {
+            registry: host.to_owned(),
+            cause,
+        };
+        let url = |scheme: &str| {
+            Url::parse(&format!("{scheme}://{host}/")).map_err(|_| {
+                let valid_port = host
+                    .rsplit_once(':')
+                    .is_none_or(|(_, p)| p.parse::<u16>().is_ok());
+                ping_failed(Failure::Answer {
+                    url: format!("{scheme}://{host}/v2/"),
+                    why: if valid_port {
+                        "invalid host name"
+                    } else {
+                        "invalid port"
+                    }
+                    .to_owned(),
+                })
+            })
+        };
+        let base = url("https")?;
+        let loopback = is_loopback(base.host_str().unwrap_or_default());
+        let insecure = match settings.tls_verify {
+            Some(verify) => !verify,
+            None => settings.insecure,
+        };
+        let tls = tls::set_up(registry, settings.cert_dir.as_deref(), insecure)?;
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls.config)
+            .dns_resolver(dns::Resolver::default())
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(settings.patience.connect)
+            .read_timeout(settings.patience.stall)
+            .tcp_keepalive(Duration::from_secs(30));
+        if loopback {
+            // A proxy has another loopback.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|e| Error::Tls(e.to_string()))?;
+        let mut client = Client {
+            http,
+            registry: registry.to_owned(),
+            base,
+            insecure,
+            no_roots: tls.no_roots,
+            credentials: settings.credentials.clone(),
+            scope: repository.map(|r| format!("repository:{r}:pull")),
+            challenges: Mutex::default(),
+            token: tokio::sync::Mutex::new(None),
+            patience: settings.patience.clone(),
+            progress,
+        };
+        let plain_allowed = insecure || (loopback && settings.tls_verify.is_none());
+        if plain_allowed {
+            // A plain server may also just hang up on TLS: that is no reason to insist.
+            client.patience.retries = 0;
+        }
+        let pinged = client.ping().await;
+        client.patience.retries = settings.patience.retries;
+        match pinged {
+            Err(Error::Ping {
+                cause:
+                    cause @ (Failure::Tls { .. }
+                    | Failure::Lost { .. }
+                    | Failure::ConnectionRefused { .. }),
+                registry,
+            }) if plain_allowed => {
+                client.base = url("http")?;
+                match client.ping().await {
+                    Ok(()) => Ok(client),
+                    // Nobody there either: what HTTPS said is the better news, unless it was
+                    // answered in HTTP.
+                    Err(_) if !matches!(cause, Failure::Tls { plain: true, .. }) => {
+                        Err(Error::Ping { registry, cause })
+                    }
+                    Err(e) => Err(e),
+                }
+            }
+            other => other.map(|()| client),
+        }
+    }
+
+    /// `GET /v2/`: is it a registry, and what does it want to see?
+    async fn ping(&mut self) -> Result<()> {
+        let url = self.url("/v2/");
+        let what = String::new();
+        let host = self.host();
+        let failed = |e| match e {
+            Error::Transport { cause, .. } => Error::Ping {
+                registry: host.clone(),
+                cause,
+            },
+            other => other,
+        };
+        let response = self
+            .send_patiently(
+                reqwest::Method::GET,
+                url.clone(),
+                HeaderMap::new(),
+                None,
+                &what,
+            )
+            .await
+            .map_err(failed)?;
+        let found = challenge::challenges(response.headers());
+        match response.status().as_u16() {
+            200..300 => {}
+            401 if !found.is_empty() => {}
+            _ => {
+                let answer = Answer::read(response).await;
+                let cause = Failure::Answer {
+                    url: url.to_string(),
+                    why: answer.text(),
+                };
+                return Err(Error::Ping {
+                    registry: host.clone(),
+                    cause,
+                });
+            }
+        }
+        self.set_challenges(found);
+        Ok(())
+    }
+
+    /// Ask `/v2/` again with the credentials: `login`.
+    pub async fn check_credentials(&self) -> Result<()> {
+        let what = format!("logging into {:?}", self.registry);
+        match self.get("/v2/", &[], &what).await {
+            Ok(_) => Ok(()),
+            Err(Error::Unauthorized { .. }) => Err(Error::WrongPassword {
+                registry: self.registry.clone(),
+            }),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Fetch a manifest or index; if the reference has a digest it is checked.
+    pub async fn manifest(&self, reference: &Reference, accept: &str) -> Result<Fetched> {
+        let selector = reference.selector();
+        let name = reference.name();
+        let what = format!("reading manifest {selector} in {name}");
+        let path = format!("/v2/{}/manifests/{selector}", reference.repository());
+        let response = match self.get(&path, &[(ACCEPT, accept)], &what).await {
+            Err(Error::Refused {
+                status: 404,
+                message,
+                ..
+            }) => {
+                let message = if message.starts_with("received unexpected") {
+                    "manifest unknown".to_owned()
+                } else {
+                    message
+                };
+                return Err(Error::ManifestUnknown {
+                    selector,
+                    name,
+                    message,
+                });
+            }
+            other => other?,
+        };
+        let content_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .map(|v| {
+                v.split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .to_ascii_lowercase()
+            })
+            .unwrap_or_default();
+        let bytes = self.read_all(response, MANIFEST_MAX, &what).await?;
+        if let Some(expected) = reference.digest() {
+            let mut hasher = rcon_store::Hasher::new(expected.algorithm());
+            hasher.update(&bytes);
+            let actual = hasher.finish();
+            if actual != *expected {
+                return Err(Error::DigestMismatch {
+                    what,
+                    expected: expected.clone(),
+                    actual,
+                });
+            }
+        }
+        Ok(Fetched {
+            bytes,
+            content_type,
+        })
+    }
+
+    /// All tags of a repository.
+    pub async fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let what = format!("reading the tags of {}", reference.name());
+        let mut path = format!("/v2/{}/tags/list", reference.repository());
+        let mut all = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let response = self.get(&path, &[], &what).await?;
+            let next = next_page(response.headers(), &self.url(&path));
+            let bytes = self.read_all(response, MANIFEST_MAX, &what).await?;
+            let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
+                Error::invalid(&what, format!("the answer is no list of tags: {e}"))
+            })?;
+            all.extend(page.tags.unwrap_or_default());
+            if all.len() > TAGS_MAX {
+                return Err(Error::invalid(
+                    &what,
+                    format!("there are more than {TAGS_MAX} tags"),
+                ));
+            }
+            match next {
+                Some(next) if next != path => path = next,
+                _ => return Ok(all),
+            }
+        }
+        Err(Error::invalid(
+            &what,
+            format!("the list has more than {PAGES_MAX} pages"),
+        ))
+    }
+
+    fn challenges(&self) -> Vec<Challenge> {
+        let all = self
+            .challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.clone()
+    }
+
+    fn set_challenges(&self, new: Vec<Challenge>) {
+        *self
+            .challenges
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    /// `HOST[:PORT]` we really speak to.
+    fn host(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        match self.base.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
+    /// The URL of a path at this registry.
+    fn url(&self, path: &str) -> Url {
+        // The path is made of parts that the grammar of references allows, so it always joins.
+        self.base.join(path).unwrap_or_else(|_| self.base.clone())
+    }
+}
+
+/// The `next` of a `Link` header, if it stays at this registry.
+fn next_page(headers: &HeaderMap, here: &Url) -> Option<String> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    if !parameters.contains("next") {
+        return None;
+    }
+    let url = here
+        .join(target)
+        .ok()
+        .filter(|u| u.origin() == here.origin())?;
+    Some(match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    })
+}
+
+/// A Basic `Authorization` (RFC 7617).
+fn basic(user: &str, password: &str) -> Result<HeaderValue> {
+    let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {text}"))
+        .map_err(|_| Error::invalid("credentials", "they do not fit into a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Is this host this machine, whatever the resolver says?
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match bare.parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => dns::is_localhost(host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback() {
+        for here in [
+            "localhost",
+            "127.0.0.1",
+            "127.8.9.10",
+            "[::1]",
+            "r.localhost",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for there in [
+            "10.0.0.1",
+            "localhost.example",
+            "[fe80::1]",
+            "127.0.0.1.nip.io",
+        ] {
+            assert!(!is_loopback(there), "{there}");
+        }
+    }
+
+    #[test]
+    fn pages_stay_here() {
+        let here = Url::parse("https://r.example/v2/x/tags/list").unwrap();
+        let next = |link: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LINK, link.parse().unwrap());
+            next_page(&headers, &here)
+        };
+        assert_eq!(
+            next("</v2/x/tags/list?last=b&n=2>; rel=\"next\"").as_deref(),
+            Some("/v2/x/tags/list?last=b&n=2")
+        );
+        assert_eq!(next("<https://evil.example/v2/>; rel=\"next\""), None);
+        assert_eq!(next("nonsense"), None);
+    }
+}

@@ -1,0 +1,48 @@
+//! Work that can be interrupted.
+//!
+//! SIGINT, SIGTERM and SIGHUP end the work in order: its future is dropped, whatever feeds a
+//! thread says so, the threads drop what they had staged, and the caller gets
+//! [`Error::Interrupted`].
+
+use crate::{Error, Result};
+use std::future::Future;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Run to the end, or to the first signal, on a runtime of one thread.
+pub(crate) fn run<T>(main: impl Future<Output = Result<T>>) -> Result<T> {
+    let failed = |source| Error::Io {
+        what: "cannot start the network part".to_owned(),
+        source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let mut signals = Vec::new();
+        for kind in [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ] {
+            signals.push(signal(kind).map_err(failed)?);
+        }
+        tokio::select! {
+            biased;
+            () = any(&mut signals) => Err(Error::Interrupted),
+            result = main => result,
+        }
+    })
+}
+
+/// The first of the signals.
+async fn any(signals: &mut [Signal]) {
+    std::future::poll_fn(|cx| {
+        if signals.iter_mut().any(|s| s.poll_recv(cx).is_ready()) {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
