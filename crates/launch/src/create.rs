@@ -1,31 +1,174 @@
-//! The caller's side.
+//! The caller's side of making a container.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-use crate::error::{Error, Result};
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Spec;
+use rcon_sys::process::{self, Fork};
+use rcon_sys::{fdpass, ids};
+use rustix::process::Pid;
+
+use crate::error::{Context, Error, RawError, Result};
+use crate::init::{self, WITH_CONSOLE};
+use crate::program::OwnFile;
 use crate::request::{Request, Running};
+use crate::{channel, namespaces};
 
 /// A container whose every part is set up and whose program waits to be started.
+///
+/// Dropped without [`Created::start`], it is given up: its process is killed and reaped.
 #[derive(Debug)]
 pub struct Created {
-    /// What there is of it.
+    /// What there is of it already.
     pub running: Running,
-    channel: OwnedFd,
+    newborn: Newborn,
+    socket: OwnedFd,
+    program: String,
 }
 
-/// Make the container.
+/// A child that goes when nobody wants it.
+#[derive(Debug)]
+struct Newborn(Option<OwnedFd>);
+
+impl Newborn {
+    fn keep(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.0.take() {
+            // It may have ended by itself; then there is only the reaping left.
+            let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+            let _ = process::wait_pidfd(&pidfd);
+        }
+    }
+}
+
+/// Make the container of `request`, ready to be started.
+///
+/// Needs a process with one thread, since it forks. Nothing is left behind after an error.
 pub fn create(request: Request<'_>) -> Result<Created> {
-    let _ = request;
-    Err(Error::Invalid(String::new()))
+    let namespaces = namespaces::flags(request.spec)?;
+    refuse_hooks(request.spec)?;
+    let own = OwnFile::look();
+    let words = request
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.args().as_ref());
+    let program = words
+        .and_then(|words| words.first())
+        .cloned()
+        .unwrap_or_default();
+    let (ours, theirs) = fdpass::pair().context(|| "cannot make a pair of sockets".to_owned())?;
+    let maps = request.maps;
+    flush();
+    let forked = process::clone(namespaces);
+    let (pid, pidfd) = match forked {
+        Ok(Fork::Child) => {
+            drop(ours);
+            init::run(request, namespaces, theirs, own)
+        }
+        Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
+        Err(error) if error.raw_os_error().is_some() => {
+            return Err(Error::Namespaces { errno: error.raw() });
+        }
+        Err(error) => return Err(Error::Invalid(error.to_string())),
+    };
+    // The streams are the new process's now; who reads them must see them end with it.
+    drop(request);
+    drop(theirs);
+    let newborn = pidfd
+        .try_clone()
+        .map(|pidfd| Newborn(Some(pidfd)))
+        .context(|| "cannot watch the new process".to_owned())?;
+    // Before the new process hides itself.
+    let userns = namespace(pid, "user")?;
+    let netns = match namespaces.contains(CloneFlags::CLONE_NEWNET) {
+        true => Some(namespace(pid, "net")?),
+        false => None,
+    };
+    ids::write_maps(pid, maps)?;
+    let (number, mut passed) = channel::send_go(&ours)
+        .and_then(|()| channel::wait_ready(&ours))
+        .map_err(|error| why(&ours, &pidfd, error))?;
+    let console = match number & WITH_CONSOLE {
+        0 => None,
+        _ => passed.pop(),
+    };
+    Ok(Created {
+        running: Running {
+            pid,
+            pidfd,
+            userns,
+            netns,
+            passed,
+            console,
+        },
+        newborn,
+        socket: ours,
+        program,
+    })
+}
+
+/// What is behind `error`: when the other side is gone it may have said why before it went, or
+/// its end says it.
+fn why(socket: &OwnedFd, pidfd: &OwnedFd, error: Error) -> Error {
+    let Error::Died(_) = error else {
+        return error;
+    };
+    if let Err(said @ (Error::Network(_) | Error::Invalid(_) | Error::Setup { .. })) =
+        channel::wait_ready(socket)
+    {
+        return said;
+    }
+    match process::try_wait_pidfd(pidfd) {
+        Ok(Some(status)) => Error::Died(status.to_string()),
+        _ => error,
+    }
+}
+
+fn namespace(pid: Pid, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/{kind}", pid.as_raw_nonzero());
+    File::open(&path)
+        .map(OwnedFd::from)
+        .context(|| format!("cannot open {path}"))
+}
+
+fn refuse_hooks(spec: &Spec) -> Result<()> {
+    match spec.hooks() {
+        Some(hooks) if *hooks != Default::default() => Err(Error::Invalid(
+            "hooks in the specification are not supported".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn flush() {
+    // What is buffered now would be in the buffers of the new process too.
+    let _ = io::stdout().flush();
+    let _ = io::stderr().flush();
 }
 
 impl Created {
-    /// Start the program.
-    pub fn start(self) -> Result<Running> {
-        drop(self.channel);
+    /// Start the program, and wait until it is executed.
+    ///
+    /// Fails with [`Error::NotExecutable`] and the kernel's reason when it cannot be; the
+    /// container is gone then.
+    pub fn start(mut self) -> Result<Running> {
+        channel::send_go(&self.socket)
+            .and_then(|()| channel::wait_executed(&self.socket, &self.program))
+            .map_err(|error| why(&self.socket, &self.running.pidfd, error))?;
+        self.newborn.keep();
         Ok(self.running)
     }
 
-    /// Give the container up.
-    pub fn abort(self) {}
+    /// Give the container up: its process is killed and reaped.
+    pub fn abort(self) {
+        drop(self);
+    }
 }

@@ -7,10 +7,26 @@
 
 #![forbid(unsafe_code)]
 
+mod channel;
+mod console;
+mod copyup;
 mod create;
+mod credentials;
+mod devices;
 mod error;
 mod exec;
+mod init;
+mod lookup;
+mod mounts;
+mod namespaces;
+mod options;
+mod procfs;
+mod program;
 mod request;
+mod root;
+mod rootfs;
+mod seccomp;
+mod user;
 mod wire;
 
 pub use create::{Created, create};

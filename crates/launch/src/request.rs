@@ -32,7 +32,7 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// Runs in the new process right after its birth, in the new user and network namespaces and
     /// before the ids are mapped, while the caller maps them; the files it gives are passed on as
-    /// [`Created::passed`].
+    /// [`Running::passed`].
     pub in_netns: Option<InNetns<'a>>,
     /// Put a process of our own first, which passes signals on to the program and reaps orphans.
     pub init: bool,

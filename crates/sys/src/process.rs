@@ -6,7 +6,7 @@
 //! thread held would stay locked in it for ever. That is checked, and refused otherwise.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -282,33 +282,34 @@ fn sweep_range(first: u32, last: u32, flags: libc::c_uint) {
     }
 }
 
-/// Make `fds` the descriptors 0, 1, 2, ... of this process, `control` the one after them, and have
-/// execve close every one from `control` on.
+/// Make `fds` the descriptors 0, 1, 2, ... of this process and `kept` those after them, and have
+/// execve close every one from the first of `kept` on.
 ///
 /// For a child right before it executes a program. Descriptors that others own in this process
 /// may be overwritten: nobody may use them any more.
-pub fn arrange_fds(fds: &[BorrowedFd<'_>], control: OwnedFd) -> io::Result<OwnedFd> {
-    let count = RawFd::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+pub fn arrange_fds(fds: &[BorrowedFd<'_>], kept: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    let number = |count| RawFd::try_from(count).map_err(|_| io::ErrorKind::InvalidInput);
+    let (first, end) = (number(fds.len())?, number(fds.len() + kept.len())?);
     // First out of the way of the targets, then into place.
-    let mut parked = Vec::with_capacity(fds.len());
-    for fd in fds {
-        parked.push(rustix::io::fcntl_dupfd_cloexec(fd, count + 1)?);
+    let all = fds.iter().copied().chain(kept.iter().map(AsFd::as_fd));
+    let parked: Vec<OwnedFd> = all
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, end))
+        .collect::<Result<_, _>>()?;
+    // Their numbers may be among the targets: who drops them later would close what is put there.
+    for fd in kept {
+        let _number = fd.into_raw_fd();
     }
-    let control = rustix::io::fcntl_dupfd_cloexec(&control, count + 1)?;
     for (target, fd) in (0..).zip(&parked) {
         // SAFETY: both are plain numbers; what `target` was is given up, as the caller was told.
         if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    // SAFETY: as above; the result is a new descriptor that only the OwnedFd below knows of.
-    let placed = unsafe { libc::dup3(control.as_raw_fd(), count, libc::O_CLOEXEC) };
-    if placed < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    cloexec_range_except(count, &[]);
-    // SAFETY: dup3 has just made it, and no other owner of this number is used any more.
-    Ok(unsafe { OwnedFd::from_raw_fd(placed) })
+    cloexec_range_except(first, &[]);
+    // SAFETY: dup2 has just made them, and no other owner of these numbers is left.
+    Ok((first..end)
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        .collect())
 }
 
 /// Block every signal that can be blocked; the mask outlives execve.

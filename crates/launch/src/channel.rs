@@ -1,0 +1,78 @@
+//! The conversation between a caller and the new process, over a pair of sockets.
+//!
+//! Caller: "go", when the ids are mapped. New process: "ready", with the files it made for the
+//! caller. Caller: "start". The new process executes its program, which closes its socket; so the
+//! end of the conversation is success. At every point it may send an error instead, and is gone.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rcon_sys::{fdpass, stub};
+
+use crate::error::{Error, Result};
+
+const GO: u8 = b'g';
+const READY: u8 = b'r';
+const ERROR: u8 = b'e';
+
+/// The longest message: an error with two texts at their longest.
+const MOST: usize = 40 * 1024;
+
+/// Let the other end go on.
+pub(crate) fn send_go(socket: &OwnedFd) -> Result<()> {
+    fdpass::send_fds(socket, &[GO], &[]).map_err(|_| gone())
+}
+
+/// Wait to be let go on; an error when the caller is gone or has given up.
+pub(crate) fn wait_go(socket: &OwnedFd) -> Result<()> {
+    let mut byte = [0];
+    match fdpass::recv_fds(socket, &mut byte) {
+        Ok((1, _)) if byte == [GO] => Ok(()),
+        _ => Err(gone()),
+    }
+}
+
+/// Say that everything is set up, with `fds` and a number that says what they are.
+pub(crate) fn send_ready(socket: &OwnedFd, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let [a, b, c, d] = number.to_le_bytes();
+    fdpass::send_fds(socket, &[READY, a, b, c, d], fds).map_err(|_| gone())
+}
+
+/// Say what went wrong. Nobody may be there to hear it.
+pub(crate) fn send_error(socket: &OwnedFd, error: &Error) {
+    let mut message = vec![ERROR];
+    message.extend(error.encode());
+    let _ = fdpass::send_fds(socket, &message, &[]);
+}
+
+/// Wait for the other end to be ready: its number and files, or its error.
+pub(crate) fn wait_ready(socket: &OwnedFd) -> Result<(u32, Vec<OwnedFd>)> {
+    let mut data = vec![0; MOST];
+    let (len, fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    match &data[..len] {
+        [READY, number @ ..] => {
+            let number = <[u8; 4]>::try_from(number).map_err(|_| gone())?;
+            Ok((u32::from_le_bytes(number), fds))
+        }
+        [ERROR, error @ ..] => Err(Error::decode(error)),
+        _ => Err(gone()),
+    }
+}
+
+/// Wait for the program to be executed, or for the reason why it was not.
+pub(crate) fn wait_executed(socket: &OwnedFd, program: &str) -> Result<()> {
+    let mut data = vec![0; MOST];
+    let (len, _) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    match &data[..len] {
+        [] => Ok(()),
+        [ERROR, error @ ..] => Err(Error::decode(error)),
+        [stub::FAILED, errno @ ..] => Err(Error::NotExecutable {
+            program: program.to_owned(),
+            errno: <[u8; 4]>::try_from(errno).map_or(libc::EIO, i32::from_le_bytes),
+        }),
+        _ => Err(gone()),
+    }
+}
+
+fn gone() -> Error {
+    Error::Died("the other side is gone".to_owned())
+}

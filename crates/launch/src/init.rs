@@ -1,0 +1,227 @@
+//! The new process of a container, from its birth in new namespaces to its program.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Process, Spec};
+use rcon_sys::ids::MapMethod;
+use rcon_sys::mount::{self, Attributes};
+use rcon_sys::stub::Mode;
+use rcon_sys::{process, userns};
+use rustix::process::DumpableBehavior;
+
+use crate::channel;
+use crate::console::Console;
+use crate::error::{Context, Error, Result};
+use crate::mounts::Mounter;
+use crate::program::{self, OwnFile, Plan, Prepared};
+use crate::request::{Request, Size, Stdio};
+use crate::root::Root;
+use crate::rootfs;
+use crate::seccomp::{self, Filter};
+
+/// The bit of the "ready" message's number that says that a terminal is the last file with it.
+pub(crate) const WITH_CONSOLE: u32 = 1 << 31;
+
+/// The streams and further files of a program, in the order of their descriptors.
+pub(crate) struct Streams {
+    /// The files.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// The terminal that they are, if they are one.
+    pub(crate) console: Option<Console>,
+}
+
+impl Streams {
+    /// Those that `stdio` asks for; a terminal is made in `root`.
+    pub(crate) fn open(
+        stdio: Stdio,
+        further: Vec<OwnedFd>,
+        root: &Root,
+        process: &Process,
+    ) -> Result<Self> {
+        let (mut fds, console) = match stdio {
+            Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => (vec![stdin, stdout, stderr], None),
+            Stdio::Terminal { size } => {
+                let console = Console::open(root, size.or_else(|| size_in(process)))?;
+                let copy = || console.slave.try_clone();
+                let fds = (|| Ok::<_, std::io::Error>(vec![copy()?, copy()?, copy()?]))()
+                    .context(|| "cannot copy the terminal".to_owned())?;
+                (fds, Some(console))
+            }
+        };
+        fds.extend(further);
+        Ok(Self { fds, console })
+    }
+
+    /// The files as they are handed on.
+    pub(crate) fn borrow(&self) -> Vec<BorrowedFd<'_>> {
+        self.fds.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+fn size_in(process: &Process) -> Option<Size> {
+    let size = process.console_size()?;
+    let number = |value: u64| u16::try_from(value).ok().filter(|value| *value > 0);
+    Some(Size {
+        rows: number(size.height())?,
+        cols: number(size.width())?,
+    })
+}
+
+/// Run `life`, which only comes back with an error; tell the error and end.
+pub(crate) fn live(life: impl FnOnce() -> (Error, Option<OwnedFd>)) -> ! {
+    // A panic must not get into the frames of the caller, which this process has copies of.
+    let code = match catch_unwind(AssertUnwindSafe(life)) {
+        Ok((error, socket)) => {
+            if let Some(socket) = socket {
+                channel::send_error(&socket, &error);
+            }
+            error.exit_code()
+        }
+        Err(_) => userns::PANICKED,
+    };
+    process::exit_now(code)
+}
+
+/// Live through the set-up and become the program; what goes wrong is told through `socket`.
+pub(crate) fn run(
+    request: Request<'_>,
+    namespaces: CloneFlags,
+    socket: OwnedFd,
+    own: Option<OwnFile>,
+) -> ! {
+    live(|| {
+        let mode = match (request.init, &request.stdio) {
+            (false, _) => Mode::Execute,
+            (true, Stdio::Terminal { .. }) => Mode::Init { terminal: true },
+            (true, Stdio::Fds { .. }) => Mode::Init { terminal: false },
+        };
+        match set_up(request, namespaces, mode, &socket) {
+            Ok((prepared, streams)) => {
+                prepared.become_program(&streams.borrow(), socket, mode, own.as_ref())
+            }
+            Err(error) => (error, Some(socket)),
+        }
+    })
+}
+
+fn set_up(
+    request: Request<'_>,
+    namespaces: CloneFlags,
+    mode: Mode,
+    socket: &OwnedFd,
+) -> Result<(Prepared, Streams)> {
+    let spec = request.spec;
+    let described = described(spec)?;
+    // The caller maps our ids meanwhile: time for all that needs none.
+    let passed = match request.in_netns {
+        Some(set_up_network) => set_up_network().map_err(Error::Network)?,
+        None => Vec::new(),
+    };
+    let filter = filter(spec)?;
+    program::set_oom_score(described)?;
+    channel::wait_go(socket)?;
+
+    userns::become_root(request.maps.method != MapMethod::Single)
+        .context(|| "cannot become root of the user namespace".to_owned())?;
+    hide()?;
+    name_host(spec, namespaces)?;
+    rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
+    let root = rootfs::mount(&request.rootfs)?;
+    Mounter::new(spec, &root, request.maps, namespaces).run()?;
+    let streams = Streams::open(request.stdio, request.preserve_fds, &root, described)?;
+    if let Some(console) = &streams.console {
+        console.bind(&root)?;
+    }
+    rootfs::pivot(&root)?;
+    let plan = Plan {
+        process: described,
+        user: request.user.as_deref(),
+        group_add: &request.group_add,
+        filter,
+        create_cwd: request.create_cwd,
+    };
+    let prepared = Prepared::new(plan, &root)?;
+    if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
+        mount::set_attributes(root.fd(), Attributes::MOUNT_ATTR_RDONLY, None, false)
+            .context(|| "cannot make the root filesystem read-only".to_owned())?;
+    }
+    announce(socket, &passed, &streams, &prepared)?;
+    drop(passed);
+    channel::wait_go(socket)?;
+    if mode == Mode::Execute {
+        take_terminal(&streams)?;
+    }
+    Ok((prepared, streams))
+}
+
+/// The process of the specification.
+fn described(spec: &Spec) -> Result<&Process> {
+    let described = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::Invalid("the specification has no process".to_owned()))?;
+    program::check(described)?;
+    Ok(described)
+}
+
+/// The filter of the specification.
+pub(crate) fn filter(spec: &Spec) -> Result<Option<Filter>> {
+    let linux = spec.linux().as_ref();
+    linux
+        .and_then(|linux| linux.seccomp().as_ref())
+        .map(seccomp::compile)
+        .transpose()
+}
+
+/// Keep other processes of the container from looking into this one while it is still ours.
+pub(crate) fn hide() -> Result<()> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context(|| "cannot hide the new process".to_owned())
+}
+
+fn name_host(spec: &Spec, namespaces: CloneFlags) -> Result<()> {
+    if !namespaces.contains(CloneFlags::CLONE_NEWUTS) {
+        return Ok(());
+    }
+    if let Some(name) = spec.hostname() {
+        rustix::system::sethostname(name.as_bytes())
+            .context(|| format!("cannot set the host name {name:?}"))?;
+    }
+    if let Some(name) = spec.domainname() {
+        rustix::system::setdomainname(name.as_bytes())
+            .context(|| format!("cannot set the domain name {name:?}"))?;
+    }
+    Ok(())
+}
+
+/// Tell the caller that the program can be started, and hand over what is the caller's.
+pub(crate) fn announce(
+    socket: &OwnedFd,
+    passed: &[OwnedFd],
+    streams: &Streams,
+    prepared: &Prepared,
+) -> Result<()> {
+    let mut fds: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
+    let mut number = 0;
+    if let Some(console) = &streams.console {
+        console.give_to(prepared.uid())?;
+        fds.push(console.master.as_fd());
+        number |= WITH_CONSOLE;
+    }
+    channel::send_ready(socket, number, &fds)
+}
+
+/// Make the terminal among the streams, if there is one, that of this session.
+pub(crate) fn take_terminal(streams: &Streams) -> Result<()> {
+    match &streams.console {
+        Some(console) => rustix::process::ioctl_tiocsctty(&console.slave)
+            .context(|| "cannot take the terminal".to_owned()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,304 @@
+//! The mounts of a specification (config.md, mounts), on a root filesystem that is not to be
+//! trusted.
+//!
+//! Each is made detached, with its attributes, and then put on a place that was found or created
+//! inside the root. Nothing is mounted by a path of the container.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Mount, Spec};
+use rcon_sys::ids::IdMaps;
+use rcon_sys::mount::{self, Attributes, Propagation};
+use rustix::fs::{OFlags, statfs};
+use rustix::io::Errno;
+
+use crate::copyup;
+use crate::devices;
+use crate::error::{Context, Error, Result};
+use crate::options::{self, Options};
+use crate::procfs;
+use crate::root::{Kind, Root, is_folder};
+
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+/// The work of mounting for one container.
+pub(crate) struct Mounter<'a> {
+    spec: &'a Spec,
+    root: &'a Root,
+    maps: &'a IdMaps,
+    namespaces: CloneFlags,
+    sysctls_set: bool,
+    dev_populated: bool,
+}
+
+impl<'a> Mounter<'a> {
+    /// For the container of `spec`, which has new `namespaces`, at `root`.
+    pub(crate) fn new(
+        spec: &'a Spec,
+        root: &'a Root,
+        maps: &'a IdMaps,
+        namespaces: CloneFlags,
+    ) -> Self {
+        Self {
+            spec,
+            root,
+            maps,
+            namespaces,
+            sysctls_set: false,
+            dev_populated: false,
+        }
+    }
+
+    /// Mount everything, set the sysctls, and take away what the container shall not have.
+    pub(crate) fn run(mut self) -> Result<()> {
+        for mount in self.spec.mounts().iter().flatten() {
+            self.mount(mount)?;
+        }
+        if !self.dev_populated && !self.covers_dev() {
+            let dev = self
+                .root
+                .find_or_create(Path::new("/dev"), Kind::Folder)
+                .context(|| "cannot open /dev of the container".to_owned())?;
+            devices::populate(dev)?;
+        }
+        if !self.sysctls_set && self.has_sysctls() {
+            self.set_sysctls(&procfs::private()?)?;
+        }
+        self.extra_devices()?;
+        if let Some(linux) = self.spec.linux() {
+            procfs::mask(
+                self.root,
+                linux.masked_paths().as_deref().unwrap_or_default(),
+            )?;
+            let paths = linux.readonly_paths().as_deref().unwrap_or_default();
+            procfs::make_read_only(self.root, paths)?;
+            self.propagate(linux.rootfs_propagation().as_deref().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the specification mounts something of its own on `/dev`.
+    fn covers_dev(&self) -> bool {
+        let mut mounts = self.spec.mounts().iter().flatten();
+        mounts.any(|mount| mount.destination() == Path::new("/dev"))
+    }
+
+    fn has(&self, namespace: CloneFlags) -> bool {
+        self.namespaces.contains(namespace)
+    }
+
+    fn mount(&mut self, entry: &Mount) -> Result<()> {
+        let words = entry.options().as_deref().unwrap_or_default();
+        let options = options::parse(words.iter().map(String::as_str))?;
+        if entry.uid_mappings().is_some() || entry.gid_mappings().is_some() {
+            return Err(Error::Invalid(format!(
+                "the mount on {} has id mappings of its own, which ordinary users cannot have",
+                entry.destination().display()
+            )));
+        }
+        let kind = entry.typ().as_deref().unwrap_or("bind");
+        if kind == "bind" || options.bind.is_some() {
+            let source = entry.source().as_deref().ok_or_else(|| {
+                let place = entry.destination().display();
+                Error::Invalid(format!("the bind mount on {place} has no source"))
+            })?;
+            let recursive = options.bind.unwrap_or(false);
+            return self.bind(source, entry.destination(), recursive, &options);
+        }
+        match kind {
+            "proc" => self.proc(entry, &options),
+            "sysfs" if !self.has(CloneFlags::CLONE_NEWNET) => self.host_tree("/sys", entry),
+            "sysfs" => match self.filesystem("sysfs", entry, &options) {
+                // Where something hides a part of the host's own /sys.
+                Err(Error::Setup {
+                    errno: libc::EPERM, ..
+                }) => self.host_tree("/sys", entry),
+                other => other.map(drop),
+            },
+            "cgroup" | "cgroup2" => self.cgroup(entry, &options),
+            "devpts" => self.devpts(entry, options),
+            "mqueue" if !self.has(CloneFlags::CLONE_NEWIPC) => self.bind(
+                Path::new("/dev/mqueue"),
+                entry.destination(),
+                false,
+                &options,
+            ),
+            "tmpfs" if entry.destination() == Path::new("/dev") => {
+                let dev = self.filesystem("tmpfs", entry, &options)?;
+                self.dev_populated = true;
+                devices::populate(dev)
+            }
+            kind => self.filesystem(kind, entry, &options).map(drop),
+        }
+    }
+
+    fn proc(&mut self, entry: &Mount, options: &Options) -> Result<()> {
+        if !self.has(CloneFlags::CLONE_NEWPID) {
+            return self.bind(Path::new("/proc"), entry.destination(), true, options);
+        }
+        let proc = self.filesystem("proc", entry, options)?;
+        if self.has_sysctls() {
+            // While nothing is mounted over any part of it.
+            self.set_sysctls(&proc)?;
+        }
+        Ok(())
+    }
+
+    fn devpts(&self, entry: &Mount, mut options: Options) -> Result<()> {
+        // The group of terminals, usually 5, need not be among the container's ids.
+        options.data.retain(|(name, value)| {
+            let id = value.as_deref().and_then(rcon_sys::passwd::parse_id);
+            match (name.as_str(), id) {
+                ("gid", Some(id)) => self.maps.to_host_gid(id).is_some(),
+                ("uid", Some(id)) => self.maps.to_host_uid(id).is_some(),
+                _ => true,
+            }
+        });
+        self.filesystem("devpts", entry, &options).map(drop)
+    }
+
+    /// The cgroup file system: that of the second version wherever it can be mounted. On a host
+    /// with the first version a container does without.
+    fn cgroup(&self, entry: &Mount, options: &Options) -> Result<()> {
+        let unified = || statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type as i64 == CGROUP2_MAGIC);
+        if self.has(CloneFlags::CLONE_NEWCGROUP)
+            && self.filesystem("cgroup2", entry, options).is_ok()
+        {
+            return Ok(());
+        }
+        if unified() {
+            return self.host_tree("/sys/fs/cgroup", entry);
+        }
+        Ok(())
+    }
+
+    /// A read-only copy of a kernel file system of the host with all that is mounted in it.
+    fn host_tree(&self, path: &str, entry: &Mount) -> Result<()> {
+        let mut options = Options::default();
+        options.recursive.0 = Attributes::MOUNT_ATTR_RDONLY
+            | Attributes::MOUNT_ATTR_NOSUID
+            | Attributes::MOUNT_ATTR_NODEV
+            | Attributes::MOUNT_ATTR_NOEXEC;
+        options.propagation = Some((Propagation::Slave, true));
+        self.bind(Path::new(path), entry.destination(), true, &options)
+    }
+
+    /// Mount a new file system of `kind`; a descriptor of its root.
+    fn filesystem(&self, kind: &str, entry: &Mount, options: &Options) -> Result<OwnedFd> {
+        let place = entry.destination();
+        let step = || format!("cannot mount {kind} on {}", place.display());
+        let target = self
+            .root
+            .find_or_create(place, Kind::Folder)
+            .context(step)?;
+        let attributes = options.attributes.0 | options.recursive.0;
+        let source = entry.source().as_deref();
+        let filesystem =
+            mount::new_filesystem(kind, source, &options.data, attributes).context(step)?;
+        if let Some((propagation, _)) = options.propagation
+            && propagation != Propagation::Private
+        {
+            mount::set_attributes(&filesystem, Attributes::empty(), Some(propagation), false)
+                .context(step)?;
+        }
+        if options.copy_up {
+            copyup::fill(&target, &filesystem)
+                .context(|| format!("cannot copy what is in {}", place.display()))?;
+        }
+        mount::attach(&filesystem, &target).context(step)?;
+        Ok(filesystem)
+    }
+
+    fn bind(&self, source: &Path, place: &Path, recursive: bool, options: &Options) -> Result<()> {
+        let step = || format!("cannot mount {} on {}", source.display(), place.display());
+        if !source.is_absolute() {
+            return Err(Error::Invalid(format!(
+                "the source {} of a bind mount is not an absolute path",
+                source.display()
+            )));
+        }
+        let tree = mount::copy_of_path(source, recursive).context(step)?;
+        let kind = match is_folder(&tree).context(step)? {
+            true => Kind::Folder,
+            false => Kind::File,
+        };
+        let (propagation, all) = options.propagation.unwrap_or((Propagation::Private, true));
+        let (own, below) = (options.attributes.0, options.recursive.0);
+        if recursive && (all || !below.is_empty()) {
+            let propagation = all.then_some(propagation);
+            mount::set_attributes(&tree, below, propagation, true).context(step)?;
+        }
+        if !recursive || !all || !own.is_empty() {
+            let propagation = (!recursive || !all).then_some(propagation);
+            let own = if recursive { own } else { own | below };
+            mount::set_attributes(&tree, own, propagation, false).context(step)?;
+        }
+        let target = self.root.find_or_create(place, kind).context(step)?;
+        mount::attach(&tree, &target).context(step)
+    }
+
+    /// Devices beyond those that every container has: the host's nodes of the same path.
+    fn extra_devices(&self) -> Result<()> {
+        let linux = self.spec.linux().as_ref();
+        for device in linux
+            .and_then(|linux| linux.devices().as_ref())
+            .into_iter()
+            .flatten()
+        {
+            let path = device.path();
+            let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+            let node = devices::host_node(path, number(device.major()), number(device.minor()))?;
+            let step = || format!("cannot make {}", path.display());
+            let target = self.root.find_or_create(path, Kind::File).context(step)?;
+            mount::attach(node, target).context(step)?;
+        }
+        Ok(())
+    }
+
+    fn sysctls(&self) -> impl Iterator<Item = (&'a String, &'a String)> {
+        let linux = self.spec.linux().as_ref();
+        linux
+            .and_then(|linux| linux.sysctl().as_ref())
+            .into_iter()
+            .flatten()
+    }
+
+    fn has_sysctls(&self) -> bool {
+        self.sysctls().next().is_some()
+    }
+
+    fn set_sysctls(&mut self, proc: &OwnedFd) -> Result<()> {
+        self.sysctls_set = true;
+        procfs::set_sysctls(proc, self.sysctls())
+    }
+
+    fn propagate(&self, word: &str) -> Result<()> {
+        let propagation = match word {
+            // What the new namespace has anyway.
+            "" | "private" | "rprivate" | "slave" | "rslave" => return Ok(()),
+            "shared" | "rshared" => Propagation::Shared,
+            "unbindable" | "runbindable" => Propagation::Unbindable,
+            other => {
+                return Err(Error::Invalid(format!(
+                    "{other:?} is not a propagation of mounts"
+                )));
+            }
+        };
+        let recursive = word.starts_with('r');
+        mount::set_attributes(
+            self.root.fd(),
+            Attributes::empty(),
+            Some(propagation),
+            recursive,
+        )
+        .context(|| "cannot set the propagation of the root filesystem".to_owned())
+    }
+}
+
+/// A descriptor of `folder` that can be read, for one that can only be found.
+pub(crate) fn readable(folder: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, ".", flags, rustix::fs::Mode::empty())
+}

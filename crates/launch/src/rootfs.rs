@@ -1,0 +1,100 @@
+//! Mounting what becomes the root of the container.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rcon_sys::mount::{self, Attributes, Propagation};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountFlags, mount as mount_old};
+
+use crate::error::{Context, Error, RawError, Result};
+use crate::request::Rootfs;
+use crate::root::Root;
+
+/// Mount `rootfs` in the mount namespace of this process; its root folder.
+///
+/// The working directory of this process may have changed afterwards.
+pub(crate) fn mount(rootfs: &Rootfs) -> Result<Root> {
+    match rootfs {
+        Rootfs::Dir(path) => bind(path),
+        Rootfs::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => overlay(lower.iter().map(AsRef::as_ref), upper, work, *volatile),
+    }
+}
+
+fn bind(path: &Path) -> Result<Root> {
+    let step = || format!("cannot use {} as the root filesystem", path.display());
+    let target = folder(path).context(step)?;
+    let tree = mount::copy_of_path(path, true).context(step)?;
+    // What the host mounts in it later is not the container's business.
+    mount::set_attributes(&tree, Attributes::empty(), Some(Propagation::Private), true)
+        .context(step)?;
+    mount::attach(&tree, &target).context(step)?;
+    Ok(Root::new(tree))
+}
+
+/// Mount layers as an overlay over the folder `upper`, which nobody needs in this namespace.
+///
+/// The layers are named by the numbers of open descriptors, relative to `/proc/self/fd`: the
+/// options of mount(2) must fit one page, and four bytes a layer leave room for more layers than
+/// overlayfs takes (500) however long their paths are; nor do colons and commas in paths matter.
+/// And the container's mount table shows no path of the host.
+fn overlay<'a>(
+    lower: impl Iterator<Item = &'a Path>,
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+) -> Result<Root> {
+    let open =
+        |path: &Path| folder(path).context(|| format!("cannot open the layer {}", path.display()));
+    let lower: Vec<OwnedFd> = lower.map(open).collect::<Result<_>>()?;
+    let (upper_fd, work_fd) = (open(upper)?, open(work)?);
+    let names: Vec<String> = lower.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let mut options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        names.join(":"),
+        upper_fd.as_raw_fd(),
+        work_fd.as_raw_fd()
+    );
+    if volatile {
+        options.push_str(",volatile");
+    }
+    rustix::process::chdir("/proc/self/fd").context(|| "cannot enter /proc/self/fd".to_owned())?;
+    let options = std::ffi::CString::new(options)
+        .map_err(|_| Error::Invalid("a layer has an impossible name".to_owned()))?;
+    mount_old(
+        "overlay",
+        upper,
+        "overlay",
+        MountFlags::empty(),
+        options.as_c_str(),
+    )
+    .map_err(|error| Error::Overlay { errno: error.raw() })?;
+    // By its path again, which now leads to the mount on top of the folder.
+    folder(upper)
+        .map(Root::new)
+        .context(|| "cannot open the mounted root filesystem".to_owned())
+}
+
+fn folder(path: &Path) -> rustix::io::Result<OwnedFd> {
+    openat(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+}
+
+/// Make `root` the root of this process's mount namespace and leave the old one.
+pub(crate) fn pivot(root: &Root) -> Result<()> {
+    let step = || "cannot change to the root filesystem of the container".to_owned();
+    rustix::process::fchdir(root.fd()).context(step)?;
+    // The old root ends up on top of the new one at the same place, and goes from there.
+    rustix::process::pivot_root(".", ".").context(step)?;
+    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).context(step)?;
+    rustix::process::chdir("/").context(step)
+}

@@ -1,0 +1,81 @@
+//! The numbers of the system calls, by name.
+
+mod aarch64;
+mod common;
+mod i386;
+mod x86_64;
+
+/// An architecture as a filter sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine {
+    /// x86-64, and x32 beside it.
+    X86_64,
+    /// 32-bit x86.
+    I386,
+    /// 64-bit Arm.
+    Aarch64,
+}
+
+impl Machine {
+    /// The value of the filter's `arch` field (`AUDIT_ARCH_*` in linux/audit.h).
+    pub(super) fn audit(self) -> u32 {
+        match self {
+            Self::X86_64 => 0xc000_003e,
+            Self::I386 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+        }
+    }
+
+    /// The number of the call `name`, if this architecture has it.
+    pub(super) fn number(self, name: &str) -> Option<u32> {
+        let own = match self {
+            Self::X86_64 => x86_64::TABLE,
+            Self::I386 => i386::TABLE,
+            Self::Aarch64 => aarch64::TABLE,
+        };
+        find(own, name).or_else(|| find(common::TABLE, name))
+    }
+}
+
+/// What this program was built for.
+#[cfg(target_arch = "x86_64")]
+pub(super) const NATIVE: Machine = Machine::X86_64;
+/// What this program was built for.
+#[cfg(target_arch = "aarch64")]
+pub(super) const NATIVE: Machine = Machine::Aarch64;
+
+fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
+    let index = table.binary_search_by_key(&name, |(name, _)| name).ok()?;
+    table.get(index).map(|(_, number)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted() {
+        for table in [x86_64::TABLE, i386::TABLE, aarch64::TABLE, common::TABLE] {
+            assert!(table.is_sorted_by(|left, right| left.0 < right.0));
+        }
+    }
+
+    #[test]
+    fn numbers_agree_with_libc() {
+        for (name, number) in [
+            ("read", libc::SYS_read),
+            ("execve", libc::SYS_execve),
+            ("execveat", libc::SYS_execveat),
+            ("clone3", libc::SYS_clone3),
+            ("openat2", libc::SYS_openat2),
+            ("mount_setattr", libc::SYS_mount_setattr),
+            ("rt_sigreturn", libc::SYS_rt_sigreturn),
+            ("prlimit64", libc::SYS_prlimit64),
+            ("memfd_secret", libc::SYS_memfd_secret),
+        ] {
+            assert_eq!(NATIVE.number(name).map(i64::from), Some(number), "{name}");
+        }
+        assert_eq!(Machine::I386.number("socketcall"), Some(102));
+        assert_eq!(Machine::Aarch64.number("open"), None);
+    }
+}
