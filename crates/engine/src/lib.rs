@@ -1,1 +1,119 @@
-//! rcon-engine.
+//! The engine: what a container is and what happens to it.
+//!
+//! A container is a directory of small files (see [`record`]), each replaced atomically, guarded by its own lock: there is
+//! no daemon, no database and no lock that two containers share. While it runs, one small process of its own watches over
+//! it, the *monitor* ([`monitor`]): it holds the terminal or the pipes, writes the log, serves those who attach, keeps the
+//! published ports and the network, and writes down how the container ended. Commands talk to it over a socket
+//! ([`protocol`]); while it lives it is the only one to write the container's state. Should it die, the next command finds
+//! the truth from the processes themselves ([`records`]).
+//!
+//! [`Engine`] is the face of all this; the methods are in the files named after what they do. Everything may be called only
+//! from a program with a single thread: containers are made by forking.
+//!
+//! ```no_run
+//! use rcon_engine::{CreateRequest, Engine, ImageRequest, Paths, StartRequest};
+//! # fn main() -> rcon_engine::Result<()> {
+//! let engine = Engine::open(Paths::detect(None, None)?)?;
+//! let (image, name) = engine.ensure_image("docker.io/library/alpine", &ImageRequest::default(), &rcon_engine::Silent)?;
+//! let container = engine.create(CreateRequest::new(image, name))?;
+//! engine.start(container.id(), &StartRequest::default())?;
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod attach;
+mod bundling;
+pub mod create;
+pub mod error;
+pub mod exec;
+mod files;
+pub mod filter;
+mod hostfiles;
+pub mod images;
+pub mod info;
+pub mod keys;
+pub mod log;
+pub mod login;
+pub mod monitor;
+pub mod names;
+pub mod paths;
+pub mod protocol;
+pub mod record;
+pub mod records;
+mod remove;
+pub mod requests;
+mod start;
+mod stop;
+pub mod terminal;
+mod unshare;
+pub mod volumes;
+mod worker;
+
+pub use attach::Session;
+pub use error::{Error, Result};
+pub use filter::Filters;
+pub use images::RemovedImage;
+pub use info::Info;
+pub use keys::DetachKeys;
+pub use log::{LogLine, Stream};
+pub use paths::Paths;
+pub use record::{
+    Config, Container, NameOptions, Network, ProcessRef, RestartPolicy, State, Status, VolumeUse,
+};
+pub use requests::{
+    CreateRequest, ExecOutcome, ExecRequest, ImageRequest, ListRequest, LogRequest, Outcome,
+    PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor,
+};
+pub use volumes::Volume;
+
+pub use rcon_bundle::{self as bundle, ImageConfig, Options};
+pub use rcon_image::{self as image, Progress, PullEvent, PullOptions};
+pub use rcon_net::{self as net, PortMapping, Protocol};
+pub use rcon_store::{self as store, ImageRecord};
+pub use rcon_sys::ids::IdMaps;
+
+use rcon_store::Store;
+
+/// A root directory and all that is in it.
+#[derive(Debug)]
+pub struct Engine {
+    paths: Paths,
+    maps: IdMaps,
+    store: Store,
+}
+
+impl Engine {
+    /// Opens (and on the first use makes) the directories. Cheap: a few system calls when all is there.
+    ///
+    /// # Errors
+    /// When a directory cannot be made or is not ours.
+    pub fn open(paths: Paths) -> Result<Engine> {
+        let maps = IdMaps::detect();
+        records::prepare(&paths)?;
+        let store = Store::open(&paths.root, &maps)?;
+        Ok(Engine { paths, maps, store })
+    }
+
+    /// Where things are.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The ids a container gets.
+    pub fn maps(&self) -> &IdMaps {
+        &self.maps
+    }
+
+    /// Images and snapshots.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+/// Progress that nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _: PullEvent) {}
+}

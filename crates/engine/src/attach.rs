@@ -1,0 +1,308 @@
+//! The connection of this process's standard streams to a container's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::error::{Context, Error, Result};
+use crate::keys::Watcher;
+use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Reply, Request};
+use crate::record::{ProcessRef, Status};
+use crate::terminal::{self, RawMode, Signals};
+use crate::{Engine, Outcome, RelayOptions, Streams};
+
+/// What is passed on to a container that has no terminal. Job control and what the terminal itself causes stay ours.
+pub(crate) const PROXIED: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+];
+
+/// What ends a session on a raw terminal, where keys are bytes and not signals; and the change of its size.
+pub(crate) const ON_TERMINAL: [Signal; 5] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGWINCH,
+];
+
+/// A connection to a running container's streams.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) socket: OwnedFd,
+    /// The container has a terminal.
+    pub(crate) tty: bool,
+    pub(crate) streams: Streams,
+    pub(crate) process: Option<ProcessRef>,
+    /// We started the container, and its output is ours.
+    pub(crate) foreground: bool,
+    pub(crate) id: String,
+}
+
+impl Session {
+    /// Passes input, output, window sizes and signals between this process's standard streams and the container until it
+    /// ends or the user detaches. The terminal is as it was when this returns, however it returns.
+    ///
+    /// # Errors
+    /// When the monitor goes away without telling how the container ended.
+    pub fn relay(self, options: &RelayOptions) -> Result<Outcome> {
+        Relay::new(self, options)?.run()
+    }
+}
+
+impl Engine {
+    /// Connects to a running container.
+    ///
+    /// # Errors
+    /// When it does not run: `you can only attach to running containers: container state improper`.
+    pub fn attach(&self, name_or_id: &str, streams: Streams) -> Result<Session> {
+        let container = self.container(name_or_id)?;
+        if !matches!(container.state.status, Status::Running | Status::Stopping) {
+            return Err(Error::StateImproper(
+                "you can only attach to running containers".into(),
+            ));
+        }
+        let socket = protocol::connect(&self.paths.runtime(container.id())).context(|| {
+            "cannot reach the monitor of the container (it may have been killed)".into()
+        })?;
+        let streams = Streams {
+            stdin: streams.stdin && container.config.options.interactive,
+            ..streams
+        };
+        let mut message = Vec::new();
+        Request::Attach(streams).encode(&mut message);
+        protocol::try_send(&socket, &message).context(|| "cannot talk to the monitor".into())?;
+        Ok(Session {
+            socket,
+            tty: container.config.options.tty,
+            streams,
+            process: container.state.process,
+            foreground: false,
+            id: container.config.id,
+        })
+    }
+}
+
+/// The work of a session.
+struct Relay {
+    session: Session,
+    sig_proxy: bool,
+    watcher: Option<Watcher>,
+    _raw: Option<RawMode>,
+    signals: Signals,
+    /// We still read our standard input.
+    reading: bool,
+    /// Messages the monitor has no room for yet.
+    queue: VecDeque<Vec<u8>>,
+    message: Vec<u8>,
+}
+
+impl Relay {
+    fn new(session: Session, options: &RelayOptions) -> Result<Relay> {
+        let raw = match session.tty && session.streams.stdin {
+            true => RawMode::enter().context(|| "cannot set up the terminal".into())?,
+            false => None,
+        };
+        let taken: &[Signal] = match (&raw, options.sig_proxy) {
+            (Some(_), _) => &ON_TERMINAL,
+            (None, true) => &PROXIED,
+            (None, false) => &[Signal::SIGWINCH],
+        };
+        let signals = Signals::take(taken).context(|| "cannot take over signals".into())?;
+        let mut relay = Relay {
+            sig_proxy: options.sig_proxy,
+            watcher: raw
+                .is_some()
+                .then(|| Watcher::new(options.detach_keys.clone())),
+            _raw: raw,
+            signals,
+            reading: session.streams.stdin,
+            queue: VecDeque::new(),
+            message: Vec::new(),
+            session,
+        };
+        if relay.session.tty {
+            relay.send_size()?;
+        }
+        Ok(relay)
+    }
+
+    fn run(mut self) -> Result<Outcome> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let (stdin, socket, signal) = self
+                .wait()
+                .context(|| "cannot wait for the container".into())?;
+            if signal && let Some(outcome) = self.handle_signals()? {
+                return Ok(outcome);
+            }
+            if socket {
+                self.flush()?;
+                // All there is, so that waiting is for nothing to do.
+                while let Some(length) = self.receive(&mut buffer)? {
+                    if let Some(outcome) = self.handle(&buffer[..length])? {
+                        return Ok(outcome);
+                    }
+                }
+            }
+            if stdin && let Some(outcome) = self.read_input(&mut buffer)? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Waits for our input, the monitor, or a signal.
+    fn wait(&self) -> io::Result<(bool, bool, bool)> {
+        let stdin = rustix::stdio::stdin();
+        let backlog = if self.queue.is_empty() {
+            PollFlags::empty()
+        } else {
+            PollFlags::OUT
+        };
+        let mut fds = vec![
+            PollFd::new(&self.session.socket, PollFlags::IN | backlog),
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+        ];
+        // While the monitor has no room for more, ours waits.
+        if self.reading && self.queue.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+        }
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let ready = |at: usize| {
+            fds.get(at)
+                .is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty())
+        };
+        Ok((ready(2), ready(0), ready(1)))
+    }
+
+    fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        match protocol::try_receive(&self.session.socket, buffer) {
+            Ok(Some(0)) => Err(Error::Invalid(format!(
+                "the monitor of container {} is gone: how the container ends will not be known",
+                &self.session.id[..12]
+            ))),
+            Ok(length) => Ok(length),
+            Err(e) => Err(e).context(|| "cannot hear the monitor".into()),
+        }
+    }
+
+    fn handle(&mut self, message: &[u8]) -> Result<Option<Outcome>> {
+        let written = match Reply::decode(message) {
+            Some(Reply::Exited(code)) => return Ok(Some(Outcome::Exited(code))),
+            Some(Reply::Output(data)) if self.session.streams.stdout => {
+                terminal::write_all(rustix::stdio::stdout(), data)
+            }
+            Some(Reply::Error(data)) if self.session.streams.stderr => {
+                terminal::write_all(rustix::stdio::stderr(), data)
+            }
+            _ => Ok(()),
+        };
+        match written {
+            Ok(()) => Ok(None),
+            // Whoever read our output has gone.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe && !self.session.foreground => {
+                Ok(Some(Outcome::Detached))
+            }
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                // The program is to see that as it would without a container in between.
+                self.session.streams = Streams {
+                    stdout: false,
+                    stderr: false,
+                    ..self.session.streams
+                };
+                self.send(Request::CloseOutput)?;
+                Ok(None)
+            }
+            Err(e) => Err(e).context(|| "cannot write the container's output".into()),
+        }
+    }
+
+    fn read_input(&mut self, buffer: &mut [u8]) -> Result<Option<Outcome>> {
+        let count = match rustix::io::retry_on_intr(|| {
+            rustix::io::read(rustix::stdio::stdin(), &mut buffer[..MAX_DATA])
+        }) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            // A terminal that hung up is at its end.
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.reading = false;
+            self.send(Request::EndOfInput)?;
+            return Ok(None);
+        }
+        let Some(watcher) = &mut self.watcher else {
+            self.send(Request::Input(&buffer[..count]))?;
+            return Ok(None);
+        };
+        let mut typed = Vec::with_capacity(count);
+        let detach = watcher.feed(&buffer[..count], &mut typed);
+        for part in typed.chunks(MAX_DATA) {
+            self.send(Request::Input(part))?;
+        }
+        Ok(detach.then_some(Outcome::Detached))
+    }
+
+    fn handle_signals(&mut self) -> Result<Option<Outcome>> {
+        while let Some(signal) = self.signals.take_next() {
+            if signal == libc::SIGWINCH && self.session.tty {
+                self.send_size()?;
+            } else if self._raw.is_some() {
+                // The terminal is going away, or somebody wants us to: the container learns of the former.
+                if signal == libc::SIGHUP {
+                    self.pass_on(signal);
+                }
+                return Ok(Some(Outcome::Exited(128 + signal)));
+            } else if self.sig_proxy {
+                self.pass_on(signal);
+            }
+        }
+        Ok(None)
+    }
+
+    fn pass_on(&self, signal: i32) {
+        if let Some(pidfd) = self.session.process.and_then(|p| p.open()) {
+            // It may have ended just now, which we are about to hear.
+            let _ = rcon_sys::process::pidfd_send_signal(&pidfd, signal);
+        }
+    }
+
+    fn send_size(&mut self) -> Result<()> {
+        match terminal::size() {
+            Some((rows, cols)) => self.send(Request::Resize(rows, cols)),
+            None => Ok(()),
+        }
+    }
+
+    fn send(&mut self, request: Request<'_>) -> Result<()> {
+        request.encode(&mut self.message);
+        self.queue.push_back(std::mem::take(&mut self.message));
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        while let Some(message) = self.queue.front() {
+            match protocol::try_send(&self.session.socket, message) {
+                Ok(true) => self.message = self.queue.pop_front().unwrap_or_default(),
+                Ok(false) => break,
+                // It has gone, but what it said last may still be to be read.
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                    self.reading = false;
+                    self.queue.clear();
+                }
+                Err(e) => return Err(e).context(|| "cannot talk to the monitor".into()),
+            }
+        }
+        Ok(())
+    }
+}

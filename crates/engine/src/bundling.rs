@@ -1,0 +1,106 @@
+//! From a container's record to the runtime specification that launch takes.
+
+use rcon_bundle::{Bundle, Context, HardLimits, parse};
+use rcon_net::PortMapping;
+use rcon_sys::ids::IdRange;
+
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::record::{Config, Container};
+
+/// Makes the specification.
+pub(crate) fn build(engine: &Engine, config: &Config) -> Result<Bundle> {
+    let runtime = engine.paths.runtime(&config.id);
+    let context = Context {
+        container_id: config.id.clone(),
+        host_name: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
+        hosts_file: (!config.names.no_hosts).then(|| runtime.join("hosts")),
+        resolv_file: Some(runtime.join("resolv.conf")),
+        hostname_file: Some(runtime.join("hostname")),
+        container_env_file: Some(runtime.join(".containerenv")),
+        volumes: config
+            .volumes
+            .iter()
+            .map(|v| (v.destination.clone(), engine.volume_data(&v.name)))
+            .collect(),
+        uids: count(&engine.maps.uid),
+        gids: count(&engine.maps.gid),
+        limits: HardLimits::current(),
+    };
+    Ok(rcon_bundle::build(
+        &config.image_config,
+        &config.options,
+        &context,
+    )?)
+}
+
+impl Engine {
+    /// The runtime specification the container would be started with now.
+    ///
+    /// # Errors
+    /// When the source of a bind mount is gone, or a limit is above what is allowed now.
+    pub fn bundle(&self, container: &Container) -> Result<Bundle> {
+        build(self, &container.config)
+    }
+}
+
+/// How many ids there are without a gap, from 0.
+fn count(ranges: &[IdRange]) -> u32 {
+    let mut next = 0u32;
+    while let Some(range) = ranges.iter().find(|r| r.container == next && r.len > 0) {
+        next = next.saturating_add(range.len);
+        if next == u32::MAX {
+            break;
+        }
+    }
+    next
+}
+
+/// Whether the options go together and with the image; the same errors as at the start.
+pub(crate) fn check(engine: &Engine, config: &Config) -> Result<()> {
+    build(engine, config).map(drop)
+}
+
+/// The ports to publish: those asked for, and with `-P` those exposed that are not among them.
+pub(crate) fn ports(
+    config: &Config,
+    publish: &[PortMapping],
+    all: bool,
+) -> Result<Vec<PortMapping>> {
+    let mut ports = publish.to_vec();
+    if !all {
+        return Ok(ports);
+    }
+    for exposed in parse::image_ports(&config.image_config, &config.options.expose) {
+        let protocol = match exposed.protocol {
+            parse::Protocol::Tcp => rcon_net::Protocol::Tcp,
+            parse::Protocol::Udp => rcon_net::Protocol::Udp,
+            parse::Protocol::Sctp => {
+                return Err(Error::Invalid(format!(
+                    "port {exposed} cannot be published: SCTP is not supported"
+                )));
+            }
+        };
+        for number in exposed.first..=exposed.last {
+            let covered = ports.iter().any(|p| {
+                p.protocol == protocol
+                    && (u32::from(p.container_port)
+                        ..u32::from(p.container_port) + u32::from(p.range))
+                        .contains(&u32::from(number))
+            });
+            if !covered {
+                ports.push(PortMapping {
+                    host_ip: None,
+                    host_port: 0,
+                    container_port: number,
+                    protocol,
+                    range: 1,
+                });
+            }
+        }
+    }
+    Ok(ports)
+}

@@ -1,0 +1,155 @@
+//! Making a container.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use chrono::Utc;
+use rcon_bundle::ImageConfig;
+
+use crate::error::{Context, Error, Result};
+use crate::files::{self, Durable};
+use crate::record::{Config, Container, FORMAT, Network, State};
+use crate::records::{self, Lock};
+use crate::{CreateRequest, Engine, bundling, names, volumes};
+
+impl Engine {
+    /// Makes a container; it is there wholly or not at all, also after a crash of the machine.
+    ///
+    /// # Errors
+    /// [`Error::NameInUse`], options that do not go together, no space.
+    pub fn create(&self, request: CreateRequest) -> Result<Container> {
+        self.create_as(request, Durable::Yes)
+    }
+
+    /// [`Engine::create`], where nobody hears of the container before it runs.
+    pub(crate) fn create_as(&self, request: CreateRequest, durable: Durable) -> Result<Container> {
+        if let Some(path) = &request.cidfile
+            && path.symlink_metadata().is_ok()
+        {
+            return Err(Error::Invalid(format!(
+                "container ID file {} exists: another container may use it, or delete the file",
+                path.display()
+            )));
+        }
+        let config = self.config(&request)?;
+        // What cannot be started shall not be made either.
+        bundling::check(self, &config)?;
+        let unborn = records::unborn(&self.paths, &config.id);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&unborn)
+            .on("create", &unborn)?;
+        self.make(&request, config, &unborn, durable)
+    }
+
+    /// Fills the directory, takes the name, and lets the container be seen.
+    fn make(
+        &self,
+        request: &CreateRequest,
+        mut config: Config,
+        unborn: &Path,
+        durable: Durable,
+    ) -> Result<Container> {
+        let lock = Lock::take(unborn)?
+            .ok_or_else(|| Error::Invalid("the new container was swept away".into()))?;
+        let result = (|| {
+            self.take_name(request, &mut config)?;
+            let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
+            self.make_volumes(&config, &snapshot)?;
+            files::replace(unborn, "config.json", &config, durable)?;
+            if let Some(path) = &request.cidfile {
+                write_cidfile(path, &config.id)?;
+            }
+            let dir = self.paths.container(&config.id);
+            fs::rename(unborn, &dir).on("create", &dir)
+        })();
+        if let Err(error) = result {
+            records::drop_name(&self.paths, &config.name, &config.id);
+            // The first failure is what matters; what stays is swept by the next command.
+            let _ = self.discard_snapshot(&config.id);
+            let _ = self.discard_anonymous_volumes(&config, None);
+            let _ = files::remove_tree(unborn);
+            return Err(error);
+        }
+        drop(lock);
+        Ok(Container {
+            config,
+            state: State::default(),
+        })
+    }
+
+    fn take_name(&self, request: &CreateRequest, config: &mut Config) -> Result<()> {
+        if let Some(name) = &request.name {
+            config.name.clone_from(name);
+            if records::claim_name(&self.paths, name, &config.id)? {
+                return Ok(());
+            }
+            let id = records::name_holder(&self.paths, name).unwrap_or_default();
+            return Err(Error::NameInUse {
+                name: name.clone(),
+                id,
+            });
+        }
+        for attempt in 0..64 {
+            config.name = names::random(attempt)?;
+            if records::claim_name(&self.paths, &config.name, &config.id)? {
+                return Ok(());
+            }
+        }
+        Err(Error::Invalid("no free name was found".into()))
+    }
+
+    /// What the request comes to.
+    fn config(&self, request: &CreateRequest) -> Result<Config> {
+        if let Some(name) = request
+            .name
+            .as_deref()
+            .filter(|name| !records::valid_name(name))
+        {
+            return Err(Error::BadName(name.to_string()));
+        }
+        let image_config = ImageConfig::parse(&request.image.config()?)?;
+        let mut options = request.options.clone();
+        options.network = match request.network {
+            Network::Host => rcon_bundle::Network::Host,
+            Network::None | Network::Slirp(_) => rcon_bundle::Network::Private,
+        };
+        let mut config = Config {
+            format: FORMAT,
+            id: names::random_id()?,
+            name: String::new(),
+            created: Utc::now(),
+            image_id: request.image.id.clone(),
+            image_name: request.image_name.clone(),
+            image_digest: request.image.manifest_digest.to_string(),
+            image_config,
+            options,
+            network: request.network.clone(),
+            ports: Vec::new(),
+            names: request.names.clone(),
+            auto_remove: request.auto_remove,
+            restart: request.restart,
+            volumes: Vec::new(),
+            create_command: request.create_command.clone(),
+        };
+        // Without a network of its own there is nothing to publish, as podman sees it too.
+        if matches!(config.network, Network::Slirp(_)) {
+            config.ports = bundling::ports(&config, &request.publish, request.publish_all)?;
+        }
+        config.volumes =
+            volumes::uses(rcon_bundle::volumes(&config.image_config, &config.options))?;
+        Ok(config)
+    }
+}
+
+fn write_cidfile(path: &Path, id: &str) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .on("create", path)?;
+    file.write_all(id.as_bytes()).on("write", path)
+}

@@ -1,0 +1,177 @@
+//! What can go wrong, in words for people, with the exit code a script tests for and the way out where there is one.
+
+use std::io;
+use std::path::Path;
+
+/// Everything the engine can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No container has that name, id or id prefix.
+    #[error("no container with name or ID {0:?} found: no such container")]
+    NoSuchContainer(String),
+    /// An id prefix that several containers share.
+    #[error(
+        "more than one result for container name or ID {0:?}: container ID prefix is not unique"
+    )]
+    AmbiguousContainer(String),
+    /// The name is another container's.
+    #[error(
+        "the container name {name:?} is already in use by {id}. You have to remove that container to be able to reuse that name: that name is already in use"
+    )]
+    NameInUse {
+        /// The name asked for.
+        name: String,
+        /// The id of its holder.
+        id: String,
+    },
+    /// A name with characters that names cannot have.
+    #[error("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument: {0:?}")]
+    BadName(String),
+    /// Removing a running or paused container without force.
+    #[error(
+        "cannot remove container {0} as it is running - running or paused containers cannot be removed without force: container state improper"
+    )]
+    RemoveRunning(String),
+    /// The state of the container does not allow what was asked.
+    #[error("{0}: container state improper")]
+    StateImproper(String),
+    /// A process was to be started in a container that does not run.
+    #[error("can only create exec sessions on running containers: container state improper")]
+    ExecNotRunning,
+    /// Containers still use the image.
+    #[error(
+        "image used by {container}: image is in use by a container: consider listing external containers and force-removing image"
+    )]
+    ImageInUse {
+        /// The full id of one of the containers.
+        container: String,
+    },
+    /// No image of that name or id here.
+    #[error("{0}: image not known")]
+    NoSuchImage(String),
+    /// A volume that containers use.
+    #[error("volume {0} is being used by the following container(s): {1}: volume is being used")]
+    VolumeInUse(String, String),
+    /// No volume of that name.
+    #[error("no such volume {0}")]
+    NoSuchVolume(String),
+    /// A file, process or socket operation failed.
+    #[error("{what}: {}", describe(.source))]
+    Io {
+        /// What was being done, and to what.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A value of an option cannot be used.
+    #[error("{0}")]
+    Invalid(String),
+    /// A record on disk cannot be read.
+    #[error("the record {0} is damaged: {1}")]
+    Damaged(String, String),
+    /// A failure that another process of ours met and handed over in words.
+    #[error("{message}")]
+    Remote {
+        /// The message as the other process put it.
+        message: String,
+        /// The exit code it asked for.
+        code: i32,
+        /// The way out, if it knew one.
+        hint: Option<String>,
+    },
+    /// The image part failed.
+    #[error(transparent)]
+    Image(#[from] rcon_image::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] rcon_store::Error),
+    /// The options do not make a container.
+    #[error(transparent)]
+    Bundle(#[from] rcon_bundle::Error),
+    /// The process could not be made.
+    #[error(transparent)]
+    Launch(#[from] rcon_launch::Error),
+    /// The network could not be made.
+    #[error(transparent)]
+    Net(#[from] rcon_net::Error),
+    /// The user ended it (ctrl-c).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// The engine's results.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The exit code for a command that fails with this: 127 for a program that does not exist in the container, 126 for one
+    /// that cannot be run, 130 after ctrl-c, 125 for everything of ours.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Remote { code, .. } => *code,
+            Error::Launch(e) => e.exit_code(),
+            Error::Interrupted => 130,
+            Error::ExecNotRunning => 255,
+            _ => 125,
+        }
+    }
+
+    /// What the user can do about it, if that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Remote { hint, .. } => hint.clone(),
+            Error::Launch(e) => e.hint(),
+            Error::Net(e) => e.hint(),
+            Error::Image(e) => e.hint(),
+            Error::Store(e) => e.hint(),
+            Error::Bundle(e) => e.hint(),
+            Error::Io { source, .. } => match source.raw_os_error() {
+                Some(libc::ENOSPC) => Some(
+                    "free some space: `rcon rm` and `rcon rmi` give back what is not used".into(),
+                ),
+                Some(libc::EDQUOT) => Some("your disk quota is used up".into()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// An [`Error::Io`] that says what was being done.
+    pub(crate) fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Error {
+        Error::Io {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// Turns a failed system call into an [`Error`] that says what was being done.
+pub(crate) trait Context<T> {
+    /// `what` is a phrase such as `cannot write /a/b`.
+    fn context(self, what: impl FnOnce() -> String) -> Result<T>;
+    /// The usual phrase: `verb path`.
+    fn on(self, verb: &str, path: &Path) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::io(what(), e))
+    }
+
+    fn on(self, verb: &str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::io(format!("cannot {verb} {}", path.display()), e))
+    }
+}
+
+/// The error in words, without "(os error N)".
+pub(crate) fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => {
+            let text = nix::errno::Errno::from_raw(code).desc().to_string();
+            let mut letters = text.chars();
+            letters.next().map_or(text.clone(), |first| {
+                first.to_lowercase().chain(letters).collect()
+            })
+        }
+        None => error.to_string(),
+    }
+}

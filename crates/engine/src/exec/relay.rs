@@ -1,0 +1,278 @@
+//! Passing bytes between this process's standard streams and a child in a container, until the child ends.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::signal::Signal;
+use rcon_launch::ExecChild;
+use rcon_sys::process;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::attach::{ON_TERMINAL, PROXIED};
+use crate::error::{Context, Result};
+use crate::keys::Watcher;
+use crate::monitor::exit_code;
+use crate::terminal::{self, RawMode, Signals};
+use crate::{ExecRequest, Outcome};
+
+/// Our ends of the child's pipes.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Where our input goes.
+    pub input: Option<OwnedFd>,
+    /// Where its output comes from, and which of ours (1 or 2) it goes to.
+    pub outputs: Vec<(OwnedFd, i32)>,
+}
+
+const BUFFER: usize = 32 * 1024;
+
+/// The work of one exec.
+pub(super) struct Relay {
+    child: ExecChild,
+    streams: Streams,
+    watcher: Option<Watcher>,
+    raw: Option<RawMode>,
+    signals: Signals,
+    sig_proxy: bool,
+    tty: bool,
+    /// We still read our standard input.
+    reading: bool,
+    /// What the child has no room for yet.
+    pending: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+enum Source {
+    Child,
+    Signals,
+    Input,
+    Stdin,
+    Output(usize),
+}
+
+impl Relay {
+    pub fn new(child: ExecChild, mut streams: Streams, request: &ExecRequest) -> Result<Relay> {
+        let why = || "cannot connect to the new process".to_string();
+        if let Some(console) = &child.console {
+            streams.outputs.push((console.try_clone().context(why)?, 1));
+            if request.interactive {
+                streams.input = Some(console.try_clone().context(why)?);
+            }
+        }
+        for fd in streams
+            .outputs
+            .iter()
+            .map(|(fd, _)| fd)
+            .chain(&streams.input)
+        {
+            rustix::io::ioctl_fionbio(fd, true).context(why)?;
+        }
+        let raw = match request.tty && request.interactive {
+            true => RawMode::enter().context(|| "cannot set up the terminal".into())?,
+            false => None,
+        };
+        let taken: &[Signal] = match (&raw, request.relay.sig_proxy) {
+            (Some(_), _) => &ON_TERMINAL,
+            (None, true) => &PROXIED,
+            (None, false) => &[Signal::SIGWINCH],
+        };
+        let mut relay = Relay {
+            watcher: raw
+                .is_some()
+                .then(|| Watcher::new(request.relay.detach_keys.clone())),
+            raw,
+            signals: Signals::take(taken).context(|| "cannot take over signals".into())?,
+            sig_proxy: request.relay.sig_proxy,
+            tty: request.tty,
+            reading: streams.input.is_some(),
+            pending: Vec::new(),
+            buffer: vec![0; BUFFER],
+            child,
+            streams,
+        };
+        relay.resize();
+        Ok(relay)
+    }
+
+    /// Works until the child ends or the user detaches; the child is given back.
+    pub fn run(mut self) -> Result<(Outcome, ExecChild)> {
+        loop {
+            for source in self
+                .wait()
+                .context(|| "cannot wait for the process".into())?
+            {
+                let outcome = match source {
+                    Source::Child => Some(self.finish()?),
+                    Source::Signals => self.handle_signals(),
+                    Source::Input => {
+                        self.write_input();
+                        None
+                    }
+                    Source::Stdin => self.read_stdin(),
+                    Source::Output(at) => {
+                        self.pass_output(at)?;
+                        None
+                    }
+                };
+                if let Some(outcome) = outcome {
+                    return Ok((outcome, self.child));
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Vec<Source>> {
+        let mut watched: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(6);
+        let outputs = self.streams.outputs.iter().enumerate();
+        watched
+            .extend(outputs.map(|(at, (fd, _))| (Source::Output(at), fd.as_fd(), PollFlags::IN)));
+        watched.push((Source::Signals, self.signals.as_fd(), PollFlags::IN));
+        match &self.streams.input {
+            Some(input) if !self.pending.is_empty() => {
+                watched.push((Source::Input, input.as_fd(), PollFlags::OUT))
+            }
+            _ if self.reading => {
+                watched.push((Source::Stdin, rustix::stdio::stdin(), PollFlags::IN))
+            }
+            _ => {}
+        }
+        // Last: what it wrote before its end is passed on first.
+        watched.push((Source::Child, self.child.pidfd.as_fd(), PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, fd, events)| PollFd::from_borrowed_fd(*fd, *events))
+            .collect();
+        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        // Descriptors that end are removed while the list is worked on: from the back, so that places stay right.
+        let mut ready: Vec<_> = watched
+            .into_iter()
+            .zip(ready)
+            .filter(|(_, r)| *r)
+            .map(|((s, ..), _)| s)
+            .collect();
+        ready.sort_by_key(|source| match source {
+            Source::Output(at) => usize::MAX - at,
+            Source::Child => usize::MAX,
+            _ => 0,
+        });
+        Ok(ready)
+    }
+
+    /// Takes what is left of the output, without waiting for others who may hold the pipes open, and the exit code.
+    fn finish(&mut self) -> Result<Outcome> {
+        let status = process::wait_pidfd(&self.child.pidfd)
+            .context(|| "cannot wait for the process".into())?;
+        for at in (0..self.streams.outputs.len()).rev() {
+            while self.pass_output(at)? {}
+        }
+        Ok(Outcome::Exited(exit_code(status)))
+    }
+
+    /// Reads once and writes it all; false when there was nothing.
+    fn pass_output(&mut self, at: usize) -> Result<bool> {
+        let Some((fd, to)) = self.streams.outputs.get(at) else {
+            return Ok(false);
+        };
+        let count = match rustix::io::read(fd, &mut self.buffer) {
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            // A terminal that nobody has open any more.
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.streams.outputs.remove(at);
+            return Ok(false);
+        }
+        let ours = if *to == 1 {
+            rustix::stdio::stdout()
+        } else {
+            rustix::stdio::stderr()
+        };
+        match terminal::write_all(ours, &self.buffer[..count]) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                // Closing our end tells the program, as without us.
+                self.streams.outputs.remove(at);
+                Ok(false)
+            }
+            Err(e) => Err(e).context(|| "cannot write the output".into()),
+        }
+    }
+
+    fn read_stdin(&mut self) -> Option<Outcome> {
+        let stdin = rustix::stdio::stdin();
+        let count = match rustix::io::retry_on_intr(|| rustix::io::read(stdin, &mut self.buffer)) {
+            Ok(count) => count,
+            Err(Errno::AGAIN) => return None,
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.reading = false;
+            // On a terminal ctrl-d says that there is no more; a pipe is closed once it is empty.
+            if self.tty {
+                self.pending.push(0x04);
+            }
+            self.write_input();
+            return None;
+        }
+        let detach = match &mut self.watcher {
+            Some(watcher) => watcher.feed(&self.buffer[..count], &mut self.pending),
+            None => {
+                self.pending.extend_from_slice(&self.buffer[..count]);
+                false
+            }
+        };
+        self.write_input();
+        detach.then_some(Outcome::Detached)
+    }
+
+    fn write_input(&mut self) {
+        let Some(input) = &self.streams.input else {
+            return;
+        };
+        while !self.pending.is_empty() {
+            match rustix::io::write(input, &self.pending) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // Nobody reads it any more.
+                Err(_) => {
+                    self.reading = false;
+                    self.pending.clear();
+                }
+            }
+        }
+        if !self.reading {
+            self.streams.input = None;
+        }
+    }
+
+    fn handle_signals(&mut self) -> Option<Outcome> {
+        while let Some(signal) = self.signals.take_next() {
+            if signal == libc::SIGWINCH && self.tty {
+                self.resize();
+            } else if self.raw.is_some() {
+                return Some(Outcome::Exited(128 + signal));
+            } else if self.sig_proxy {
+                // It may have ended just now.
+                let _ = process::pidfd_send_signal(&self.child.pidfd, signal);
+            }
+        }
+        None
+    }
+
+    fn resize(&mut self) {
+        if let (Some(console), Some((rows, cols))) = (&self.child.console, terminal::size()) {
+            let size = Winsize {
+                ws_row: rows,
+                ws_col: cols,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            let _ = tcsetwinsize(console, size);
+        }
+    }
+}

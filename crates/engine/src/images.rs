@@ -1,0 +1,284 @@
+//! Images, as far as containers and the command line need them.
+
+use rcon_image::{ImportOptions, LoadedImage, Progress, PullOptions, Reference, Source};
+use rcon_store::ImageRecord;
+
+use crate::error::{Error, Result};
+use crate::requests::PullPolicy;
+use crate::{Engine, ImageRequest, RemoveRequest};
+
+/// What became of an image that was to be removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemovedImage {
+    /// Names that were taken away.
+    pub untagged: Vec<String>,
+    /// The id, when the image itself is gone.
+    pub deleted: Option<String>,
+}
+
+impl Engine {
+    /// The image that is here under that name, id, or prefix of an id.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`].
+    pub fn find_image(&self, name: &str) -> Result<ImageRecord> {
+        rcon_image::find_local(&self.store, name)?
+            .ok_or_else(|| Error::NoSuchImage(name.to_string()))
+    }
+
+    /// The image of a container to be made, pulled if the policy says so; with it the name to show for it.
+    ///
+    /// # Errors
+    /// As [`Engine::pull`]; [`Error::NoSuchImage`] when it may not be pulled.
+    pub fn ensure_image(
+        &self,
+        name: &str,
+        request: &ImageRequest,
+        progress: &dyn Progress,
+    ) -> Result<(ImageRecord, String)> {
+        let here = match request.policy {
+            PullPolicy::Always => None,
+            _ => rcon_image::find_local(&self.store, name)?
+                .filter(|image| fits(image, &request.pull)),
+        };
+        let image = match (request.policy, here) {
+            (PullPolicy::Missing | PullPolicy::Never, Some(image)) => image,
+            (PullPolicy::Never, None) => return Err(Error::NoSuchImage(name.to_string())),
+            (PullPolicy::Newer, Some(image)) => match self.pull(name, &request.pull, progress) {
+                Ok(image) => image,
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                // Out of reach: what is here will do.
+                Err(_) => image,
+            },
+            (_, None) | (PullPolicy::Always, _) => self.pull(name, &request.pull, progress)?,
+        };
+        let shown = shown_name(&image, name);
+        Ok((image, shown))
+    }
+
+    /// Pulls an image. `progress` is called in another process: it must draw, not remember.
+    ///
+    /// # Errors
+    /// What the registry or the store says; [`Error::Interrupted`] after ctrl-c.
+    pub fn pull(
+        &self,
+        name: &str,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<ImageRecord> {
+        let id = self.in_worker(|store| {
+            rcon_image::pull(store, name, options, progress).map(|image| image.id)
+        })?;
+        self.known(&id)
+    }
+
+    /// `pull --all-tags`.
+    ///
+    /// # Errors
+    /// As [`Engine::pull`].
+    pub fn pull_all_tags(
+        &self,
+        name: &str,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ImageRecord>> {
+        let ids: Vec<String> = self.in_worker(|store| {
+            let images = rcon_image::pull_all_tags(store, name, options, progress);
+            images.map(|images| images.into_iter().map(|image| image.id).collect())
+        })?;
+        ids.iter().map(|id| self.known(id)).collect()
+    }
+
+    /// Loads the images of an archive.
+    ///
+    /// # Errors
+    /// An archive that is none or is damaged.
+    pub fn load(&self, source: &Source, progress: &dyn Progress) -> Result<Vec<LoadedImage>> {
+        let loaded: Vec<(String, Vec<String>)> = self.in_worker(|store| {
+            let images = rcon_image::load(store, source, progress);
+            images.map(|images| {
+                images
+                    .into_iter()
+                    .map(|image| (image.record.id, image.names))
+                    .collect()
+            })
+        })?;
+        loaded
+            .into_iter()
+            .map(|(id, names)| {
+                Ok(LoadedImage {
+                    record: self.known(&id)?,
+                    names,
+                })
+            })
+            .collect()
+    }
+
+    /// Makes an image of a tarball.
+    ///
+    /// # Errors
+    /// A tarball or a `--change` that cannot be read.
+    pub fn import(
+        &self,
+        source: &Source,
+        options: &ImportOptions,
+        progress: &dyn Progress,
+    ) -> Result<ImageRecord> {
+        let id = self.in_worker(|store| {
+            rcon_image::import(store, source, options, progress).map(|image| image.id)
+        })?;
+        self.known(&id)
+    }
+
+    /// All images.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn images(&self) -> Result<Vec<ImageRecord>> {
+        Ok(self.store.images()?)
+    }
+
+    /// Gives an image another name; the full name it has now.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; a name that is none.
+    pub fn tag(&self, image: &str, name: &str) -> Result<String> {
+        let image = self.find_image(image)?;
+        let full = local_name(name)?;
+        self.store.tag(&image.id, &full)?;
+        Ok(full)
+    }
+
+    /// Takes names away from an image (all of them when `names` is empty).
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; a name it does not have.
+    pub fn untag(&self, image: &str, names: &[String]) -> Result<()> {
+        let image = self.find_image(image)?;
+        let names = match names {
+            [] => image.names.clone(),
+            names => names
+                .iter()
+                .map(|name| match own_name(&image, name) {
+                    Some(full) => Ok(full),
+                    None => Err(Error::Invalid(format!("{name}: tag not known"))),
+                })
+                .collect::<Result<_>>()?,
+        };
+        for name in names {
+            self.store.untag(&image.id, &name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a name of an image, and the image with its last name. With `force` the containers that use it go first.
+    ///
+    /// # Errors
+    /// [`Error::ImageInUse`] without force.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage> {
+        let image = self.find_image(name)?;
+        match own_name(&image, name) {
+            Some(full) if image.names.len() > 1 => {
+                self.store.untag(&image.id, &full)?;
+                return Ok(RemovedImage {
+                    untagged: vec![full],
+                    deleted: None,
+                });
+            }
+            None if image.names.len() > 1 && !force => {
+                return Err(Error::Invalid(format!(
+                    "unable to delete image {:?} by ID with more than one tag ([{}]): please force removal",
+                    image.id,
+                    image.names.join(" ")
+                )));
+            }
+            _ => {}
+        }
+        for container in self.image_users(&image.id)? {
+            if !force {
+                return Err(Error::ImageInUse { container });
+            }
+            self.remove(
+                &container,
+                &RemoveRequest {
+                    force: true,
+                    volumes: false,
+                    timeout: None,
+                },
+            )?;
+        }
+        let removed = self.store.remove_image(&image.id)?;
+        if removed.collected.partly {
+            self.sweep_in(None)?;
+        }
+        Ok(RemovedImage {
+            untagged: removed.names,
+            deleted: Some(removed.id),
+        })
+    }
+
+    /// The ids of the containers made of an image.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub fn image_users(&self, image_id: &str) -> Result<Vec<String>> {
+        let snapshots = self.store.snapshots()?.into_iter();
+        Ok(snapshots
+            .filter(|s| s.image_id == image_id)
+            .map(|s| s.id)
+            .collect())
+    }
+
+    /// An image that was there a moment ago.
+    fn known(&self, id: &str) -> Result<ImageRecord> {
+        self.store
+            .image_by_id(id)?
+            .ok_or_else(|| Error::NoSuchImage(id.to_string()))
+    }
+}
+
+/// Whether the image is for the platform that was asked for, if one was.
+fn fits(image: &ImageRecord, options: &PullOptions) -> bool {
+    options.platform.as_ref().is_none_or(|wanted| {
+        let have = &image.platform;
+        wanted.os == have.os
+            && wanted.architecture == have.architecture
+            && (wanted.variant.is_none()
+                || have.variant.is_none()
+                || wanted.variant == have.variant)
+    })
+}
+
+fn local_name(name: &str) -> Result<String> {
+    Ok(Reference::parse_local(name)
+        .map_err(rcon_image::Error::from)?
+        .to_string())
+}
+
+/// The full name among the image's own that the user means by `name`, if it is a name and not an id.
+fn own_name(image: &ImageRecord, name: &str) -> Option<String> {
+    let name = name.strip_prefix("docker://").unwrap_or(name);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let tagged = if last.contains([':', '@']) {
+        name.to_string()
+    } else {
+        format!("{name}:latest")
+    };
+    let same = |full: &&String| {
+        **full == tagged
+            || full
+                .strip_suffix(&tagged)
+                .is_some_and(|rest| rest.ends_with('/'))
+    };
+    image.names.iter().find(same).cloned()
+}
+
+/// How a container's image is shown: by the name the user meant, in full; else by any; else by its id.
+fn shown_name(image: &ImageRecord, name: &str) -> String {
+    own_name(image, name)
+        .or_else(|| image.names.first().cloned())
+        .unwrap_or_else(|| match name.contains(['/', '@']) {
+            true => name.to_string(),
+            false => image.id.clone(),
+        })
+}

@@ -1,0 +1,91 @@
+//! The end of a container, written down in this order: its last output is logged, its network and ports are closed, its
+//! record says how it ended (or it is removed, with `--rm`), and only then does anybody hear of it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use chrono::Utc;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::clients::Client;
+use super::serve::Monitor;
+use crate::files::{self, Durable};
+use crate::protocol::Reply;
+use crate::record::Status;
+use crate::records::{self, Lock};
+
+/// The program's own code, or 128 and the number of the signal that killed it.
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+impl Monitor {
+    /// Does all of it; returns when everybody has been told.
+    pub(super) fn finish(&mut self) {
+        let code = match rcon_sys::process::wait_pidfd(&self.started.running.pidfd) {
+            Ok(status) => exit_code(status),
+            Err(_) => records::UNKNOWN_EXIT,
+        };
+        self.drain_output();
+        self.started.running.console = None;
+        self.started.net = None;
+        let state = &mut self.container.state;
+        state.status = Status::Exited;
+        state.exit_code = code;
+        state.finished = Some(Utc::now());
+        state.process = None;
+        state.ports.clear();
+        self.record();
+        // Those who came while we were at it want to know too; who comes later reads the record.
+        self.accept();
+        let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));
+        self.tell_all(code);
+    }
+
+    fn record(&mut self) {
+        let dir = self.engine.paths.container(self.container.id());
+        if self.container.config.auto_remove
+            && let Ok(Some(_lock)) = Lock::take(&dir)
+        {
+            let userns = Some(&self.started.running.userns);
+            if self
+                .engine
+                .remove_by_monitor(&self.container, userns)
+                .is_ok()
+            {
+                return;
+            }
+            // It is still there: then its record must say how it ended.
+        }
+        self.container.state.monitor = None;
+        if records::save_state(&dir, &self.container.state, Durable::Yes).is_err() {
+            // A full disk: what needs no synchronising may fit into the old file's place.
+            let _ = records::save_state(&dir, &self.container.state, Durable::No);
+        }
+    }
+
+    /// Tells everybody, however long they take to read what came before.
+    fn tell_all(&mut self, code: i32) {
+        for client in &mut self.clients {
+            client.send(&Reply::Exited(code));
+        }
+        loop {
+            self.clients
+                .retain(|client| client.is_behind() && !client.is_gone());
+            if self.clients.is_empty() {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> = self
+                .clients
+                .iter()
+                .map(|client| PollFd::new(&client.socket, PollFlags::OUT))
+                .collect();
+            if rustix::io::retry_on_intr(|| poll(&mut fds, None)).is_err() {
+                return;
+            }
+            self.clients.iter_mut().for_each(Client::flush);
+        }
+    }
+}

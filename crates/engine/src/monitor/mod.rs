@@ -1,0 +1,164 @@
+//! The monitor: the one process that stays with a running container.
+//!
+//! It is forked by the command that starts the container, into a session of its own, so that it outlives the shell; it lets
+//! go of everything the command had open. It starts the container (`setup`), tells the command how that went, and then
+//! waits in one loop (`serve`) for output to log and pass on, for commands on its socket, and for the end, which it writes
+//! down (`end`). It has one thread and allocates little: a machine may run hundreds.
+
+mod clients;
+mod end;
+mod net;
+mod serve;
+mod setup;
+
+pub(crate) use end::exit_code;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use rcon_store::{Snapshot, Store};
+use rcon_sys::process::{self, Fork};
+
+use crate::Engine;
+use crate::error::{Context, Error, Result};
+use crate::protocol::Report;
+use crate::record::{Container, ProcessRef};
+use crate::records::Lock;
+use crate::requests::Streams;
+use crate::terminal::{Signals, replace_stdio};
+
+/// What the monitor is given by the command that starts it.
+pub(crate) struct Order {
+    /// The container as it is before.
+    pub container: Container,
+    /// Its root file system.
+    pub snapshot: Snapshot,
+    /// The container's lock; it is held until the container runs.
+    pub lock: Lock,
+    /// The command's end of a session, there from the first byte.
+    pub foreground: Option<(OwnedFd, Streams)>,
+}
+
+/// Forks the monitor and waits for its report.
+pub(crate) fn start(engine: &Engine, order: Order) -> Result<ProcessRef> {
+    let (ours, theirs) = rcon_sys::fdpass::pair().context(|| "cannot make a socket pair".into())?;
+    match process::fork().context(|| "cannot start the monitor".into())? {
+        Fork::Child => {
+            drop(ours);
+            process::exit_now(live(engine, order, theirs));
+        }
+        Fork::Parent { pidfd, .. } => {
+            drop(theirs);
+            drop(order);
+            let mut buffer = vec![0; 64 * 1024];
+            let (length, _) = rcon_sys::fdpass::recv_fds(&ours, &mut buffer)
+                .context(|| "cannot hear the monitor".into())?;
+            match serde_json::from_slice(&buffer[..length]) {
+                Ok(Report::Started { process }) => Ok(process),
+                Ok(Report::Failed {
+                    message,
+                    code,
+                    hint,
+                }) => {
+                    // It is about to end; then nothing of the attempt is left.
+                    let _ = process::wait_pidfd(&pidfd);
+                    Err(Error::Remote {
+                        message,
+                        code,
+                        hint,
+                    })
+                }
+                Err(_) => {
+                    let _ = process::wait_pidfd(&pidfd);
+                    Err(Error::Invalid(
+                        "the monitor was killed while it started the container".into(),
+                    ))
+                }
+            }
+        }
+    }
+}
+
+/// The life of the monitor; its exit code.
+fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
+    let result = detach(engine, &order, &report).and_then(|(engine, signals)| {
+        let Order {
+            container,
+            snapshot,
+            lock,
+            foreground,
+        } = order;
+        let started = setup::start(&engine, &container, &snapshot)?;
+        serve::Monitor::new(engine, container, started, signals, foreground, lock)
+    });
+    let mut monitor = match result {
+        Ok(monitor) => monitor,
+        Err(error) => {
+            let failed = Report::Failed {
+                message: error.to_string(),
+                code: error.exit_code(),
+                hint: error.hint(),
+            };
+            tell(&report, &failed);
+            return 1;
+        }
+    };
+    tell(
+        &report,
+        &Report::Started {
+            process: monitor.process(),
+        },
+    );
+    drop(report);
+    monitor.run();
+    0
+}
+
+/// The command may have gone; the container runs nevertheless.
+fn tell(report: &OwnedFd, what: &Report) {
+    if let Ok(text) = serde_json::to_vec(what) {
+        let _ = rcon_sys::fdpass::send_fds(report, &text, &[]);
+    }
+}
+
+/// Leaves the command's session, files and terminal behind.
+fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, Signals)> {
+    let why = || "cannot detach the monitor".to_string();
+    rustix::process::setsid().context(why)?;
+    rustix::process::chdir("/").context(why)?;
+    let mut keep = vec![report.as_raw_fd(), order.lock.0.as_raw_fd()];
+    keep.extend(
+        order
+            .foreground
+            .iter()
+            .map(|(socket, _)| socket.as_raw_fd()),
+    );
+    // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
+    process::close_range_except(3, &keep);
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context(why)?;
+    replace_stdio(&null).context(why)?;
+    // The name is for people only.
+    let _ = process::set_name("rcon-monitor");
+    let _ = SigSet::empty().thread_set_mask();
+    let signals = Signals::take(&[
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+    ])
+    .context(why)?;
+    let store = Store::open(&engine.paths.root, &engine.maps)?;
+    Ok((
+        Engine {
+            paths: engine.paths.clone(),
+            maps: engine.maps.clone(),
+            store,
+        },
+        signals,
+    ))
+}

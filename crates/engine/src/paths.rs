@@ -1,0 +1,123 @@
+//! Where rcon keeps its things.
+//!
+//! `root` survives a reboot (images, containers, volumes, logs); `runroot` does not (sockets and the small files that are
+//! mounted into running containers). Both follow the XDG base directories; a machine without XDG_RUNTIME_DIR (cron, CI, su)
+//! still gets a runtime directory that only its owner can reach.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+
+/// The two directories everything is under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Images, containers, volumes and logs: `$XDG_DATA_HOME/rcon`, else `~/.local/share/rcon`, or `--root`.
+    pub root: PathBuf,
+    /// What only matters while the machine is up: `$XDG_RUNTIME_DIR/rcon`, or `--runroot`.
+    pub runroot: PathBuf,
+}
+
+impl Paths {
+    /// Finds the directories; the arguments are `--root` and `--runroot`. Nothing is created but the fallback in `/tmp`.
+    ///
+    /// # Errors
+    /// When there is no home directory to fall back on, or the fallback runtime directory belongs to somebody else.
+    pub fn detect(root: Option<&Path>, runroot: Option<&Path>) -> Result<Paths> {
+        let uid = rustix::process::geteuid().as_raw();
+        let root = match root {
+            Some(path) => absolute(path)?,
+            None => match variable("XDG_DATA_HOME") {
+                Some(data) => data.join("rcon"),
+                None => rcon_sys::passwd::home_dir()
+                    .ok_or_else(|| {
+                        Error::Invalid("there is no home directory: set HOME or use --root".into())
+                    })?
+                    .join(".local/share/rcon"),
+            },
+        };
+        let runroot = match runroot {
+            Some(path) => absolute(path)?,
+            None => match runtime_dir(uid) {
+                Some(dir) => dir.join("rcon"),
+                None => fallback(uid)?,
+            },
+        };
+        Ok(Paths { root, runroot })
+    }
+
+    /// Where the containers are.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// One symbolic link per name; it points to the id.
+    pub fn names(&self) -> PathBuf {
+        self.root.join("container-names")
+    }
+
+    /// The lasting directory of one container.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
+    /// The runtime directory of one container.
+    pub fn runtime(&self, id: &str) -> PathBuf {
+        self.runroot.join("containers").join(id)
+    }
+
+    /// Where the volumes are.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).on("find", path)
+}
+
+/// The user's runtime directory, if there is one and it is the user's.
+pub(crate) fn runtime_dir(uid: u32) -> Option<PathBuf> {
+    let ours = |p: &PathBuf| fs::metadata(p).is_ok_and(|m| m.is_dir() && m.uid() == uid);
+    variable("XDG_RUNTIME_DIR")
+        .filter(ours)
+        .or_else(|| Some(PathBuf::from(format!("/run/user/{uid}"))).filter(ours))
+}
+
+/// `/tmp/rcon-UID`, made by us or refused: anybody may have made something of that name before.
+fn fallback(uid: u32) -> Result<PathBuf> {
+    let path = PathBuf::from(format!("/tmp/rcon-{uid}"));
+    match fs::DirBuilder::new().mode(0o700).create(&path) {
+        Ok(()) => return Ok(path),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(e).on("create", &path),
+    }
+    let meta = fs::symlink_metadata(&path).on("look at", &path)?;
+    if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {
+        return Err(Error::Invalid(format!(
+            "{} exists but is not a directory that only you can use: set XDG_RUNTIME_DIR or use --runroot",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_win_and_become_absolute() {
+        let paths = Paths::detect(Some(Path::new("/a/b")), Some(Path::new("c"))).unwrap();
+        assert_eq!(paths.root, Path::new("/a/b"));
+        assert!(paths.runroot.is_absolute() && paths.runroot.ends_with("c"));
+        assert_eq!(paths.container("x"), Path::new("/a/b/containers/x"));
+    }
+}

@@ -1,0 +1,264 @@
+//! What commands and the monitor say to one another.
+//!
+//! The socket keeps the boundaries of messages (`SOCK_SEQPACKET`, unix(7)): a message is one byte that names it and what
+//! belongs to it, at most [`MAX_MESSAGE`] bytes. It is found at `RUNROOT/containers/ID/ctl`; the foreground `run` has a
+//! socket pair instead, connected before the program starts.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::record::ProcessRef;
+use crate::requests::Streams;
+
+/// The most bytes of a stream that one message carries.
+pub const MAX_DATA: usize = 32 * 1024;
+/// The longest message.
+pub const MAX_MESSAGE: usize = MAX_DATA + 1;
+
+/// What a command says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Send me these streams, and take my input if stdin is among them.
+    Attach(Streams),
+    /// Input for the program.
+    Input(&'a [u8]),
+    /// There will be no more input from me.
+    EndOfInput,
+    /// My terminal has this many rows and columns.
+    Resize(u16, u16),
+    /// Nobody reads the output any more: let the program see its pipes closed, as it would without us.
+    CloseOutput,
+    /// Somebody is about to stop the container: show it as stopping.
+    Stopping,
+}
+
+/// What the monitor says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The program wrote this to its standard output or terminal.
+    Output(&'a [u8]),
+    /// The program wrote this to its standard error.
+    Error(&'a [u8]),
+    /// The container has ended with this code; its record says so, and nothing follows. Everybody connected gets it.
+    Exited(i32),
+}
+
+impl Request<'_> {
+    /// Its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Request::Attach(streams) => {
+                let bits = u8::from(streams.stdin)
+                    | u8::from(streams.stdout) << 1
+                    | u8::from(streams.stderr) << 2;
+                out.extend([b'A', bits]);
+            }
+            Request::Input(data) => {
+                out.push(b'I');
+                out.extend_from_slice(data);
+            }
+            Request::EndOfInput => out.push(b'E'),
+            Request::Resize(rows, cols) => {
+                out.push(b'R');
+                out.extend(rows.to_le_bytes());
+                out.extend(cols.to_le_bytes());
+            }
+            Request::CloseOutput => out.push(b'C'),
+            Request::Stopping => out.push(b'S'),
+        }
+    }
+
+    /// What the bytes say; `None` for what no command of ours says.
+    pub fn decode(message: &[u8]) -> Option<Request<'_>> {
+        let (kind, rest) = message.split_first()?;
+        Some(match (kind, rest) {
+            (b'A', [bits @ 0..=7]) => Request::Attach(Streams {
+                stdin: bits & 1 != 0,
+                stdout: bits & 2 != 0,
+                stderr: bits & 4 != 0,
+            }),
+            (b'I', data) => Request::Input(data),
+            (b'E', []) => Request::EndOfInput,
+            (b'R', &[a, b, c, d]) => {
+                Request::Resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
+            }
+            (b'C', []) => Request::CloseOutput,
+            (b'S', []) => Request::Stopping,
+            _ => return None,
+        })
+    }
+}
+
+impl Reply<'_> {
+    /// Its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            Reply::Output(data) => {
+                out.push(b'O');
+                out.extend_from_slice(data);
+            }
+            Reply::Error(data) => {
+                out.push(b'e');
+                out.extend_from_slice(data);
+            }
+            Reply::Exited(code) => {
+                out.push(b'X');
+                out.extend(code.to_le_bytes());
+            }
+        }
+    }
+
+    /// What the bytes say; `None` for what no monitor of ours says.
+    pub fn decode(message: &[u8]) -> Option<Reply<'_>> {
+        let (kind, rest) = message.split_first()?;
+        Some(match (kind, rest) {
+            (b'O', data) => Reply::Output(data),
+            (b'e', data) => Reply::Error(data),
+            (b'X', &[a, b, c, d]) => Reply::Exited(i32::from_le_bytes([a, b, c, d])),
+            _ => return None,
+        })
+    }
+}
+
+/// Sends one message; false when the socket is full for now.
+pub(crate) fn try_send(socket: &OwnedFd, message: &[u8]) -> io::Result<bool> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    match rustix::io::retry_on_intr(|| rustix::net::send(socket, message, flags)) {
+        Ok(_) => Ok(true),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Receives one message; `Some(0)` is the end, `None` means that there is none for now.
+pub(crate) fn try_receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((_, length)) => return Ok(Some(length.min(buffer.len()))),
+            Err(Errno::AGAIN) => return Ok(None),
+            // The other side went without reading all of ours; said once, and what it sent before is still there.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Listens at `dir/ctl`. The path goes by the directory's descriptor, because a socket's may have 107 bytes only.
+pub(crate) fn listen(dir: &Path) -> io::Result<OwnedFd> {
+    let handle = File::open(dir)?;
+    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    rustix::net::bind(
+        &socket,
+        &SocketAddrUnix::new(format!("/proc/self/fd/{}/ctl", handle.as_raw_fd()))?,
+    )?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Connects to the monitor listening at `dir/ctl`.
+pub(crate) fn connect(dir: &Path) -> io::Result<OwnedFd> {
+    let handle = File::open(dir)?;
+    let socket = socket(SocketFlags::CLOEXEC)?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/ctl", handle.as_raw_fd()))?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(socket)
+}
+
+fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+}
+
+/// What the monitor reports to the command that started it, once.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Report {
+    /// The program runs.
+    Started {
+        /// PID 1 of the container.
+        process: ProcessRef,
+    },
+    /// It could not be started; nothing of the attempt is left.
+    Failed {
+        /// Why.
+        message: String,
+        /// The exit code for the command.
+        code: i32,
+        /// The way out.
+        hint: Option<String>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let mut bytes = Vec::new();
+        for request in [
+            Request::Attach(Streams {
+                stdin: true,
+                stdout: false,
+                stderr: true,
+            }),
+            Request::Input(b"abc"),
+            Request::Input(b""),
+            Request::EndOfInput,
+            Request::CloseOutput,
+            Request::Resize(24, 513),
+            Request::Stopping,
+        ] {
+            request.encode(&mut bytes);
+            assert_eq!(Request::decode(&bytes), Some(request));
+        }
+        for reply in [
+            Reply::Output(b"x\n"),
+            Reply::Error(b""),
+            Reply::Exited(-1),
+            Reply::Exited(137),
+        ] {
+            reply.encode(&mut bytes);
+            assert_eq!(Reply::decode(&bytes), Some(reply));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_not() {
+        for bytes in [
+            &b""[..],
+            b"A",
+            b"A\x08",
+            b"R\0\0\0",
+            b"Ex",
+            b"?",
+            b"X\0\0\0\0\0",
+        ] {
+            assert_eq!(Request::decode(bytes), None);
+        }
+        for bytes in [&b""[..], b"X123", b"A\0"] {
+            assert_eq!(Reply::decode(&bytes[..bytes.len().min(3)]), None);
+        }
+    }
+
+    #[test]
+    fn long_paths_are_no_hindrance() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let listener = listen(&deep).unwrap();
+        let client = connect(&deep).unwrap();
+        let served = rustix::net::accept(&listener).unwrap();
+        assert!(try_send(&client, b"S").unwrap());
+        let mut buffer = [0; 8];
+        assert_eq!(try_receive(&served, &mut buffer).unwrap(), Some(1));
+        assert_eq!(try_receive(&served, &mut buffer).unwrap(), None);
+        drop(client);
+        assert_eq!(try_receive(&served, &mut buffer).unwrap(), Some(0));
+    }
+}

@@ -1,0 +1,314 @@
+//! What is known of a container: the [`Config`] it was created with, which never changes but for its name, and the
+//! [`State`] it is in. Each is one small JSON file, replaced atomically.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rcon_bundle::{ImageConfig, Options};
+use rcon_net::PortMapping;
+use serde::{Deserialize, Serialize};
+
+/// The layout of the two files; a newer rcon reads older ones.
+pub const FORMAT: u32 = 1;
+
+/// What the container was created with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// [`FORMAT`] at the time of creation.
+    pub format: u32,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Unique among the containers of one root.
+    pub name: String,
+    /// When it was created.
+    pub created: DateTime<Utc>,
+    /// The image's id; empty for none.
+    pub image_id: String,
+    /// The image's full name at the time, as `docker.io/library/alpine:latest`.
+    pub image_name: String,
+    /// The digest of the image's manifest.
+    #[serde(default)]
+    pub image_digest: String,
+    /// The part of the image's configuration that the container is made of.
+    pub image_config: ImageConfig,
+    /// What the user said about process, mounts and isolation.
+    pub options: Options,
+    /// The network it gets.
+    pub network: Network,
+    /// `-p` and `-P`: what is to be published (a host port of 0 is chosen at each start).
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
+    /// `--dns-search` and `--dns-option`, `--add-host`, `--no-hosts`.
+    #[serde(default)]
+    pub names: NameOptions,
+    /// `--rm`.
+    #[serde(default)]
+    pub auto_remove: bool,
+    /// `--restart`; only `no` for now.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// The volumes that are mounted into it.
+    #[serde(default)]
+    pub volumes: Vec<VolumeUse>,
+    /// The command line it was created by.
+    #[serde(default)]
+    pub create_command: Vec<String>,
+}
+
+impl Config {
+    /// Entry point and command as they run: the user's over the image's; empty if there are none.
+    pub fn argv(&self) -> Vec<String> {
+        rcon_bundle::command(&self.image_config, &self.options)
+            .map_or_else(|_| Vec::new(), |command| command.args)
+    }
+
+    /// The labels of the image under those of the container.
+    pub fn labels(&self) -> std::collections::BTreeMap<String, String> {
+        let mut labels = self.image_config.labels.clone();
+        labels.extend(self.options.labels.clone());
+        labels
+    }
+
+    /// The signal that asks it to end, 15 when neither the user nor the image says.
+    pub fn stop_signal(&self) -> i32 {
+        rcon_bundle::stop_signal(&self.image_config, &self.options)
+    }
+
+    /// How long it has for that, in seconds.
+    pub fn stop_timeout(&self) -> u32 {
+        self.options.stop_timeout.unwrap_or(10)
+    }
+
+    /// The first twelve digits of the id.
+    pub fn short_id(&self) -> &str {
+        &self.id[..self.id.len().min(12)]
+    }
+}
+
+/// `--network`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Only loopback.
+    None,
+    /// The host's network namespace.
+    Host,
+    /// rcon's own user-mode network, with its options.
+    Slirp(Box<rcon_net::Config>),
+}
+
+impl Default for Network {
+    fn default() -> Network {
+        Network::Slirp(Box::new(rcon_net::Config::for_this_host()))
+    }
+}
+
+/// How names are looked up in the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NameOptions {
+    /// `--dns-search`.
+    pub search: Vec<String>,
+    /// `--dns-option`.
+    pub options: Vec<String>,
+    /// `--dns`; empty follows the host's resolvers.
+    pub servers: Vec<std::net::IpAddr>,
+    /// `--add-host`: name and address (the text `host-gateway` stands for the host).
+    pub hosts: Vec<(String, String)>,
+    /// `--no-hosts`: leave the image's `/etc/hosts` alone.
+    pub no_hosts: bool,
+}
+
+/// `--restart`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Never.
+    #[default]
+    No,
+}
+
+/// One volume of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeUse {
+    /// The volume's name.
+    pub name: String,
+    /// Where it is mounted.
+    pub destination: String,
+    /// Made for this container and removed with it by `--rm` and `rm -v`.
+    pub anonymous: bool,
+    /// A new volume is filled with what the image has there.
+    #[serde(default)]
+    pub copy: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Made and never started.
+    #[default]
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its process runs and is stopped by the freezer.
+    Paused,
+    /// It was asked to end and has not yet.
+    Stopping,
+    /// Its process has ended.
+    Exited,
+    /// It is being removed; a removal that was cut is finished by the next.
+    Removing,
+}
+
+impl Status {
+    /// Whether there is a process.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Status::Running | Status::Paused | Status::Stopping)
+    }
+
+    /// Whether the container can go from this state to `next` in one step.
+    pub fn may_become(self, next: Status) -> bool {
+        use Status::*;
+        matches!(
+            (self, next),
+            (Created | Exited, Running)
+                | (Running | Stopping | Paused, Exited)
+                | (Running | Paused, Stopping)
+                | (Running, Paused)
+                | (Paused, Running)
+                | (Created | Exited | Removing, Removing)
+                | (Created, Exited)
+        )
+    }
+
+    /// The word podman uses for it in `inspect` and filters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopping => "stopping",
+            Status::Exited => "exited",
+            Status::Removing => "removing",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A process named so that it cannot be taken for a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    /// Its number in the host's process namespace.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot (proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+/// What has become of the container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct State {
+    /// Where it is in its life.
+    pub status: Status,
+    /// PID 1 of the container.
+    pub process: Option<ProcessRef>,
+    /// The monitor.
+    pub monitor: Option<ProcessRef>,
+    /// The boot these processes belong to.
+    pub boot_id: String,
+    /// When it was last started.
+    pub started: Option<DateTime<Utc>>,
+    /// When it last ended.
+    pub finished: Option<DateTime<Utc>>,
+    /// How it last ended: the program's code, or 128 and the number of the signal.
+    pub exit_code: i32,
+    /// Killed for want of memory.
+    pub oom_killed: bool,
+    /// Why it could not be started, or what is not known of its end.
+    pub error: String,
+    /// The ports as they are bound while it runs.
+    pub ports: Vec<PortMapping>,
+}
+
+/// A container as it is at one moment.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// What it was created with.
+    pub config: Config,
+    /// What has become of it.
+    pub state: State,
+}
+
+impl Container {
+    /// The full id.
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// The ports as they are while it runs, else as they are to be.
+    pub fn ports(&self) -> &[PortMapping] {
+        if self.state.status.is_alive() {
+            &self.state.ports
+        } else {
+            &self.config.ports
+        }
+    }
+}
+
+/// A configuration for tests.
+#[cfg(test)]
+pub(crate) fn test_config(name: &str) -> Config {
+    Config {
+        format: FORMAT,
+        id: "ab".repeat(32),
+        name: name.to_string(),
+        created: DateTime::UNIX_EPOCH,
+        image_id: String::new(),
+        image_name: "localhost/test:latest".into(),
+        image_digest: String::new(),
+        image_config: ImageConfig::default(),
+        options: Options::default(),
+        network: Network::Slirp(Box::default()),
+        ports: Vec::new(),
+        names: NameOptions::default(),
+        auto_remove: false,
+        restart: RestartPolicy::No,
+        volumes: Vec::new(),
+        create_command: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_goes_one_way() {
+        assert!(Status::Created.may_become(Status::Running));
+        assert!(Status::Exited.may_become(Status::Running));
+        assert!(Status::Stopping.may_become(Status::Exited));
+        assert!(!Status::Running.may_become(Status::Removing));
+        assert!(!Status::Removing.may_become(Status::Running));
+        assert!(!Status::Exited.may_become(Status::Stopping));
+    }
+
+    #[test]
+    fn an_empty_state_is_a_created_one() {
+        let state: State = serde_json::from_str("{}").unwrap();
+        assert_eq!(state.status, Status::Created);
+        let text = serde_json::to_string(&State {
+            status: Status::Exited,
+            exit_code: 137,
+            ..State::default()
+        })
+        .unwrap();
+        let back: State = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.status, back.exit_code), (Status::Exited, 137));
+    }
+}

@@ -1,0 +1,435 @@
+//! The records on disk: finding, listing and locking containers, and seeing how they really are.
+//!
+//! Each container is a directory under `containers/`, named by its id, with `config.json` and `state.json`. The directory
+//! itself carries the lock (flock(2)): whoever starts, removes, renames or repairs a container holds it; nobody holds it
+//! while waiting for a container to end. While a monitor lives it alone writes the state, and needs no lock for that but at
+//! the end.
+//!
+//! Names are symbolic links in `container-names/` that point to the id: making one is atomic, and fails when it is there.
+//!
+//! A container is made as `containers/.ID` and takes its real name when all of it is there. What a creator leaves that was
+//! killed in between has a lock that nobody holds, and is removed by the next command that comes along.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use crate::error::{Context, Error, Result};
+use crate::files::{self, Durable};
+use crate::record::{Config, Container, ProcessRef, State, Status};
+use crate::{Engine, ListRequest, Paths};
+
+/// The exit code of a container whose end nobody saw.
+pub(crate) const UNKNOWN_EXIT: i32 = 255;
+
+/// Makes the directories everything else expects.
+pub(crate) fn prepare(paths: &Paths) -> Result<()> {
+    for dir in [
+        paths.containers(),
+        paths.names(),
+        paths.runroot.join("containers"),
+    ] {
+        if !dir.is_dir() {
+            files::make_dir(&dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `text` could be a name.
+pub fn valid_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 253
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+/// Whether `text` is a whole id.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// This boot, so that process numbers of an earlier one are not believed.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|t| t.trim().to_string())
+        .unwrap_or_default()
+}
+
+impl ProcessRef {
+    /// The process with this number now.
+    pub fn of(pid: i32) -> Option<ProcessRef> {
+        rcon_sys::process::start_time(pid).map(|start_time| ProcessRef { pid, start_time })
+    }
+
+    /// Whether it is still there (a zombie is: nobody has seen its end yet).
+    pub fn is_there(&self) -> bool {
+        ProcessRef::of(self.pid) == Some(*self)
+    }
+
+    /// A handle on the process, surely this one and no other; `None` when it is gone.
+    pub fn open(&self) -> Option<std::os::fd::OwnedFd> {
+        let pid = rustix::process::Pid::from_raw(self.pid)?;
+        let pidfd = rcon_sys::process::pidfd_open(pid).ok()?;
+        // Only now is it certain that number and start time belong to the process we hold.
+        self.is_there().then_some(pidfd)
+    }
+}
+
+impl State {
+    /// Whether a process of this record runs, in this boot.
+    pub(crate) fn has(&self, process: Option<ProcessRef>) -> bool {
+        process.is_some_and(|p| p.is_there()) && self.boot_id == boot_id()
+    }
+
+    /// Whether the monitor is there.
+    pub fn monitor_lives(&self) -> bool {
+        self.has(self.monitor)
+    }
+}
+
+/// The lock of one container; released when dropped, or when the last process that inherited it ends.
+#[derive(Debug)]
+pub(crate) struct Lock(pub File);
+
+impl Lock {
+    /// Waits for the lock of the container in `dir`; `None` when it is gone.
+    pub fn take(dir: &Path) -> Result<Option<Lock>> {
+        Lock::acquire(dir, FlockOperation::LockExclusive)
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_take(dir: &Path) -> Result<Option<Lock>> {
+        Lock::acquire(dir, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn acquire(dir: &Path, how: FlockOperation) -> Result<Option<Lock>> {
+        let file = match File::open(dir) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).on("open", dir),
+        };
+        match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, how)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(e) => return Err(e).on("lock", dir),
+        }
+        // It may have been removed while we waited.
+        let held = file.metadata().on("look at", dir)?;
+        let same =
+            fs::metadata(dir).is_ok_and(|now| now.ino() == held.ino() && now.dev() == held.dev());
+        Ok(same.then_some(Lock(file)))
+    }
+}
+
+/// Reads both files of a container; `None` when it is not there.
+pub(crate) fn load(dir: &Path) -> Result<Option<Container>> {
+    let Some(config) = files::read::<Config>(&dir.join("config.json"))? else {
+        return Ok(None);
+    };
+    let state = files::read::<State>(&dir.join("state.json"))?.unwrap_or_default();
+    Ok(Some(Container { config, state }))
+}
+
+/// Writes the state of a container.
+pub(crate) fn save_state(dir: &Path, state: &State, durable: Durable) -> Result<()> {
+    files::replace(dir, "state.json", state, durable)
+}
+
+/// The id a name stands for.
+pub(crate) fn name_holder(paths: &Paths, name: &str) -> Option<String> {
+    fs::read_link(paths.names().join(name))
+        .ok()?
+        .into_os_string()
+        .into_string()
+        .ok()
+}
+
+/// Gives `name` to `id`; false when it is taken.
+pub(crate) fn claim_name(paths: &Paths, name: &str, id: &str) -> Result<bool> {
+    let link = paths.names().join(name);
+    for _ in 0..16 {
+        match symlink(id, &link) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).on("create", &link),
+        }
+        match name_holder(paths, name) {
+            Some(holder) if holder_exists(paths, &holder)? => return Ok(false),
+            Some(holder) => drop_name(paths, name, &holder),
+            None => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the container a name points to is there or is just being made.
+fn holder_exists(paths: &Paths, id: &str) -> Result<bool> {
+    if paths.container(id).exists() {
+        return Ok(true);
+    }
+    let unborn = unborn(paths, id);
+    if unborn.exists() && Lock::try_take(&unborn)?.is_none() {
+        return Ok(true);
+    }
+    // It may have been born between the two looks.
+    Ok(paths.container(id).exists())
+}
+
+/// Frees a name, if it is still this container's.
+pub(crate) fn drop_name(paths: &Paths, name: &str, id: &str) {
+    if name_holder(paths, name).as_deref() == Some(id) {
+        let _ = fs::remove_file(paths.names().join(name));
+    }
+}
+
+/// Where a container is while it is being made.
+pub(crate) fn unborn(paths: &Paths, id: &str) -> PathBuf {
+    paths.containers().join(format!(".{id}"))
+}
+
+impl Engine {
+    /// The container of that name, id, or unambiguous prefix of an id, as it is now.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`], [`Error::AmbiguousContainer`].
+    pub fn container(&self, name_or_id: &str) -> Result<Container> {
+        let id = self.resolve(name_or_id)?;
+        self.current(&id)?
+            .ok_or_else(|| Error::NoSuchContainer(name_or_id.to_string()))
+    }
+
+    /// The id that a name, an id or a prefix of one stands for.
+    pub(crate) fn resolve(&self, text: &str) -> Result<String> {
+        if is_id(text) && self.paths.container(text).is_dir() {
+            return Ok(text.to_string());
+        }
+        if valid_name(text)
+            && let Some(id) = name_holder(&self.paths, text)
+            && self.paths.container(&id).is_dir()
+        {
+            return Ok(id);
+        }
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::NoSuchContainer(text.to_string()));
+        }
+        let mut found = self.ids()?.into_iter().filter(|id| id.starts_with(text));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(id),
+            (Some(_), Some(_)) => Err(Error::AmbiguousContainer(text.to_string())),
+            _ => Err(Error::NoSuchContainer(text.to_string())),
+        }
+    }
+
+    /// The ids of all containers. What a killed creator left is removed on the way.
+    fn ids(&self) -> Result<Vec<String>> {
+        let dir = self.paths.containers();
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).on("read", &dir)? {
+            let name = entry.on("read", &dir)?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if is_id(name) {
+                ids.push(name.to_string());
+            } else if let Some(id) = name.strip_prefix('.').filter(|id| is_id(id)) {
+                self.sweep_unborn(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn sweep_unborn(&self, id: &str) {
+        let dir = unborn(&self.paths, id);
+        if let Ok(Some(_lock)) = Lock::try_take(&dir) {
+            // Failing is no harm: the next one tries again.
+            let _ = self.discard_snapshot(id);
+            let _ = files::remove_tree(&dir);
+        }
+    }
+
+    /// The container as it is now; `None` when it is not there (any more).
+    pub(crate) fn current(&self, id: &str) -> Result<Option<Container>> {
+        let dir = self.paths.container(id);
+        let Some(container) = load(&dir)? else {
+            return Ok(None);
+        };
+        let state = &container.state;
+        if !state.status.is_alive() || state.monitor_lives() || state.has(state.process) {
+            return Ok(Some(container));
+        }
+        let Some(_lock) = Lock::take(&dir)? else {
+            return Ok(None);
+        };
+        self.settle(id)
+    }
+
+    /// As [`Engine::current`], by one who holds the lock: writes down the end of a container whose monitor could not.
+    pub(crate) fn settle(&self, id: &str) -> Result<Option<Container>> {
+        let dir = self.paths.container(id);
+        let Some(mut container) = load(&dir)? else {
+            return Ok(None);
+        };
+        let state = &mut container.state;
+        if !state.status.is_alive() || state.monitor_lives() || state.has(state.process) {
+            return Ok(Some(container));
+        }
+        state.error = if state.boot_id == boot_id() {
+            "the monitor was killed before it could see how the container ended".into()
+        } else {
+            "the machine went down while the container ran".into()
+        };
+        state.status = Status::Exited;
+        state.exit_code = UNKNOWN_EXIT;
+        state.finished = Some(chrono::Utc::now());
+        state.process = None;
+        state.monitor = None;
+        state.ports.clear();
+        save_state(&dir, state, Durable::Yes)?;
+        let _ = files::remove_tree(&self.paths.runtime(id));
+        if container.config.auto_remove {
+            self.remove_locked(&container, true)?;
+            return Ok(None);
+        }
+        Ok(Some(container))
+    }
+
+    /// The containers, oldest first.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self, request: &ListRequest) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for id in self.ids()? {
+            match self.current(&id) {
+                Ok(Some(container)) => all.push(container),
+                // Removed since we read the directory.
+                Ok(None) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|a, b| (a.config.created, &a.config.id).cmp(&(b.config.created, &b.config.id)));
+        if let Some(last) = request.last {
+            all.drain(..all.len().saturating_sub(last));
+        }
+        let everything = request.all || request.last.is_some() || request.filters.names_states();
+        let filters = request.filters.prepare(&all)?;
+        all.retain(|c| (everything || c.state.status.is_alive()) && filters.accept(c));
+        Ok(all)
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// [`Error::NameInUse`], [`Error::BadName`].
+    pub fn rename(&self, name_or_id: &str, new: &str) -> Result<()> {
+        if !valid_name(new) {
+            return Err(Error::BadName(new.to_string()));
+        }
+        let gone = || Error::NoSuchContainer(name_or_id.to_string());
+        let id = self.resolve(name_or_id)?;
+        let dir = self.paths.container(&id);
+        let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
+        let mut config = load(&dir)?.ok_or_else(gone)?.config;
+        if !claim_name(&self.paths, new, &id)? {
+            let holder = name_holder(&self.paths, new).unwrap_or_default();
+            return Err(Error::NameInUse {
+                name: new.to_string(),
+                id: holder,
+            });
+        }
+        let old = std::mem::replace(&mut config.name, new.to_string());
+        files::replace(&dir, "config.json", &config, Durable::Yes)?;
+        drop_name(&self.paths, &old, &id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            root: dir.path().join("root"),
+            runroot: dir.path().join("run"),
+        };
+        prepare(&paths).unwrap();
+        (dir, paths)
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["a", "web-1", "A.b_c", "0x"] {
+            assert!(valid_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "-a",
+            ".a",
+            "a/b",
+            "a b",
+            "\u{e9}",
+            "..",
+            &"a".repeat(254),
+        ] {
+            assert!(!valid_name(bad), "{bad}");
+        }
+        assert!(is_id(&"0af".repeat(22)[..64]) && !is_id("abc") && !is_id(&"A".repeat(64)));
+    }
+
+    #[test]
+    fn a_name_has_one_holder() {
+        let (_dir, paths) = paths();
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        fs::create_dir(paths.container(&a)).unwrap();
+        assert!(claim_name(&paths, "x", &a).unwrap());
+        assert!(!claim_name(&paths, "x", &b).unwrap());
+        drop_name(&paths, "x", &b);
+        assert_eq!(name_holder(&paths, "x").as_deref(), Some(a.as_str()));
+        // The holder is gone without freeing its name.
+        fs::remove_dir(paths.container(&a)).unwrap();
+        assert!(claim_name(&paths, "x", &b).unwrap());
+    }
+
+    #[test]
+    fn a_container_in_the_making_keeps_its_name() {
+        let (_dir, paths) = paths();
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        fs::create_dir(unborn(&paths, &a)).unwrap();
+        let lock = Lock::take(&unborn(&paths, &a)).unwrap().unwrap();
+        assert!(claim_name(&paths, "x", &a).unwrap());
+        assert!(!claim_name(&paths, "x", &b).unwrap());
+        drop(lock);
+        assert!(claim_name(&paths, "x", &b).unwrap());
+    }
+
+    #[test]
+    fn a_lock_of_what_is_gone_is_none() {
+        let (_dir, paths) = paths();
+        let dir = paths.container(&"a".repeat(64));
+        assert!(Lock::take(&dir).unwrap().is_none());
+        fs::create_dir(&dir).unwrap();
+        let held = Lock::take(&dir).unwrap().unwrap();
+        assert!(Lock::try_take(&dir).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_take(&dir).unwrap().is_some());
+    }
+
+    #[test]
+    fn processes_are_told_apart() {
+        let own = ProcessRef::of(std::process::id() as i32).unwrap();
+        assert!(own.is_there() && own.open().is_some());
+        let other = ProcessRef {
+            start_time: own.start_time + 1,
+            ..own
+        };
+        assert!(!other.is_there() && other.open().is_none());
+    }
+}

@@ -1,0 +1,105 @@
+//! Starting a container.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Context, Error, Result};
+use crate::files::Durable;
+use crate::monitor::{self, Order};
+use crate::record::{Container, Status};
+use crate::records::Lock;
+use crate::{CreateRequest, Engine, RemoveRequest, Session, StartRequest, Streams};
+
+impl Engine {
+    /// Starts a container that does not run. With `attach`, the session to relay with [`Session::relay`]. One that runs
+    /// already is left alone (and attached to, if asked).
+    ///
+    /// # Errors
+    /// Ports that cannot be bound, a program that does not exist (exit code 127) or cannot be run (126), what the kernel
+    /// refuses. The container is then as it was before.
+    pub fn start(&self, name_or_id: &str, request: &StartRequest) -> Result<Option<Session>> {
+        let gone = || Error::NoSuchContainer(name_or_id.to_string());
+        let id = self.resolve(name_or_id)?;
+        let lock = Lock::take(&self.paths.container(&id))?.ok_or_else(gone)?;
+        let container = self.settle(&id)?.ok_or_else(gone)?;
+        let status = container.state.status;
+        if status.is_alive() {
+            drop(lock);
+            return request
+                .attach
+                .map(|streams| self.attach(&id, streams))
+                .transpose();
+        }
+        if !status.may_become(Status::Running) {
+            return Err(Error::StateImproper(format!(
+                "container {id} is {status} and cannot be started"
+            )));
+        }
+        let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
+            Error::Invalid(format!("the root file system of container {id} is missing"))
+        })?;
+        let config = container.config.clone();
+        let (ours, foreground) = match request.attach {
+            Some(streams) => {
+                let streams = Streams {
+                    stdin: streams.stdin && config.options.interactive,
+                    ..streams
+                };
+                let (ours, theirs) = pair()?;
+                (Some((ours, streams)), Some((theirs, streams)))
+            }
+            None => (None, None),
+        };
+        let process = monitor::start(
+            self,
+            Order {
+                container,
+                snapshot,
+                lock,
+                foreground,
+            },
+        )?;
+        Ok(ours.map(|(socket, streams)| Session {
+            socket,
+            tty: config.options.tty,
+            streams,
+            process: Some(process),
+            foreground: true,
+            id,
+        }))
+    }
+
+    /// [`Engine::create`] and [`Engine::start`]; when starting fails, nothing of the container is left.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn run(
+        &self,
+        create: CreateRequest,
+        start: &StartRequest,
+    ) -> Result<(Container, Option<Session>)> {
+        let cidfile = create.cidfile.clone();
+        let container = self.create_as(create, Durable::No)?;
+        match self.start(container.id(), start) {
+            Ok(session) => Ok((container, session)),
+            Err(error) => {
+                // The first failure is what matters.
+                let _ = self.remove(
+                    container.id(),
+                    &RemoveRequest {
+                        force: true,
+                        volumes: true,
+                        timeout: Some(0),
+                    },
+                );
+                if let Some(path) = cidfile {
+                    let _ = std::fs::remove_file(path);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rcon_sys::fdpass::pair().context(|| "cannot make a socket pair".into())
+}

@@ -1,0 +1,199 @@
+//! Ending containers and waiting for their end.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Context, Error, Result};
+use crate::protocol::{self, MAX_MESSAGE, Reply, Request};
+use crate::record::{Container, Status};
+use crate::{Engine, StartRequest, WaitFor};
+
+/// How long a killed container may take to go.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How often to look at what nobody tells us of.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+impl Engine {
+    /// Asks the container to end by its stop signal, and kills it when it has not after `timeout` seconds (its own timeout
+    /// when `None`). One that does not run is left alone.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`]; a process that cannot be killed.
+    pub fn stop(&self, name_or_id: &str, timeout: Option<u32>) -> Result<()> {
+        let container = self.container(name_or_id)?;
+        if !container.state.status.is_alive() {
+            return Ok(());
+        }
+        let mut end = End::of(self, &container);
+        end.announce();
+        let timeout = timeout.unwrap_or_else(|| container.config.stop_timeout());
+        let signal = if timeout == 0 {
+            libc::SIGKILL
+        } else {
+            container.config.stop_signal()
+        };
+        end.signal(signal)?;
+        let patience = if timeout == 0 {
+            KILL_GRACE
+        } else {
+            Duration::from_secs(timeout.into())
+        };
+        let mut ended = end.wait(Some(patience))?;
+        if !ended && timeout != 0 {
+            end.signal(libc::SIGKILL)?;
+            ended = end.wait(Some(KILL_GRACE))?;
+        }
+        if !ended {
+            return Err(Error::Invalid(format!(
+                "container {} was killed but does not end: a process of it may wait for a disk or a server",
+                container.config.name
+            )));
+        }
+        // With its monitor gone, nobody has written down the end yet.
+        self.current(container.id())?;
+        Ok(())
+    }
+
+    /// Sends a signal (see [`rcon_bundle::parse::signal`]) to the container's process.
+    ///
+    /// # Errors
+    /// [`Error::StateImproper`] when it does not run.
+    pub fn kill(&self, name_or_id: &str, signal: i32) -> Result<()> {
+        let container = self.container(name_or_id)?;
+        let state = &container.state;
+        let refused = |status: Status| {
+            Error::StateImproper(format!(
+                "can only kill running containers. {} is in state {status}",
+                container.id()
+            ))
+        };
+        let pidfd = match state.status.is_alive() {
+            true => state
+                .process
+                .and_then(|p| p.open())
+                .ok_or_else(|| refused(Status::Exited))?,
+            false => return Err(refused(state.status)),
+        };
+        rcon_sys::process::pidfd_send_signal(&pidfd, signal)
+            .context(|| format!("cannot signal {}", container.config.name))
+    }
+
+    /// Stops the container if it runs and starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub fn restart(&self, name_or_id: &str, timeout: Option<u32>) -> Result<()> {
+        let id = self.resolve(name_or_id)?;
+        self.stop(&id, timeout)?;
+        self.start(&id, &StartRequest::default()).map(drop)
+    }
+
+    /// Waits for the container's end; its exit code, also of one that removes itself.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`].
+    pub fn wait(&self, name_or_id: &str, what: WaitFor) -> Result<i32> {
+        let mut container = self.container(name_or_id)?;
+        let id = container.config.id.clone();
+        loop {
+            match (what, container.state.status) {
+                (WaitFor::Running, status) if status.is_alive() => return Ok(-1),
+                (WaitFor::Stopped, Status::Exited | Status::Removing) => {
+                    return Ok(container.state.exit_code);
+                }
+                (WaitFor::Stopped, status) if status.is_alive() => {
+                    let mut end = End::of(self, &container);
+                    end.wait(None)?;
+                    if let Some(code) = end.code {
+                        return Ok(code);
+                    }
+                }
+                // Never started, or to be started again.
+                _ => std::thread::sleep(LOOK_AGAIN),
+            }
+            container = self
+                .current(&id)?
+                .ok_or_else(|| Error::NoSuchContainer(name_or_id.to_string()))?;
+        }
+    }
+}
+
+/// Watching a running container from outside, with its monitor or without.
+struct End {
+    monitor: Option<OwnedFd>,
+    process: Option<OwnedFd>,
+    /// The exit code, once the monitor has told it.
+    code: Option<i32>,
+}
+
+impl End {
+    fn of(engine: &Engine, container: &Container) -> End {
+        End {
+            monitor: protocol::connect(&engine.paths.runtime(container.id())).ok(),
+            process: container.state.process.and_then(|p| p.open()),
+            code: None,
+        }
+    }
+
+    /// Lets the container be shown as stopping.
+    fn announce(&self) {
+        let mut message = Vec::new();
+        Request::Stopping.encode(&mut message);
+        if let Some(monitor) = &self.monitor {
+            let _ = protocol::try_send(monitor, &message);
+        }
+    }
+
+    fn signal(&self, signal: i32) -> Result<()> {
+        match &self.process {
+            Some(pidfd) => match rcon_sys::process::pidfd_send_signal(pidfd, signal) {
+                Err(e) if e.raw_os_error() != Some(libc::ESRCH) => {
+                    Err(e).context(|| "cannot signal the container".into())
+                }
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the end is written down; or, without a monitor, for the end. False when it takes longer than `limit`.
+    fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        loop {
+            let Some(watched) = self.monitor.as_ref().or(self.process.as_ref()) else {
+                // Just ended, or just lost: the record is about to say so.
+                std::thread::sleep(LOOK_AGAIN);
+                return Ok(true);
+            };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [PollFd::from_borrowed_fd(watched.as_fd(), PollFlags::IN)];
+            match poll(&mut fds, left.as_ref()) {
+                Ok(0) => return Ok(false),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e).context(|| "cannot wait for the container".into()),
+                Ok(_) if self.monitor.is_none() => return Ok(true),
+                Ok(_) => {
+                    self.code = self.hear();
+                    if self.code.is_some() {
+                        return Ok(true);
+                    }
+                    // The monitor was killed; the container may live on.
+                    self.monitor = None;
+                }
+            }
+        }
+    }
+
+    /// The exit code, when the monitor tells it.
+    fn hear(&self) -> Option<i32> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let length = protocol::try_receive(self.monitor.as_ref()?, &mut buffer).ok()??;
+        match Reply::decode(&buffer[..length]) {
+            Some(Reply::Exited(code)) => Some(code),
+            _ => None,
+        }
+    }
+}

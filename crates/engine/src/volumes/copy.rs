@@ -1,0 +1,243 @@
+//! Copying a directory of an image, as it is: owners, modes, times, links and the user's extended attributes. Runs as root
+//! over the containers' ids. Paths of the image are resolved beneath its root (openat2(2)), so that no link in it leads out,
+//! and below the directory that is copied no link is followed.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Stat, Timespec,
+    Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use crate::error::{Context, Result};
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::RDONLY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// The layers of an image as one tree; `stage` is an empty directory to mount on where the kernel cannot do without.
+pub(super) fn mount_read_only(lower: &[PathBuf], stage: &Path) -> Result<OwnedFd> {
+    let open =
+        |path: &Path| rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).on("open", path);
+    if let [only] = lower {
+        return open(only);
+    }
+    let overlay = || -> rustix::io::Result<OwnedFd> {
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for layer in lower {
+            fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
+        }
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
+        fsconfig_create(context.as_fd())?;
+        fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )
+    };
+    match overlay() {
+        Ok(tree) => Ok(tree),
+        // Before Linux 6.7 layers cannot be given one by one.
+        Err(Errno::INVAL) => {
+            let layers: Vec<String> = lower
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            let options =
+                std::ffi::CString::new(format!("lowerdir={},userxattr", layers.join(":")))
+                    .map_err(|_| Errno::INVAL)
+                    .context(|| "cannot mount the image".into())?;
+            rustix::mount::mount(
+                "overlay",
+                stage,
+                "overlay",
+                rustix::mount::MountFlags::RDONLY,
+                Some(options.as_c_str()),
+            )
+            .context(|| "cannot mount the image".into())?;
+            open(stage)
+        }
+        Err(error) => Err(error).context(|| "cannot mount the image".into()),
+    }
+}
+
+/// Makes `target` a copy of the directory `path` in `tree`; an empty directory when there is none.
+pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<()> {
+    fs::create_dir(target).on("create", target)?;
+    let to = rustix::fs::openat(CWD, target, DIRECTORY, Mode::empty()).on("open", target)?;
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let from = match rustix::fs::openat2(tree, path, flags, Mode::empty(), inside) {
+        Ok(from) => from,
+        Err(Errno::NOENT | Errno::NOTDIR) => {
+            return rustix::fs::fchmod(&to, Mode::from_raw_mode(0o755)).on("change", target);
+        }
+        Err(error) => return Err(error).on("open", path),
+    };
+    copy_directory(&from, &to).context(|| format!("cannot copy {}", path.display()))
+}
+
+fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    for entry in Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(stat.st_mode as RawMode) {
+            FileType::Directory => {
+                let below = rustix::fs::openat(from, name, DIRECTORY, Mode::empty())?;
+                rustix::fs::mkdirat(to, name, Mode::RWXU)?;
+                let copy = rustix::fs::openat(to, name, DIRECTORY, Mode::empty())?;
+                copy_directory(&below, &copy)?;
+            }
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let copy = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
+                copy_data(&source, &copy)?;
+                take_after(&copy, &stat)?;
+                copy_xattrs(&source, &copy)?;
+            }
+            FileType::Symlink => {
+                let link = rustix::fs::readlinkat(from, name, Vec::new())?;
+                rustix::fs::symlinkat(link, to, name)?;
+                let (user, group) = owner(&stat);
+                rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+            FileType::Fifo => {
+                let mode = Mode::from_raw_mode(stat.st_mode as RawMode & 0o7777);
+                rustix::fs::mknodat(to, name, FileType::Fifo, mode, 0)?;
+            }
+            // Devices and sockets mean nothing in a copy.
+            _ => {}
+        }
+    }
+    copy_xattrs(from, to)?;
+    take_after(to, &rustix::fs::fstat(from)?)
+}
+
+fn copy_data(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    loop {
+        match rustix::fs::copy_file_range(from, None, to, None, 1 << 30) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            // Between these file systems bytes must be read and written.
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let mut block = vec![0; 128 * 1024];
+    loop {
+        let count = rustix::io::retry_on_intr(|| rustix::io::read(from, &mut block))?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut rest = &block[..count];
+        while !rest.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(to, rest))?;
+            rest = &rest[written..];
+        }
+    }
+}
+
+fn owner(stat: &Stat) -> (Uid, Gid) {
+    (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
+}
+
+/// Owner, mode and time of the original; the mode after the owner, whose change clears the set-user-id bits.
+fn take_after(copy: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
+    let (user, group) = owner(stat);
+    // With one id there is one owner.
+    match rustix::fs::fchown(copy, Some(user), Some(group)) {
+        Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+        Err(error) => return Err(error),
+    }
+    rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode as RawMode & 0o7777))?;
+    let time = Timespec {
+        tv_sec: stat.st_mtime as _,
+        tv_nsec: stat.st_mtime_nsec as _,
+    };
+    rustix::fs::futimens(
+        copy,
+        &Timestamps {
+            last_access: time,
+            last_modification: time,
+        },
+    )
+}
+
+/// The attributes that belong to the user; overlay's own are no part of the file.
+fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = vec![0; 64 * 1024];
+    let length = match rustix::fs::flistxattr(from, &mut names) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for name in names[..length].split(|b| *b == 0) {
+        if !name.starts_with(b"user.") || name.starts_with(b"user.overlay.") {
+            continue;
+        }
+        let mut value = vec![0; 64 * 1024];
+        let length = rustix::fs::fgetxattr(from, name, &mut value)?;
+        match rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_like_its_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("data/deep")).unwrap();
+        fs::write(root.join("data/deep/file"), "text").unwrap();
+        fs::set_permissions(
+            root.join("data/deep/file"),
+            fs::Permissions::from_mode(0o4711),
+        )
+        .unwrap();
+        fs::set_permissions(root.join("data"), fs::Permissions::from_mode(0o1777)).unwrap();
+        symlink("/etc/passwd", root.join("data/link")).unwrap();
+        // A link in the image that leads out of it by name leads to the same name inside.
+        symlink("/data", root.join("alias")).unwrap();
+        let tree = mount_read_only(std::slice::from_ref(&root), dir.path()).unwrap();
+        let copy = dir.path().join("copy");
+        copy_from(&tree, Path::new("/alias"), &copy).unwrap();
+        let meta = fs::metadata(copy.join("deep/file")).unwrap();
+        assert_eq!((meta.len(), meta.mode() & 0o7777), (4, 0o4711));
+        assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o1777);
+        assert_eq!(
+            meta.mtime_nsec(),
+            fs::metadata(root.join("data/deep/file"))
+                .unwrap()
+                .mtime_nsec()
+        );
+        assert_eq!(
+            fs::read_link(copy.join("link")).unwrap(),
+            Path::new("/etc/passwd")
+        );
+        let empty = dir.path().join("empty");
+        copy_from(&tree, Path::new("/nothing"), &empty).unwrap();
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    }
+}

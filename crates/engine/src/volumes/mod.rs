@@ -1,0 +1,210 @@
+//! Named and anonymous volumes: directories under `volumes/NAME/_data` that outlive containers.
+//!
+//! A new volume gets what the image has at the place where it is mounted first, with its owners: that is done by root of the
+//! containers' ids, as is removing it. `volume.json` is written when the volume is whole; one without is unfinished and is
+//! filled again.
+
+mod copy;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use rcon_store::{Removal, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::files::{self, Durable};
+use crate::record::{Config, VolumeUse};
+use crate::records::{self, Lock};
+use crate::{Engine, ListRequest, names};
+
+/// A volume.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its name; 64 hexadecimal digits for an anonymous one.
+    pub name: String,
+    /// When it was made.
+    pub created: DateTime<Utc>,
+    /// Made for one container.
+    pub anonymous: bool,
+    /// `--label`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The volumes a container is to have: those the user named or asked for, and those the image declares.
+pub(crate) fn uses(wanted: Vec<rcon_bundle::VolumeUse>) -> Result<Vec<VolumeUse>> {
+    wanted
+        .into_iter()
+        .map(|wanted| {
+            let anonymous = wanted.name.is_none();
+            let name = match wanted.name {
+                Some(name) if records::valid_name(&name) => name,
+                Some(name) => return Err(Error::BadName(name)),
+                None => names::random_id()?,
+            };
+            Ok(VolumeUse {
+                name,
+                destination: wanted.destination,
+                anonymous,
+                copy: wanted.copy,
+            })
+        })
+        .collect()
+}
+
+impl Engine {
+    /// All volumes by name.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn volumes(&self) -> Result<Vec<Volume>> {
+        let dir = self.paths.volumes();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e).on("read", &dir),
+        };
+        let mut volumes = Vec::new();
+        for entry in entries {
+            let path = entry.on("read", &dir)?.path();
+            volumes.extend(files::read::<Volume>(&path.join("volume.json"))?);
+        }
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// Removes a volume that no container uses.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchVolume`], [`Error::VolumeInUse`].
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        let dir = self.volume_dir(name);
+        if !records::valid_name(name) || !dir.is_dir() {
+            return Err(Error::NoSuchVolume(name.to_string()));
+        }
+        let users = self.volume_users(name)?;
+        if !users.is_empty() {
+            return Err(Error::VolumeInUse(name.to_string(), users.join(", ")));
+        }
+        self.discard_volume(name, None)
+    }
+
+    /// The directory that is mounted.
+    pub fn volume_data(&self, name: &str) -> PathBuf {
+        self.volume_dir(name).join("_data")
+    }
+
+    fn volume_dir(&self, name: &str) -> PathBuf {
+        self.paths.volumes().join(name)
+    }
+
+    fn volume_users(&self, name: &str) -> Result<Vec<String>> {
+        let all = self.list(&ListRequest {
+            all: true,
+            ..ListRequest::default()
+        })?;
+        let users = all
+            .into_iter()
+            .filter(|c| c.config.volumes.iter().any(|v| v.name == name));
+        Ok(users.map(|c| c.config.id).collect())
+    }
+
+    /// Makes the volumes of a new container that are not there yet.
+    pub(crate) fn make_volumes(&self, config: &Config, snapshot: &Snapshot) -> Result<()> {
+        for volume in &config.volumes {
+            let dir = self.volume_dir(&volume.name);
+            files::make_dir(&dir)?;
+            let _lock = Lock::take(&dir)?;
+            let whole = dir.join("volume.json");
+            if whole.exists() {
+                continue;
+            }
+            if volume.copy {
+                self.fill_volume(volume, snapshot)?;
+            } else {
+                files::make_dir(&self.volume_data(&volume.name))?;
+            }
+            let record = Volume {
+                name: volume.name.clone(),
+                created: Utc::now(),
+                anonymous: volume.anonymous,
+                labels: BTreeMap::new(),
+            };
+            files::replace(&dir, "volume.json", &record, Durable::No)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a volume what the image has at its place.
+    fn fill_volume(&self, volume: &VolumeUse, snapshot: &Snapshot) -> Result<()> {
+        let data = self.volume_data(&volume.name);
+        let what = format!("cannot fill the volume {}", volume.name);
+        let destination = volume.destination.clone();
+        let (lower, stage) = (&snapshot.lower, &snapshot.merged);
+        let done = self.in_worker(|_| {
+            // An attempt that was cut short is begun anew.
+            rcon_store::remove_tree(&data);
+            let tree = copy::mount_read_only(lower, stage)?;
+            copy::copy_from(&tree, Path::new(&destination), &data)
+        });
+        done.map_err(|e| match e {
+            Error::Remote {
+                message,
+                code,
+                hint,
+            } => Error::Remote {
+                message: format!("{what}: {message}"),
+                code,
+                hint,
+            },
+            other => other,
+        })
+    }
+
+    /// Removes the volumes that were made for this container alone.
+    pub(crate) fn discard_anonymous_volumes(
+        &self,
+        config: &Config,
+        userns: Option<&OwnedFd>,
+    ) -> Result<()> {
+        for volume in config.volumes.iter().filter(|volume| volume.anonymous) {
+            self.discard_volume(&volume.name, userns)?;
+        }
+        Ok(())
+    }
+
+    fn discard_volume(&self, name: &str, userns: Option<&OwnedFd>) -> Result<()> {
+        let dir = self.volume_dir(name);
+        // Unfinished from here on, in case we are cut short.
+        files::remove_file(&dir.join("volume.json"))?;
+        if rcon_store::remove_tree(&dir) == Removal::Whole {
+            return Ok(());
+        }
+        self.as_root(userns, "cannot remove all files of the volume", || {
+            rcon_store::remove_tree(&dir) == Removal::Whole
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_without_a_name_get_one() {
+        let wanted = |name: Option<&str>, destination: &str| rcon_bundle::VolumeUse {
+            destination: destination.into(),
+            name: name.map(str::to_string),
+            copy: true,
+            from_image: false,
+        };
+        let uses = uses(vec![wanted(Some("data"), "/a"), wanted(None, "/b")]).unwrap();
+        assert_eq!((uses[0].name.as_str(), uses[0].anonymous), ("data", false));
+        assert!(uses[1].anonymous && records::is_id(&uses[1].name));
+        assert!(super::uses(vec![wanted(Some("../x"), "/a")]).is_err());
+    }
+}
