@@ -1,0 +1,450 @@
+//! The mounts of a container, podman's and the user's, in the order they are to be made.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Mount;
+
+use super::{Source, UserMount, below, image_volumes};
+use crate::{Context, Error, ImageConfig, ImageVolumes, Network, Options, devices};
+
+/// The size of `/dev/shm` unless `--shm-size` says otherwise.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// Lists all mounts: parents before what is below them, otherwise the container's own first, then the user's.
+///
+/// A mount of the user takes the place of one of ours.
+///
+/// # Errors
+/// A bind mount whose source is missing, a volume that the context does not know.
+pub(crate) fn list(
+    image: &ImageConfig,
+    options: &Options,
+    context: &Context,
+) -> Result<Vec<Mount>, Error> {
+    let mut all = Vec::new();
+    for mount in own(options, context) {
+        let replaced = options.mounts.iter().any(|m| m.destination == mount.place);
+        if !replaced && has_place(&mount.place, options) {
+            all.push(mount);
+        }
+    }
+    if options.read_only && options.read_only_tmpfs {
+        for place in ["/run", "/tmp", "/var/tmp"] {
+            if options.mounts.iter().all(|m| m.destination != place) {
+                all.push(Entry::new(
+                    place,
+                    "tmpfs",
+                    "tmpfs",
+                    "rw,rprivate,nosuid,nodev,tmpcopyup",
+                ));
+            }
+        }
+    }
+    for mount in &options.mounts {
+        all.push(users(mount, context)?);
+    }
+    let from_image = match options.image_volume {
+        ImageVolumes::Ignore => Vec::new(),
+        _ => image_volumes(image, options),
+    };
+    for place in from_image {
+        all.push(match options.image_volume {
+            ImageVolumes::Tmpfs => Entry::new(
+                &place,
+                "tmpfs",
+                "tmpfs",
+                "rprivate,rw,nodev,exec,nosuid,tmpcopyup",
+            ),
+            _ => Entry::new(
+                &place,
+                "bind",
+                volume_path(context, &place)?,
+                "rprivate,rw,nodev,exec,nosuid,rbind",
+            ),
+        });
+    }
+    all.sort_by_key(|m| m.place.split('/').count());
+    Ok(all.into_iter().map(Entry::into_oci).collect())
+}
+
+/// One mount in the making.
+struct Entry {
+    place: String,
+    kind: &'static str,
+    source: PathBuf,
+    options: Vec<String>,
+}
+
+impl Entry {
+    fn new(place: &str, kind: &'static str, source: impl Into<PathBuf>, options: &str) -> Entry {
+        let options = options.split(',').map(str::to_string).collect();
+        Entry {
+            place: place.to_string(),
+            kind,
+            source: source.into(),
+            options,
+        }
+    }
+
+    fn into_oci(self) -> Mount {
+        let mut mount = Mount::default();
+        mount
+            .set_destination(PathBuf::from(self.place))
+            .set_typ(Some(self.kind.to_string()))
+            .set_source(Some(self.source))
+            .set_options(Some(self.options));
+        mount
+    }
+}
+
+/// What every container has.
+fn own(options: &Options, context: &Context) -> Vec<Entry> {
+    let privileged = options.privileged;
+    let access = if privileged { "rw" } else { "ro" };
+    let proc_options = match options.security.proc_opts.is_empty() {
+        true => "nosuid,noexec,nodev".to_string(),
+        false => options.security.proc_opts.join(","),
+    };
+    // sysfs shows the devices of a network namespace and can only be mounted by who owns it: on the host's network the
+    // host's own /sys has to do.
+    let sys = match options.network {
+        Network::Private => Entry::new(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &format!("nosuid,noexec,nodev,{access}"),
+        ),
+        Network::Host => Entry::new(
+            "/sys",
+            "bind",
+            "/sys",
+            &format!("rprivate,nosuid,noexec,nodev,{access},rbind"),
+        ),
+    };
+    // Group 5 is "tty" wherever Linux is; where the container has no such group the option would be refused.
+    let tty_group = if context.gids == 0 || context.gids > 5 {
+        ",gid=5"
+    } else {
+        ""
+    };
+    let shm = format!(
+        "nosuid,noexec,nodev,mode=1777,size={}",
+        options.shm_size.unwrap_or(SHM_SIZE)
+    );
+    let mut list = vec![
+        Entry::new("/proc", "proc", "proc", &proc_options),
+        Entry::new(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            "nosuid,noexec,strictatime,mode=755,size=65536k",
+        ),
+        sys,
+        Entry::new(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{tty_group}"),
+        ),
+        Entry::new("/dev/shm", "tmpfs", "shm", &shm),
+        Entry::new("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
+        Entry::new(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &format!("rprivate,nosuid,noexec,nodev,relatime,{access}"),
+        ),
+    ];
+    let files = [
+        ("/run/.containerenv", &context.container_env_file),
+        ("/etc/resolv.conf", &context.resolv_file),
+        ("/etc/hosts", &context.hosts_file),
+        ("/etc/hostname", &context.hostname_file),
+    ];
+    let guard = if options.read_only {
+        "bind,rprivate,ro,nosuid,noexec,nodev"
+    } else {
+        "bind,rprivate"
+    };
+    for (place, file) in files {
+        if let Some(file) = file {
+            list.push(Entry::new(place, "bind", file, guard));
+        }
+    }
+    if privileged {
+        for device in devices::find(Path::new("/dev")) {
+            let place = device.display().to_string();
+            list.push(Entry::new(
+                &place,
+                "bind",
+                device,
+                "slave,nosuid,noexec,rw,rbind",
+            ));
+        }
+    }
+    list
+}
+
+/// Whether one of our mounts can be made where the user has mounted something above it.
+///
+/// Its mount point would have to be created in a directory of the host that the user only wanted to show; so ours comes only
+/// where the mount point is there already. Volumes and tmpfs belong to the container: there it may be created.
+fn has_place(place: &str, options: &Options) -> bool {
+    let above = options
+        .mounts
+        .iter()
+        .filter(|m| below(place, &m.destination));
+    match above.max_by_key(|m| m.destination.len()) {
+        Some(UserMount {
+            source: Source::Bind(path),
+            destination,
+            ..
+        }) => {
+            let rest = place[destination.len()..].trim_start_matches('/');
+            std::fs::symlink_metadata(path.join(rest)).is_ok()
+        }
+        _ => true,
+    }
+}
+
+fn users(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
+    let (kind, source) = match &mount.source {
+        Source::Bind(path) => {
+            std::fs::metadata(path).map_err(|e| {
+                Error::value(format!(
+                    "statfs {}: {}",
+                    path.display(),
+                    crate::parse::reason(&e)
+                ))
+            })?;
+            ("bind", path.clone())
+        }
+        Source::Volume(_) | Source::Anonymous => {
+            ("bind", volume_path(context, &mount.destination)?)
+        }
+        Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
+    };
+    Ok(Entry {
+        place: mount.destination.clone(),
+        kind,
+        source,
+        options: mount.options.clone(),
+    })
+}
+
+fn volume_path(context: &Context, place: &str) -> Result<PathBuf, Error> {
+    let path = context.volumes.get(place).cloned();
+    path.ok_or_else(|| Error::value(format!("no directory is known for the volume at {place}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mounts::{tmpfs, volume};
+
+    fn context() -> Context {
+        Context {
+            resolv_file: Some("/c/resolv.conf".into()),
+            hosts_file: Some("/c/hosts".into()),
+            hostname_file: Some("/c/hostname".into()),
+            container_env_file: Some("/c/env".into()),
+            gids: 65537,
+            ..Context::default()
+        }
+    }
+
+    fn shown(image: &ImageConfig, options: &Options, context: &Context) -> Vec<String> {
+        let list = list(image, options, context).unwrap();
+        let line = |m: &Mount| {
+            format!(
+                "{} {} {} {}",
+                m.destination().display(),
+                m.typ().as_deref().unwrap_or_default(),
+                m.source().as_ref().unwrap().display(),
+                m.options().as_ref().unwrap().join(",")
+            )
+        };
+        list.iter().map(line).collect()
+    }
+
+    fn with(binds: &[&str]) -> Options {
+        let mounts = binds
+            .iter()
+            .map(|b| volume(b, Path::new("/")).unwrap())
+            .collect();
+        Options {
+            mounts,
+            ..Options::default()
+        }
+    }
+
+    fn places(options: &Options) -> Vec<String> {
+        let lines = shown(&ImageConfig::default(), options, &context());
+        lines
+            .iter()
+            .map(|l| l.split(' ').next().unwrap_or_default().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn the_default_list() {
+        assert_eq!(
+            shown(&ImageConfig::default(), &Options::default(), &context()),
+            [
+                "/proc proc proc nosuid,noexec,nodev",
+                "/dev tmpfs tmpfs nosuid,noexec,strictatime,mode=755,size=65536k",
+                "/sys sysfs sysfs nosuid,noexec,nodev,ro",
+                "/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+                "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=67108864",
+                "/dev/mqueue mqueue mqueue nosuid,noexec,nodev",
+                "/run/.containerenv bind /c/env bind,rprivate",
+                "/etc/resolv.conf bind /c/resolv.conf bind,rprivate",
+                "/etc/hosts bind /c/hosts bind,rprivate",
+                "/etc/hostname bind /c/hostname bind,rprivate",
+                "/sys/fs/cgroup cgroup cgroup rprivate,nosuid,noexec,nodev,relatime,ro",
+            ]
+        );
+    }
+
+    #[test]
+    fn parents_come_first() {
+        let mut options = with(&["/tmp:/z/y/x", "/tmp:/a", "/tmp:/z", "/tmp:/z/y"]);
+        options.mounts.push(tmpfs("/c/d").unwrap());
+        let order = places(&options);
+        let at = |p: &str| order.iter().position(|o| o == p).unwrap();
+        assert!(at("/z") < at("/z/y") && at("/z/y") < at("/z/y/x") && at("/dev") < at("/dev/shm"));
+        assert!(at("/a") < at("/c/d"));
+    }
+
+    #[test]
+    fn the_users_take_the_place_of_ours() {
+        let lines = shown(
+            &ImageConfig::default(),
+            &with(&["/tmp:/dev/shm", "/dev/null:/etc/hosts:ro"]),
+            &context(),
+        );
+        assert!(lines.contains(&"/dev/shm bind /tmp rw,rprivate,rbind".to_string()));
+        assert!(lines.contains(&"/etc/hosts bind /dev/null ro,rprivate,rbind".to_string()));
+        assert_eq!(lines.len(), 11);
+    }
+
+    #[test]
+    fn nothing_is_created_in_a_directory_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hosts"), "").unwrap();
+        let order = places(&with(&[&format!("{}:/etc", dir.path().display())]));
+        assert!(order.contains(&"/etc/hosts".to_string()));
+        assert!(
+            !order.contains(&"/etc/hostname".to_string())
+                && !order.contains(&"/etc/resolv.conf".to_string())
+        );
+        // In memory and in volumes it may be.
+        let options = Options {
+            mounts: vec![tmpfs("/etc").unwrap()],
+            ..Options::default()
+        };
+        assert!(places(&options).contains(&"/etc/hostname".to_string()));
+    }
+
+    #[test]
+    fn volumes_come_from_the_context() {
+        let image = ImageConfig {
+            volumes: vec!["/vol".into()],
+            ..ImageConfig::default()
+        };
+        let options = with(&["data:/data:ro"]);
+        let error = list(&image, &options, &context()).unwrap_err().to_string();
+        assert_eq!(error, "no directory is known for the volume at /data");
+        let mut context = context();
+        context.volumes = [
+            ("/data".to_string(), "/v/d".into()),
+            ("/vol".to_string(), "/v/a".into()),
+        ]
+        .into();
+        let lines = shown(&image, &options, &context);
+        assert!(lines.contains(&"/data bind /v/d ro,rprivate,nosuid,nodev,rbind".to_string()));
+        assert!(lines.contains(&"/vol bind /v/a rprivate,rw,nodev,exec,nosuid,rbind".to_string()));
+        let memory = Options {
+            image_volume: ImageVolumes::Tmpfs,
+            ..Options::default()
+        };
+        let lines = shown(&image, &memory, &context);
+        assert!(
+            lines.contains(&"/vol tmpfs tmpfs rprivate,rw,nodev,exec,nosuid,tmpcopyup".to_string())
+        );
+    }
+
+    #[test]
+    fn read_only_roots_keep_scratch_space() {
+        let mut options = Options {
+            read_only: true,
+            ..Options::default()
+        };
+        let lines = shown(&ImageConfig::default(), &options, &context());
+        for place in ["/run", "/tmp", "/var/tmp"] {
+            assert!(lines.contains(&format!(
+                "{place} tmpfs tmpfs rw,rprivate,nosuid,nodev,tmpcopyup"
+            )));
+        }
+        assert!(lines.contains(
+            &"/etc/hosts bind /c/hosts bind,rprivate,ro,nosuid,noexec,nodev".to_string()
+        ));
+        options.mounts = vec![tmpfs("/tmp:size=1m").unwrap()];
+        let lines = shown(&ImageConfig::default(), &options, &context());
+        assert!(
+            lines.contains(
+                &"/tmp tmpfs tmpfs size=1m,rw,rprivate,nosuid,nodev,tmpcopyup".to_string()
+            )
+        );
+        options.read_only_tmpfs = false;
+        assert!(!places(&options).contains(&"/run".to_string()));
+    }
+
+    #[test]
+    fn the_hosts_network_and_privilege() {
+        let host = Options {
+            network: Network::Host,
+            ..Options::default()
+        };
+        let lines = shown(&ImageConfig::default(), &host, &context());
+        assert!(
+            lines.contains(&"/sys bind /sys rprivate,nosuid,noexec,nodev,ro,rbind".to_string())
+        );
+        let privileged = Options {
+            privileged: true,
+            ..Options::default()
+        };
+        let lines = shown(&ImageConfig::default(), &privileged, &context());
+        assert!(lines.contains(&"/sys sysfs sysfs nosuid,noexec,nodev,rw".to_string()));
+        assert!(lines.contains(
+            &"/sys/fs/cgroup cgroup cgroup rprivate,nosuid,noexec,nodev,relatime,rw".to_string()
+        ));
+    }
+
+    #[test]
+    fn few_ids_and_other_sizes() {
+        let single = Context {
+            gids: 1,
+            ..context()
+        };
+        let options = Options {
+            shm_size: Some(1 << 20),
+            ..Options::default()
+        };
+        let lines = shown(&ImageConfig::default(), &options, &single);
+        assert!(lines.contains(
+            &"/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620".to_string()
+        ));
+        assert!(lines.contains(
+            &"/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=1048576".to_string()
+        ));
+    }
+
+    #[test]
+    fn missing_sources_are_named() {
+        let error = list(&ImageConfig::default(), &with(&["/nope:/b"]), &context())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "statfs /nope: no such file or directory");
+    }
+}

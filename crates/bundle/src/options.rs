@@ -1,0 +1,143 @@
+//! What a user may say about the process, its mounts and its isolation.
+//!
+//! The fields are named after podman's flags. Values are already parsed (see [`crate::parse`]) and are kept with the
+//! container, so that starting it again gives the same container.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mounts::UserMount;
+use crate::parse::{ExposedPort, Security, Ulimit};
+
+/// The options of one container that end up in its runtime specification.
+///
+/// Names, published ports, restart policy and the like are not here: they say what happens *around* the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// The words after the image name; they replace the image's `Cmd`.
+    pub command: Vec<String>,
+    /// `--entrypoint`: `None` leaves the image's, an empty list clears it, one empty word clears the image's command too.
+    pub entrypoint: Option<Vec<String>>,
+    /// `-e` and `--env-file`, resolved (see [`crate::parse::environment`]); they win over the image's.
+    pub env: Vec<(String, String)>,
+    /// What is handed down from the caller's environment (`--env-host`, proxy variables); the image's win over them.
+    pub host_env: Vec<(String, String)>,
+    /// `--unsetenv`: defaults and image variables that are to be absent.
+    pub unsetenv: Vec<String>,
+    /// `--unsetenv-all`: no variable but those of `env`.
+    pub unsetenv_all: bool,
+    /// `-w`: an absolute path that must exist in the image; `None` takes the image's, which is created if missing.
+    pub workdir: Option<String>,
+    /// `-u`: `name|uid[:group|gid]`, resolved inside the root file system by whoever starts the process.
+    pub user: Option<String>,
+    /// `--group-add`.
+    pub group_add: Vec<String>,
+    /// `-t`: give the process a terminal.
+    pub tty: bool,
+    /// `-i`: keep standard input open.
+    pub interactive: bool,
+    /// `--init`: a small reaper runs as PID 1.
+    pub init: bool,
+    /// `-h`; `None` makes the first 12 digits of the container's id the host name (the host's own with host network).
+    pub hostname: Option<String>,
+    /// Which network namespace the container lives in.
+    pub network: Network,
+    /// `-v`, `--mount` and `--tmpfs`, checked for doubles by [`crate::mounts::combine`].
+    pub mounts: Vec<UserMount>,
+    /// `--image-volume`: what becomes of the volumes that the image declares.
+    pub image_volume: ImageVolumes,
+    /// `--read-only`.
+    pub read_only: bool,
+    /// `--read-only-tmpfs`: with `--read-only`, `/run`, `/tmp` and `/var/tmp` are writable tmpfs.
+    pub read_only_tmpfs: bool,
+    /// `--shm-size` in bytes; `None` is 64 MiB.
+    pub shm_size: Option<u64>,
+    /// `--privileged`: everything that the user namespace can give, and no more.
+    pub privileged: bool,
+    /// `--cap-add`, as given (`ALL`, `NET_ADMIN`, `cap_net_admin`).
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`, as given.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`, all of them.
+    pub security: Security,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// `--sysctl`, in the order given; they win over the defaults.
+    pub sysctls: Vec<(String, String)>,
+    /// `--label` and `--label-file`; they win over the image's.
+    pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--stop-signal` as a number; `None` takes the image's, or SIGTERM.
+    pub stop_signal: Option<i32>,
+    /// `--stop-timeout` in seconds; `None` is 10.
+    pub stop_timeout: Option<u32>,
+    /// `--umask`; `None` is 0022.
+    pub umask: Option<u32>,
+    /// `--expose`, beside what the image exposes.
+    pub expose: Vec<ExposedPort>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            command: Vec::new(),
+            entrypoint: None,
+            env: Vec::new(),
+            host_env: Vec::new(),
+            unsetenv: Vec::new(),
+            unsetenv_all: false,
+            workdir: None,
+            user: None,
+            group_add: Vec::new(),
+            tty: false,
+            interactive: false,
+            init: false,
+            hostname: None,
+            network: Network::default(),
+            mounts: Vec::new(),
+            image_volume: ImageVolumes::default(),
+            read_only: false,
+            read_only_tmpfs: true,
+            shm_size: None,
+            privileged: false,
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            security: Security::default(),
+            ulimits: Vec::new(),
+            sysctls: Vec::new(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            stop_signal: None,
+            stop_timeout: None,
+            umask: None,
+            expose: Vec::new(),
+        }
+    }
+}
+
+/// Which network namespace a container lives in. What is *in* a private one is not this crate's affair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Its own.
+    #[default]
+    Private,
+    /// The host's (`--network host`): no network namespace, no network sysctls, the host's `/sys` bound.
+    Host,
+}
+
+/// `--image-volume`: what becomes of the volumes an image declares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageVolumes {
+    /// An anonymous volume each (podman's `anonymous`, once `bind`).
+    #[default]
+    Anonymous,
+    /// A tmpfs each.
+    Tmpfs,
+    /// Nothing.
+    Ignore,
+}

@@ -1,0 +1,33 @@
+//! The values of podman's flags: text in, typed values or podman's error messages out.
+//!
+//! Nothing here looks at a container. What a value depends on (the caller's environment) is passed in; files are read only
+//! where the flag names a file (`--env-file`, `--label-file`).
+
+mod environment;
+mod hosts;
+mod labels;
+mod path;
+mod ports;
+mod security;
+mod signal;
+mod size;
+mod sysctl;
+mod ulimit;
+mod user;
+mod words;
+
+pub use environment::{environment, host_environment};
+pub(crate) use environment::{reason, set};
+pub use hosts::{HostAddress, HostEntry, add_host};
+pub use labels::{annotations, labels};
+pub(crate) use path::clean;
+pub use ports::{ExposedPort, Protocol, expose, image_ports};
+pub use security::{SeccompChoice, Security, security};
+pub use signal::{signal, signal_name};
+pub use size::{bytes, shm_size};
+pub use sysctl::sysctl;
+pub use ulimit::{Ulimit, UlimitKind, ulimit};
+pub use user::umask;
+pub use words::{entrypoint, image_volumes};
+
+pub use crate::mounts::{mount, tmpfs, volume};
