@@ -131,7 +131,7 @@ impl Store {
 
     /// Begin to unpack a layer whose diff id is of the given kind.
     pub fn stage_layer_with(&self, algorithm: Algorithm) -> Result<LayerStage<'_>> {
-        self.sweep();
+        self.sweep_once();
         let stage = Stage::new(self, "layer")?;
         let what = || "cannot make a folder for a layer";
         let mode = Mode::from_raw_mode(0o755);

@@ -21,7 +21,8 @@ use crate::store::DIRECTORY;
 /// How deep a directory is worked on where it is.
 const DEPTH: usize = 64;
 
-/// How often a directory is read anew because something was left in it.
+/// How often a directory is read anew that is not empty after everything in it was deleted: some
+/// file systems skip names while others go.
 const PASSES: usize = 4;
 
 /// What became of a tree that was to be removed.
@@ -52,25 +53,20 @@ pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> Removal {
         return Removal::Whole;
     };
     let Some(dir) = enter(parent, &name) else {
-        return last(parent, &name);
+        return Removal::Partly;
     };
     let mut top = Top { fd: &dir, moved: 0 };
+    let mut passes = 0;
     loop {
-        // What was moved up meanwhile is found by the next reading, with less below it.
         top.moved = 0;
-        empty(&mut top, &dir, 0);
-        if top.moved == 0 {
-            break;
+        let done = empty(&mut top, &dir, 0);
+        match rustix::fs::unlinkat(parent, &*name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Removal::Whole,
+            // What was moved up is there now, with less below it.
+            Err(Errno::NOTEMPTY | Errno::EXIST) if top.moved > 0 => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST) if done && passes < PASSES => passes += 1,
+            Err(_) => return Removal::Partly,
         }
-    }
-    last(parent, &name)
-}
-
-/// Remove the emptied directory.
-fn last(parent: BorrowedFd<'_>, name: &CStr) -> Removal {
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Removal::Whole,
-        Err(_) => Removal::Partly,
     }
 }
 
@@ -80,39 +76,32 @@ struct Top<'a> {
     moved: u64,
 }
 
-/// Delete all that can be deleted in a directory.
-fn empty(top: &mut Top<'_>, dir: &OwnedFd, depth: usize) {
-    let mut opened_up = false;
-    for _ in 0..PASSES {
-        if rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).is_err() {
-            return;
-        }
-        let (mut seen, mut left) = (false, false);
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut entries = RawDir::new(dir, &mut buffer);
-        while let Some(entry) = entries.next() {
-            let Ok(entry) = entry else { return };
-            let name = entry.file_name();
-            if name == c"." || name == c".." {
-                continue;
-            }
-            seen = true;
-            let is_dir = entry.file_type() == FileType::Directory;
-            let mut removed = remove_entry(top, dir, name, is_dir, depth);
-            if !removed && !opened_up {
-                // The directory itself may not be writable to its owner.
-                opened_up = true;
-                if rustix::fs::fchmod(dir, Mode::RWXU).is_ok() {
-                    removed = remove_entry(top, dir, name, is_dir, depth);
-                }
-            }
-            left |= !removed;
-        }
-        // Some file systems skip names while others are deleted; a second reading tells.
-        if !seen || left {
-            return;
-        }
+/// Delete all that can be deleted in a directory; whether that was everything seen.
+fn empty(top: &mut Top<'_>, dir: &OwnedFd, depth: usize) -> bool {
+    if rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).is_err() {
+        return false;
     }
+    let (mut opened_up, mut done) = (false, true);
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let is_dir = entry.file_type() == FileType::Directory;
+        let mut removed = remove_entry(top, dir, name, is_dir, depth);
+        if !removed && !opened_up {
+            // The directory itself may not be writable to its owner.
+            opened_up = true;
+            if rustix::fs::fchmod(dir, Mode::RWXU).is_ok() {
+                removed = remove_entry(top, dir, name, is_dir, depth);
+            }
+        }
+        done &= removed;
+    }
+    done
 }
 
 fn remove_entry(top: &mut Top<'_>, dir: &OwnedFd, name: &CStr, is_dir: bool, depth: usize) -> bool {
@@ -141,8 +130,15 @@ fn remove_entry(top: &mut Top<'_>, dir: &OwnedFd, name: &CStr, is_dir: bool, dep
     let Some(inner) = enter(dir.as_fd(), name) else {
         return false;
     };
-    empty(top, &inner, depth + 1);
-    last(dir.as_fd(), name) == Removal::Whole
+    for _ in 0..PASSES {
+        let done = empty(top, &inner, depth + 1);
+        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return true,
+            Err(Errno::NOTEMPTY | Errno::EXIST) if done => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Open a directory, after giving its owner the rights to work in it if need be.

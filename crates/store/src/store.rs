@@ -102,11 +102,17 @@ impl Store {
         format!("layers/{}/{}", self.key, diff_id.file_name())
     }
 
-    /// Remove what dead processes left in `tmp/`, once in the life of this object.
+    /// Remove what dead processes left in `tmp/`, and what could not be removed before.
     ///
-    /// Done on its own before a layer is staged. Never fails: what cannot be removed now (files
-    /// of subordinate owners, outside of a user namespace) is tried again by the next.
+    /// Done on its own before the first layer is staged. Never fails: what cannot be removed now
+    /// (files of subordinate owners, outside of a user namespace) is left for the next time.
     pub fn sweep(&self) {
+        self.swept.store(true, Ordering::Relaxed);
+        stage::sweep(self);
+    }
+
+    /// The same, once in the life of this object.
+    pub(crate) fn sweep_once(&self) {
         if !self.swept.swap(true, Ordering::Relaxed) {
             stage::sweep(self);
         }
@@ -141,12 +147,24 @@ impl Store {
 
 /// Make a folder of the store, if it is not there.
 pub(crate) fn make_folder(store: &Store, relative: &str) -> Result<()> {
+    let what = || format!("cannot make {}", store.path(relative).display());
     match rustix::fs::mkdirat(store.dir(), relative, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(Error::io(
-            format!("cannot make {}", store.path(relative).display()),
-            error,
-        )),
+        Ok(()) => {
+            let dir = rustix::fs::openat(store.dir(), relative, DIRECTORY, Mode::empty());
+            make_plain(dir.context(what)?).context(what)
+        }
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::io(what(), error)),
+    }
+}
+
+/// Take from a new folder what it got from the one above: the set-group-id bit and a default
+/// access control list would change the owners and modes of everything in it.
+fn make_plain(dir: OwnedFd) -> rustix::io::Result<()> {
+    rustix::fs::fchmod(&dir, Mode::RWXU)?;
+    match rustix::fs::fremovexattr(&dir, "system.posix_acl_default") {
+        Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -188,6 +206,25 @@ mod tests {
         let mode = fs::metadata(&root).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         Store::open(&root, &IdMaps::single()).unwrap();
+    }
+
+    #[test]
+    fn folders_inherit_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::set_permissions(temp.path(), PermissionsExt::from_mode(0o2755)).unwrap();
+        let root = temp.path().join("store");
+        Store::open(&root, &IdMaps::single()).unwrap();
+        let mode = |path: &str| fs::metadata(root.join(path)).unwrap().permissions().mode();
+        assert_eq!(mode("layers") & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn threads_may_share_a_store() {
+        fn shared<T: Send + Sync>() {}
+        fn sent<T: Send>() {}
+        shared::<Store>();
+        sent::<crate::LayerStage<'_>>();
+        sent::<crate::BlobWriter<'_>>();
     }
 
     #[test]

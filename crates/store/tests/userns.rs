@@ -13,6 +13,7 @@ use rcon_sys::userns;
 use rustix::mount::MountFlags;
 
 type Outcome = Result<(), String>;
+type Test = fn() -> Outcome;
 
 fn main() -> ExitCode {
     // The flags of the usual harness mean nothing here; a filter that names another test does.
@@ -21,10 +22,11 @@ fn main() -> ExitCode {
         .filter(|argument| !argument.starts_with('-'))
         .collect();
     let mut failed = false;
-    let tests: [(&str, fn() -> Outcome); 3] = [
+    let tests: [(&str, Test); 4] = [
         ("overlay_is_probed_once", overlay_is_probed_once),
         ("owners_and_deletions", owners_and_deletions),
         ("one_id_is_enough", one_id_is_enough),
+        ("a_full_disk_leaves_nothing", a_full_disk_leaves_nothing),
     ];
     for (name, test) in tests {
         if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter)) {
@@ -318,4 +320,48 @@ fn one_id_is_enough() -> Outcome {
     })?;
     check!(store.remove_snapshot("c").map_err(text)? == Removal::Whole);
     Ok(())
+}
+
+fn a_full_disk_leaves_nothing() -> Outcome {
+    let maps = IdMaps::single();
+    let temp = tempfile::tempdir().map_err(text)?;
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in ["a/one", "b/two", "three"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(300_000);
+        header.set_mode(0o644);
+        builder
+            .append_data(&mut header, name, &[7; 300_000][..])
+            .map_err(text)?;
+    }
+    let tar = builder.into_inner().map_err(text)?;
+    inside(&maps, || {
+        // At each size something else does not fit.
+        for size in ["64k", "128k", "400k", "700k", "860k"] {
+            let options = std::ffi::CString::new(format!("size={size}")).map_err(text)?;
+            rustix::mount::mount(
+                "tmpfs",
+                temp.path(),
+                "tmpfs",
+                MountFlags::empty(),
+                options.as_c_str(),
+            )
+            .map_err(text)?;
+            let store = Store::open(&temp.path().join("store"), &maps).map_err(text)?;
+            let mut stage = store.stage_layer().map_err(text)?;
+            let error = stage.unpack(&tar[..]).err().ok_or("it fitted")?;
+            check!(matches!(error, rcon_store::Error::NoSpace { .. }));
+            check!(error.hint().is_some());
+            drop(stage);
+            check!(store.put_blob(&tar).is_err());
+            let tmp = temp.path().join("store/tmp");
+            check!(fs::read_dir(tmp).map_err(text)?.count() == 0);
+            rustix::mount::unmount(temp.path(), rustix::mount::UnmountFlags::empty())
+                .or_else(|_| {
+                    rustix::mount::unmount(temp.path(), rustix::mount::UnmountFlags::DETACH)
+                })
+                .map_err(text)?;
+        }
+        Ok(())
+    })
 }
