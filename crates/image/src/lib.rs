@@ -26,7 +26,9 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 pub mod auth;
+mod changes;
 mod channel;
 pub mod error;
 pub mod import;

@@ -1,6 +1,9 @@
 //! Loading images from archives: docker-archive, oci-archive and OCI layout folders.
 
-use crate::{Error, Progress, Result};
+use crate::archive::files::Files;
+use crate::archive::source::{self, Cancel, Opened};
+use crate::archive::{docker, oci, unpack};
+use crate::{Error, Progress, Result, work};
 use rcon_store::{ImageRecord, Store};
 use std::path::PathBuf;
 
@@ -9,7 +12,7 @@ use std::path::PathBuf;
 pub enum Source {
     /// Our standard input.
     Stdin,
-    /// A file, or for [`load`] a folder.
+    /// A file, or for [`load()`] a folder.
     Path(PathBuf),
     /// `http://` or `https://`, for [`crate::import()`].
     Url(String),
@@ -43,10 +46,45 @@ pub struct LoadedImage {
 ///
 /// # Errors
 /// When it is none of the known forms, is damaged, or does not keep what its digests promise.
-pub fn load(
-    _store: &Store,
-    _source: &Source,
-    _progress: &dyn Progress,
-) -> Result<Vec<LoadedImage>> {
-    Err(Error::Interrupted)
+pub fn load(store: &Store, source: &Source, progress: &dyn Progress) -> Result<Vec<LoadedImage>> {
+    let cancel = Cancel::default();
+    work::threaded(&cancel, || {
+        let files = open(store, source, &cancel)?;
+        let images = match docker::read(&files) {
+            // A folder that skopeo wrote as `dir:` has a manifest.json too, of another kind.
+            Ok(Some(images)) if !files.is_folder() => images,
+            Err(e) if !files.is_folder() => return Err(e),
+            _ => oci::read(&files)?.ok_or_else(|| unknown(&files))?,
+        };
+        if images.is_empty() {
+            return Err(files.damaged("there is no image in it"));
+        }
+        images
+            .into_iter()
+            .map(|image| {
+                let names = image.names.clone();
+                let record = unpack::image(store, &files, image, progress)?;
+                Ok(LoadedImage { record, names })
+            })
+            .collect()
+    })
+}
+
+fn open(store: &Store, source: &Source, cancel: &Cancel) -> Result<Files> {
+    let name = source::shown(source);
+    match (source::open(source, cancel)?, source) {
+        (Opened::Folder, Source::Path(path)) => Ok(Files::folder(path, cancel)),
+        (Opened::Folder, _) => Err(Error::Unsupported(format!("{name} is a folder"))),
+        (Opened::Regular(file), _) => Files::from_file(file, store, &name, cancel),
+        (Opened::Stream(stream), _) => Files::from_stream(stream, store, &name, cancel),
+    }
+}
+
+fn unknown(files: &Files) -> Error {
+    files.damaged(if files.is_empty() {
+        "payload does not match any of the supported image formats: there is nothing in it"
+    } else {
+        "payload does not match any of the supported image formats: it has neither manifest.json \
+         (docker-archive) nor index.json (oci-archive, OCI layout)"
+    })
 }

@@ -211,6 +211,16 @@ fn platforms(entries: &[Descriptor]) -> Vec<Platform> {
     found
 }
 
+/// A descriptor to be written.
+pub(crate) fn describe(media_type: &str, digest: &Digest, size: u64) -> serde_json::Value {
+    serde_json::json!({ "mediaType": media_type, "digest": digest.to_string(), "size": size })
+}
+
+/// A document of ours in bytes.
+pub(crate) fn write(document: &serde_json::Value) -> Vec<u8> {
+    document.to_string().into_bytes()
+}
+
 /// What we need of a configuration.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Config {

@@ -300,13 +300,7 @@ impl<'a> Pull<'a, '_, '_> {
                 user: user.clone(),
                 password: password.clone(),
             }),
-            None => auth::lookup(
-                &there.name(),
-                &AuthOptions {
-                    authfile: self.opts.authfile.clone(),
-                    ..AuthOptions::default()
-                },
-            )?,
+            None => self.stored_credentials(there)?,
         };
         let settings = Settings {
             tls_verify: self.opts.tls_verify,
@@ -322,6 +316,21 @@ impl<'a> Pull<'a, '_, '_> {
             self.progress,
         )
         .await
+    }
+
+    /// A helper that is gone or broken does not keep anybody from pulling what is public.
+    fn stored_credentials(&self, there: &Reference) -> Result<Option<Credentials>> {
+        let opts = AuthOptions {
+            authfile: self.opts.authfile.clone(),
+            ..AuthOptions::default()
+        };
+        match auth::lookup(&there.name(), &opts) {
+            Err(e @ Error::Helper { .. }) => {
+                self.progress.event(PullEvent::Warning(e.to_string()));
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     /// Follow indexes down to the manifest for our platform.

@@ -184,6 +184,12 @@ impl Reference {
         Ok(given.at(LOCALHOST))
     }
 
+    /// Parse a name out of an archive: docker writes its own images without registry, and means
+    /// Docker Hub; podman puts them there as well.
+    pub(crate) fn parse_archived(text: &str) -> Result<Reference, ParseError> {
+        Reference::parse(text)
+    }
+
     /// `HOST[:PORT]`.
     pub fn registry(&self) -> &str {
         &self.registry

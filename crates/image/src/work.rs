@@ -4,6 +4,7 @@
 //! thread says so, the threads drop what they had staged, and the caller gets
 //! [`Error::Interrupted`].
 
+use crate::archive::source::Cancel;
 use crate::{Error, Result};
 use std::future::Future;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +33,25 @@ pub(crate) fn run<T>(main: impl Future<Output = Result<T>>) -> Result<T> {
             () = any(&mut signals) => Err(Error::Interrupted),
             result = main => result,
         }
+    })
+}
+
+/// Run blocking work to its end; a signal cancels it, and it is waited for.
+pub(crate) fn threaded<T: Send>(
+    cancel: &Cancel,
+    main: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    std::thread::scope(|scope| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        scope.spawn(move || {
+            let _ = tell.send(main());
+        });
+        let result = run(async {
+            told.await
+                .unwrap_or_else(|_| Err(Error::Unsupported("the work broke down".to_owned())))
+        });
+        cancel.set();
+        result
     })
 }
 

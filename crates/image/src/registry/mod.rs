@@ -20,6 +20,7 @@ mod tls;
 mod token;
 
 pub(crate) use blob::Sink;
+pub(crate) use failure::clean;
 
 use crate::auth::Credentials;
 use crate::error::Failure;
@@ -32,7 +33,7 @@ use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LINK};
 use serde::Deserialize;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use token::Token;
@@ -147,27 +148,19 @@ impl<'a> Client<'a> {
             Some(verify) => !verify,
             None => settings.insecure,
         };
-        let tls = tls::set_up(registry, settings.cert_dir.as_deref(), insecure)?;
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.config)
-            .dns_resolver(dns::Resolver::default())
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(settings.patience.connect)
-            .read_timeout(settings.patience.stall)
-            .tcp_keepalive(Duration::from_secs(30));
-        if loopback {
-            // A proxy has another loopback.
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|e| Error::Tls(e.to_string()))?;
+        let (http, no_roots) = http_client(
+            registry,
+            settings.cert_dir.as_deref(),
+            insecure,
+            loopback,
+            &settings.patience,
+        )?;
         let mut client = Client {
             http,
             registry: registry.to_owned(),
             base,
             insecure,
-            no_roots: tls.no_roots,
+            no_roots,
             credentials: settings.credentials.clone(),
             scope: repository.map(|r| format!("repository:{r}:pull")),
             challenges: Mutex::default(),
@@ -378,6 +371,80 @@ impl<'a> Client<'a> {
     fn url(&self, path: &str) -> Url {
         // The path is made of parts that the grammar of references allows, so it always joins.
         self.base.join(path).unwrap_or_else(|_| self.base.clone())
+    }
+}
+
+fn http_client(
+    registry: &str,
+    cert_dir: Option<&Path>,
+    insecure: bool,
+    loopback: bool,
+    patience: &Patience,
+) -> Result<(reqwest::Client, bool)> {
+    let tls = tls::set_up(registry, cert_dir, insecure)?;
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.config)
+        .dns_resolver(dns::Resolver::default())
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .user_agent(concat!("rcon/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.stall)
+        .tcp_keepalive(Duration::from_secs(30));
+    if loopback {
+        // A proxy has another loopback.
+        builder = builder.no_proxy();
+    }
+    let http = builder.build().map_err(|e| Error::Tls(e.to_string()))?;
+    Ok((http, tls.no_roots))
+}
+
+/// Stream what is at a URL that the user named. `Ok(false)`: the sink had enough.
+pub(crate) async fn download(
+    url: &str,
+    patience: &Patience,
+    sink: &mut impl Sink,
+    progress: &dyn Progress,
+) -> Result<bool> {
+    let base = Url::parse(url).map_err(|e| Error::invalid(url, e.to_string()))?;
+    let host = base.host_str().unwrap_or_default().to_owned();
+    let (http, no_roots) = http_client(&host, None, false, is_loopback(&host), patience)?;
+    let client = Client {
+        http,
+        registry: host,
+        base: base.clone(),
+        insecure: false,
+        no_roots,
+        credentials: None,
+        scope: None,
+        challenges: Mutex::default(),
+        token: tokio::sync::Mutex::new(None),
+        patience: patience.clone(),
+        progress,
+    };
+    let what = format!("downloading {}", request::shown(&base));
+    let mut response = client
+        .send_patiently(reqwest::Method::GET, base, HeaderMap::new(), None, &what)
+        .await?;
+    if !response.status().is_success() {
+        let answer = Answer::read(response).await;
+        return Err(Error::Refused {
+            what,
+            status: answer.status,
+            message: answer.text(),
+        });
+    }
+    let url = response.url().clone();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                if !sink.put(chunk).await {
+                    return Ok(false);
+                }
+            }
+            Ok(None) => return Ok(true),
+            Err(e) => return Err(client.lost(&what, client.cut(&e, &url))),
+        }
     }
 }
 
