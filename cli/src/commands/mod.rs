@@ -1,0 +1,75 @@
+//! The commands, one file each.
+//!
+//! Each file has the struct of a command's arguments as they are said and, in its `run`, what is done about them. What
+//! several commands share: [`container_args`] and [`container_request`] (the options of `run` and `create`), [`select`] (which
+//! containers are meant), [`progress`] (what is shown of a pull).
+
+mod attach;
+mod container_args;
+mod container_request;
+mod create;
+mod exec;
+mod exists;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod login;
+mod logout;
+mod logs;
+pub mod port;
+mod progress;
+mod ps;
+mod pull;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod select;
+mod start;
+mod stop;
+mod tag;
+mod unshare;
+mod untag;
+mod version;
+mod wait;
+
+use crate::app::{Entry, entry};
+
+/// All commands, the most urgent first: the table is searched from its beginning.
+pub const COMMANDS: &[Entry] = &[
+    entry::<run::Run>(&["run", "container run"]),
+    entry::<exec::Exec>(&["exec", "container exec"]),
+    entry::<create::Create>(&["create", "container create"]),
+    entry::<start::Start>(&["start", "container start"]),
+    entry::<ps::Ps>(&["ps", "container ls", "container list", "container ps"]),
+    entry::<logs::Logs>(&["logs", "container logs"]),
+    entry::<attach::Attach>(&["attach", "container attach"]),
+    entry::<stop::Stop>(&["stop", "container stop"]),
+    entry::<kill::Kill>(&["kill", "container kill"]),
+    entry::<restart::Restart>(&["restart", "container restart"]),
+    entry::<wait::Wait>(&["wait", "container wait"]),
+    entry::<rm::Rm>(&["rm", "container rm"]),
+    entry::<rename::Rename>(&["rename", "container rename"]),
+    entry::<port::Port>(&["port", "container port"]),
+    entry::<inspect::Inspect>(&["inspect"]),
+    entry::<inspect::ContainerInspect>(&["container inspect"]),
+    entry::<inspect::ImageInspect>(&["image inspect"]),
+    entry::<exists::ContainerExists>(&["container exists"]),
+    entry::<exists::ImageExists>(&["image exists"]),
+    entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<rmi::Rmi>(&["rmi", "image rm"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<untag::Untag>(&["untag", "image untag"]),
+    entry::<import::Import>(&["import", "image import"]),
+    entry::<load::Load>(&["load", "image load"]),
+    entry::<info::Info>(&["info", "system info"]),
+    entry::<version::Version>(&["version"]),
+    entry::<unshare::Unshare>(&["unshare"]),
+    entry::<login::Login>(&["login"]),
+    entry::<logout::Logout>(&["logout"]),
+];

@@ -1,0 +1,135 @@
+//! `rcon port`
+
+use clap::Args;
+use rcon_engine::{ListRequest, PortMapping};
+
+use super::select;
+use crate::app::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::output::{self, human};
+
+/// The arguments of `port`.
+#[derive(Args, Debug)]
+pub struct Port {
+    /// Display port information for all containers
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Act on the latest container
+    #[arg(short = 'l', long)]
+    latest: bool,
+    args: Vec<String>,
+}
+
+impl Command for Port {
+    const ABOUT: &'static str = "List port mappings or a specific mapping for the container";
+    const USAGE: &'static str = "[options] CONTAINER [PORT]";
+    const EXAMPLES: &'static [&'static str] =
+        &["port --all", "port ctrID 80/tcp", "port --latest 80"];
+
+    fn run(mut self, context: &Context) -> Outcome {
+        if self.all && !self.args.is_empty() {
+            return Err(Failure::new("no arguments are needed with --all"));
+        }
+        if self.all && self.latest {
+            return Err(Failure::new("--all and --latest cannot be used together"));
+        }
+        let most = if self.latest { 1 } else { 2 };
+        if self.args.len() > most {
+            return Err(Failure::new(
+                "too many arguments: a container and at most one port are understood",
+            ));
+        }
+        let engine = context.engine()?;
+        let mut text = String::new();
+        if self.all {
+            for container in engine.list(&ListRequest::default())? {
+                for port in singles(container.ports()) {
+                    text += &format!("{}\t{}\n", human::short(container.id()), whole(&port));
+                }
+            }
+        } else {
+            let nothing = "you must supply a running container name or id";
+            let name = select::one(&engine, &mut self.args, self.latest, nothing)?;
+            let container = engine.container(&name)?;
+            let ports = singles(container.ports());
+            match self.args.first() {
+                None => ports
+                    .iter()
+                    .for_each(|port| text += &format!("{}\n", whole(port))),
+                Some(wanted) => {
+                    let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+                    for port in &ports {
+                        if port.container_port.to_string() == number
+                            && port.protocol.to_string() == protocol
+                        {
+                            text += &format!("{}\n", host_side(port));
+                        }
+                    }
+                    if text.is_empty() {
+                        return Err(Failure::new(format!(
+                            "failed to find published port {wanted:?}"
+                        )));
+                    }
+                }
+            }
+        }
+        output::print(&text)?;
+        Ok(0)
+    }
+}
+
+/// The ports one by one.
+pub fn singles(ports: &[PortMapping]) -> Vec<PortMapping> {
+    let one = |port: &PortMapping, n: u16| PortMapping {
+        host_port: if port.host_port == 0 {
+            0
+        } else {
+            port.host_port.saturating_add(n)
+        },
+        container_port: port.container_port.saturating_add(n),
+        range: 1,
+        ..port.clone()
+    };
+    ports
+        .iter()
+        .flat_map(|port| (0..port.range.max(1)).map(move |n| one(port, n)))
+        .collect()
+}
+
+fn whole(port: &PortMapping) -> String {
+    format!(
+        "{}/{} -> {}",
+        port.container_port,
+        port.protocol,
+        host_side(port)
+    )
+}
+
+fn host_side(port: &PortMapping) -> String {
+    match port.host_ip {
+        None => format!("0.0.0.0:{}", port.host_port),
+        Some(ip) => std::net::SocketAddr::new(ip, port.host_port).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_told_one_by_one() {
+        let ports = PortMapping::parse("9000-9002:90-92").unwrap();
+        let lines: Vec<_> = singles(&ports).iter().map(whole).collect();
+        assert_eq!(
+            lines,
+            [
+                "90/tcp -> 0.0.0.0:9000",
+                "91/tcp -> 0.0.0.0:9001",
+                "92/tcp -> 0.0.0.0:9002"
+            ]
+        );
+        let ports = PortMapping::parse("[::1]:53:53/udp").unwrap();
+        assert_eq!(whole(&singles(&ports)[0]), "53/udp -> [::1]:53");
+    }
+}

@@ -1,0 +1,90 @@
+//! `rcon rmi`
+
+use clap::Args;
+use rcon_engine::Error;
+
+use crate::app::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome, for_each};
+use crate::output;
+
+/// The arguments of `rmi`.
+#[derive(Args, Debug)]
+pub struct Rmi {
+    /// Remove all images
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Force removal of the image, and of the containers that use it
+    #[arg(short = 'f', long)]
+    force: bool,
+    /// Ignore errors if a specified image does not exist
+    #[arg(short = 'i', long)]
+    ignore: bool,
+    names: Vec<String>,
+}
+
+impl Command for Rmi {
+    const ABOUT: &'static str = "Removes one or more images from local storage";
+    const USAGE: &'static str = "[options] IMAGE [IMAGE...]";
+    const EXAMPLES: &'static [&'static str] = &["rmi imageID", "rmi --force alpine"];
+
+    fn run(self, context: &Context) -> Outcome {
+        if self.names.is_empty() && !self.all {
+            return Err(Failure::new("image name or ID must be specified"));
+        }
+        if !self.names.is_empty() && self.all {
+            return Err(Failure::new(
+                "when using the --all switch, you may not pass any images names or IDs",
+            ));
+        }
+        let engine = context.engine()?;
+        // All names of an image, one by one: the last takes the image with it.
+        let names = match self.all {
+            false => self.names,
+            true => {
+                let all = |image: rcon_engine::ImageRecord| match image.names.is_empty() {
+                    true => vec![image.id],
+                    false => image.names,
+                };
+                engine.images()?.into_iter().flat_map(all).collect()
+            }
+        };
+        for_each(
+            &names,
+            |name| {
+                let removed = match engine.remove_image(name, self.force) {
+                    Err(Error::NoSuchImage(_)) if self.ignore || self.force => return Ok(()),
+                    Err(error) => {
+                        let code = exit_code(&error);
+                        return Err(Failure::from(error).code(code));
+                    }
+                    Ok(removed) => removed,
+                };
+                let mut text = String::new();
+                for name in &removed.untagged {
+                    text += &format!("Untagged: {name}\n");
+                }
+                if let Some(id) = &removed.deleted {
+                    text += &format!("Deleted: {id}\n");
+                }
+                Ok(output::print(&text)?)
+            },
+            |codes| {
+                codes
+                    .iter()
+                    .copied()
+                    .max_by_key(|code| if *code == 1 { 0 } else { *code })
+                    .unwrap_or(1)
+            },
+        )
+    }
+}
+
+/// 1 for an image that is not there, 2 for one in use, 125 for all else (podman-rmi(1)).
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::NoSuchImage(_) => 1,
+        Error::ImageInUse { .. } => 2,
+        _ => 125,
+    }
+}

@@ -1,0 +1,159 @@
+//! `rcon run`
+
+use std::io::IsTerminal;
+
+use clap::Args;
+use rcon_engine::{DetachKeys, Outcome as Ended, RelayOptions, StartRequest, Streams};
+
+use super::container_args::ContainerArgs;
+use super::container_request;
+use crate::app::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::output;
+use crate::usage::{parse_bool, split_lists};
+
+/// The arguments of `run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short = 'a', long)]
+    attach: Vec<String>,
+    /// Run container in background and print container ID
+    #[arg(short = 'd', long)]
+    detach: bool,
+    /// Override the key sequence for detaching a container (default "ctrl-p,ctrl-q")
+    #[arg(long, value_name = "[a-Z]")]
+    detach_keys: Option<String>,
+    /// Proxy received signals to the process (default true)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    sig_proxy: Option<bool>,
+    #[command(flatten)]
+    container: ContainerArgs,
+}
+
+impl Command for Run {
+    const ABOUT: &'static str = "Run a command in a new container";
+    const USAGE: &'static str = "[options] IMAGE [COMMAND [ARG...]]";
+    const EXAMPLES: &'static [&'static str] = &[
+        "run --rm -it docker.io/library/alpine",
+        "run -d --name webserver -p 8080:80 quay.io/libpod/banner",
+        "run --network=none --volume /var/hostdir:/var/ctrdir fedora ls /var/ctrdir",
+    ];
+
+    fn run(self, context: &Context) -> Outcome {
+        let Run {
+            attach,
+            detach,
+            detach_keys,
+            sig_proxy,
+            container,
+        } = self;
+        let attach = split_lists(&attach);
+        if detach && !attach.is_empty() {
+            return Err(Failure::new(
+                "--detach and --attach can not be used together",
+            ));
+        }
+        let (tty, interactive) = (container.tty, container.interactive);
+        let streams = streams(&attach, interactive)?;
+        let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true) && !tty)?;
+        if tty && interactive && !std::io::stdin().is_terminal() {
+            context.warn("The input device is not a TTY. The --tty and --interactive flags might not work properly");
+        }
+        let (engine, request) = container_request::make(container, context)?;
+        if detach {
+            let (container, _) = engine.run(request, &StartRequest { attach: None })?;
+            output::println(container.id())?;
+            return Ok(0);
+        }
+        match engine.run(
+            request,
+            &StartRequest {
+                attach: Some(streams),
+            },
+        )? {
+            (_, Some(session)) => ended(session.relay(&relay)?),
+            (_, None) => Ok(0),
+        }
+    }
+}
+
+/// How the calling terminal is to behave.
+///
+/// # Errors
+/// For keys that are none.
+pub fn relay_options(keys: Option<&str>, sig_proxy: bool) -> Result<RelayOptions, Failure> {
+    let detach_keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
+    Ok(RelayOptions {
+        detach_keys,
+        sig_proxy,
+    })
+}
+
+/// The exit code that a connection's end gives us.
+///
+/// # Errors
+/// None; it is an [`Outcome`] so that commands can end with it.
+pub fn ended(end: Ended) -> Outcome {
+    Ok(match end {
+        // Exit codes are eight bits wide, as wait(2) has them.
+        Ended::Exited(code) => (code & 0xff) as u8,
+        Ended::Detached => 0,
+    })
+}
+
+/// Which streams to connect: what `--attach` names, else output, and input when it is to be kept open.
+fn streams(attach: &[String], interactive: bool) -> Result<Streams, Failure> {
+    if attach.is_empty() {
+        return Ok(Streams {
+            stdin: interactive,
+            ..Streams::OUTPUT
+        });
+    }
+    let mut streams = Streams {
+        stdin: false,
+        stdout: false,
+        stderr: false,
+    };
+    for name in attach {
+        match name.to_ascii_lowercase().as_str() {
+            "stdin" => streams.stdin = true,
+            "stdout" => streams.stdout = true,
+            "stderr" => streams.stderr = true,
+            _ => {
+                return Err(Failure::new(format!(
+                    "invalid stream {name:?} for --attach - must be one of stdin, stdout, or stderr: invalid argument"
+                )));
+            }
+        }
+    }
+    Ok(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_to_connect() {
+        assert_eq!(streams(&[], false).unwrap(), Streams::OUTPUT);
+        assert_eq!(streams(&[], true).unwrap(), Streams::ALL);
+        let only = streams(&["STDERR".into()], true).unwrap();
+        assert_eq!(
+            only,
+            Streams {
+                stdin: false,
+                stdout: false,
+                stderr: true
+            }
+        );
+        assert!(streams(&["foo".into()], false).is_err());
+    }
+
+    #[test]
+    fn ends() {
+        assert_eq!(ended(Ended::Exited(137)).ok(), Some(137));
+        assert_eq!(ended(Ended::Detached).ok(), Some(0));
+    }
+}

@@ -1,0 +1,119 @@
+//! Which containers a command is about: those named, the latest, all, those of a filter or of a file.
+
+use std::path::PathBuf;
+
+use rcon_engine::{Container, Engine, Error, Filters, ListRequest};
+
+use crate::failure::{Failure, errno_text};
+
+/// What was said about which containers.
+#[derive(Debug, Default)]
+pub struct Selection<'a> {
+    /// Names, ids and prefixes of ids.
+    pub names: &'a [String],
+    /// `--all`
+    pub all: bool,
+    /// `--latest`
+    pub latest: bool,
+    /// `--cidfile`
+    pub cidfiles: &'a [PathBuf],
+    /// `--filter`
+    pub filters: &'a [String],
+    /// Which of all containers `--all` means.
+    pub of_all: Option<fn(&Container) -> bool>,
+    /// What is said when nothing is selected.
+    pub nothing: &'a str,
+}
+
+impl Selection<'_> {
+    /// Names of containers, not necessarily of existing ones.
+    ///
+    /// # Errors
+    /// When nothing or too much was said.
+    pub fn resolve(&self, engine: &Engine) -> Result<Vec<String>, Failure> {
+        let mut names = self.names.to_vec();
+        for path in self.cidfiles {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Failure::new(format!(
+                    "reading CIDFile: open {}: {}",
+                    path.display(),
+                    errno_text(&e)
+                ))
+            })?;
+            names.push(text.lines().next().unwrap_or_default().trim().to_owned());
+        }
+        if self.all || !self.filters.is_empty() {
+            if !names.is_empty() {
+                return Err(Failure::new(match self.all {
+                    true => "no arguments are needed with --all",
+                    false => "--filter and names cannot be used together",
+                }));
+            }
+            if self.latest {
+                return Err(Failure::new("--all and --latest cannot be used together"));
+            }
+            let request = ListRequest {
+                all: true,
+                last: None,
+                filters: Filters::parse(self.filters)?,
+            };
+            let of_all = self.of_all.filter(|_| self.filters.is_empty());
+            let list = engine.list(&request)?;
+            return Ok(list
+                .into_iter()
+                .filter(|c| of_all.is_none_or(|f| f(c)))
+                .map(|c| c.config.id)
+                .collect());
+        }
+        if self.latest {
+            if !names.is_empty() {
+                return Err(Failure::new(
+                    "--latest and containers cannot be used together",
+                ));
+            }
+            return Ok(vec![latest(engine)?]);
+        }
+        match names.is_empty() {
+            true => Err(Failure::new(self.nothing)),
+            false => Ok(names),
+        }
+    }
+}
+
+/// The id of the container that was created last.
+///
+/// # Errors
+/// When there is none.
+pub fn latest(engine: &Engine) -> Result<String, Failure> {
+    let list = engine.list(&ListRequest {
+        all: true,
+        last: Some(1),
+        filters: Filters::default(),
+    })?;
+    list.into_iter()
+        .next_back()
+        .map(|c| c.config.id)
+        .ok_or_else(|| Failure::new("no containers to be found"))
+}
+
+/// The name in the first argument, or the latest container; the other arguments are left.
+///
+/// # Errors
+/// `nothing` when no container is said.
+pub fn one(
+    engine: &Engine,
+    args: &mut Vec<String>,
+    is_latest: bool,
+    nothing: &str,
+) -> Result<String, Failure> {
+    match is_latest {
+        true => latest(engine),
+        false if args.is_empty() => Err(Failure::new(nothing)),
+        false => Ok(args.remove(0)),
+    }
+}
+
+/// Whether the failure is that there is no such container, for `--ignore`.
+pub fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::NoSuchContainer(_))
+}

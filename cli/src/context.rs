@@ -1,0 +1,179 @@
+//! What every command is given: the global options, resolved, and the engine, opened when first needed.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use chrono::Local;
+use clap::Args;
+use rcon_engine::{Engine, Paths};
+
+use crate::failure::Failure;
+use crate::output;
+
+/// The options that go before the command, or after it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GlobalArgs {
+    /// Path to the root directory in which data, including images, is stored
+    #[arg(long)]
+    pub root: Option<PathBuf>,
+    /// Path to the 'run directory' where all state information is stored
+    #[arg(long)]
+    pub runroot: Option<PathBuf>,
+    /// Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)
+    #[arg(long, value_name = "string")]
+    pub log_level: Option<String>,
+}
+
+impl GlobalArgs {
+    /// These options, with those of `later` where it has any.
+    pub fn overlaid(self, later: GlobalArgs) -> GlobalArgs {
+        GlobalArgs {
+            root: later.root.or(self.root),
+            runroot: later.runroot.or(self.runroot),
+            log_level: later.log_level.or(self.log_level),
+        }
+    }
+}
+
+/// How much is said on standard error beside failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// `error`, `fatal` and `panic`: no warnings.
+    Error,
+    /// The default.
+    Warn,
+    /// What may interest.
+    Info,
+    /// What helps to find a fault.
+    Debug,
+}
+
+impl Level {
+    fn parse(text: &str) -> Result<Level, Failure> {
+        match text.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" | "error" => Ok(Level::Error),
+            "warn" | "warning" => Ok(Level::Warn),
+            "info" => Ok(Level::Info),
+            "debug" | "trace" => Ok(Level::Debug),
+            _ => Err(Failure::new(format!(
+                "log level {text:?} is not supported, choose from: trace, debug, info, warn, warning, error, fatal, panic"
+            ))),
+        }
+    }
+}
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Context {
+    globals: GlobalArgs,
+    level: Level,
+    /// The whole command line, the program's name first.
+    pub argv: Vec<OsString>,
+    /// The command as it was called, such as `rcon container ls`.
+    pub name: String,
+}
+
+impl Context {
+    /// Resolves the global options.
+    ///
+    /// # Errors
+    /// For an unknown log level.
+    pub fn new(globals: GlobalArgs, argv: Vec<OsString>, name: String) -> Result<Context, Failure> {
+        let level = globals
+            .log_level
+            .as_deref()
+            .map_or(Ok(Level::Warn), Level::parse)?;
+        Ok(Context {
+            globals,
+            level,
+            argv,
+            name,
+        })
+    }
+
+    /// Finds the directories without opening anything.
+    ///
+    /// # Errors
+    /// As [`Paths::detect`].
+    pub fn paths(&self) -> Result<Paths, Failure> {
+        Ok(Paths::detect(
+            self.globals.root.as_deref(),
+            self.globals.runroot.as_deref(),
+        )?)
+    }
+
+    /// Opens the engine.
+    ///
+    /// # Errors
+    /// As [`Paths::detect`] and [`Engine::open`].
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        let engine = Engine::open(self.paths()?)?;
+        self.log(Level::Debug, || {
+            let paths = engine.paths();
+            format!(
+                "root {}, run root {}",
+                paths.root.display(),
+                paths.runroot.display()
+            )
+        });
+        self.log(Level::Debug, || format!("ids: {:?}", engine.maps()));
+        Ok(engine)
+    }
+
+    /// Says something on standard error if the level allows.
+    pub fn log(&self, level: Level, message: impl FnOnce() -> String) {
+        if level > self.level {
+            return;
+        }
+        let word = match level {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        };
+        let time = Local::now().format("%Y-%m-%dT%H:%M:%S%:z");
+        output::error_line(
+            &format!("time=\"{time}\" level={word}"),
+            &format!("msg={:?}", message()),
+        );
+    }
+
+    /// Warns.
+    pub fn warn(&self, message: impl Into<String>) {
+        self.log(Level::Warn, || message.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_podmans() {
+        for word in [
+            "trace", "debug", "info", "warn", "warning", "error", "fatal", "panic", "INFO",
+        ] {
+            assert!(Level::parse(word).is_ok(), "{word}");
+        }
+        assert!(Level::parse("loud").is_err());
+        assert!(Level::Warn < Level::Debug);
+    }
+
+    #[test]
+    fn later_options_win() {
+        let early = GlobalArgs {
+            root: Some("/a".into()),
+            log_level: Some("info".into()),
+            ..GlobalArgs::default()
+        };
+        let late = GlobalArgs {
+            root: Some("/b".into()),
+            ..GlobalArgs::default()
+        };
+        let both = early.overlaid(late);
+        assert_eq!(
+            (both.root, both.log_level.as_deref()),
+            (Some("/b".into()), Some("info"))
+        );
+    }
+}

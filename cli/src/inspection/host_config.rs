@@ -1,0 +1,233 @@
+//! `HostConfig` of a container, as `podman inspect` shows it.
+
+use rcon_engine::bundle::{self, Caps, Source};
+use rcon_engine::{Container, Engine, Network};
+use serde_json::{Map, Value, json};
+
+use super::container::port_bindings;
+
+/// What docker gives a container; podman tells capabilities as additions to and removals from it.
+const DOCKERS: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// The object.
+pub fn object(
+    engine: &Engine,
+    container: &Container,
+    built: Option<&bundle::Bundle>,
+    caps: &Caps,
+) -> Value {
+    let config = &container.config;
+    let options = &config.options;
+    let name = |cap: &&str| format!("CAP_{cap}");
+    let added: Vec<String> = caps
+        .bounding
+        .iter()
+        .filter(|c| !DOCKERS.contains(c))
+        .map(name)
+        .collect();
+    let dropped: Vec<String> = DOCKERS
+        .iter()
+        .filter(|c| !caps.bounding.contains(*c))
+        .map(name)
+        .collect();
+    let private_network = !matches!(config.network, Network::Host);
+    let log = engine.paths().container(&config.id).join("log");
+    let bindings = match config.network {
+        Network::Slirp(_) => port_bindings(container, container.ports()),
+        _ => json!({}),
+    };
+    let hosts: Vec<String> = config
+        .names
+        .hosts
+        .iter()
+        .map(|(name, address)| format!("{name}:{address}"))
+        .collect();
+    let mut object = json!({
+        "Binds": binds(container),
+        "CgroupManager": "cgroupfs",
+        "CgroupMode": "private",
+        "ContainerIDFile": "",
+        "LogConfig": {
+            "Type": "k8s-file",
+            "Config": null,
+            "Path": log.display().to_string(),
+            "Tag": "",
+            "Size": "0B",
+        },
+        "NetworkMode": match config.network {
+            Network::None => "none",
+            Network::Host => "host",
+            Network::Slirp(_) => "slirp4netns",
+        },
+        "PortBindings": bindings,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": config.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "CapAdd": added,
+        "CapDrop": dropped,
+        "Dns": config.names.servers,
+        "DnsOptions": config.names.options,
+        "DnsSearch": config.names.search,
+        "ExtraHosts": hosts,
+        "GroupAdd": options.group_add,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Cgroups": "default",
+        "Links": null,
+        "OomScoreAdj": 0,
+        "PidMode": "private",
+        "Privileged": options.privileged,
+        "PublishAllPorts": false,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": security(&options.security),
+        "Tmpfs": tmpfs(container),
+        "UTSMode": if private_network { "private" } else { "host" },
+        "UsernsMode": "",
+        "ShmSize": options.shm_size.unwrap_or(64 << 20),
+        "Runtime": "oci",
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+    });
+    if let Some(map) = object.as_object_mut() {
+        map.extend(limits());
+        map.insert("Ulimits".into(), ulimits(built));
+    }
+    object
+}
+
+/// What a container cannot be limited in yet.
+fn limits() -> Map<String, Value> {
+    let mut map = Map::new();
+    for name in [
+        "CpuShares",
+        "Memory",
+        "NanoCpus",
+        "BlkioWeight",
+        "CpuPeriod",
+        "CpuQuota",
+        "CpuRealtimePeriod",
+        "CpuRealtimeRuntime",
+        "DiskQuota",
+        "KernelMemory",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "PidsLimit",
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
+    ] {
+        map.insert(name.into(), 0.into());
+    }
+    for name in [
+        "BlkioWeightDevice",
+        "BlkioDeviceReadBps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteIOps",
+        "CgroupConf",
+    ] {
+        map.insert(name.into(), Value::Null);
+    }
+    for name in ["CgroupParent", "CpusetCpus", "CpusetMems"] {
+        map.insert(name.into(), "".into());
+    }
+    map.insert("Devices".into(), json!([]));
+    map.insert("OomKillDisable".into(), false.into());
+    map
+}
+
+fn ulimits(built: Option<&bundle::Bundle>) -> Value {
+    let limits = built
+        .and_then(|b| b.spec.process().as_ref()?.rlimits().clone())
+        .unwrap_or_default();
+    let one = |limit: &Value| {
+        json!({
+            "Name": limit["type"],
+            "Soft": limit["soft"],
+            "Hard": limit["hard"],
+        })
+    };
+    // Through the specification's own names.
+    let limits = serde_json::to_value(limits).unwrap_or_default();
+    limits
+        .as_array()
+        .map(|list| list.iter().map(one).collect())
+        .unwrap_or_else(|| json!([]))
+}
+
+fn binds(container: &Container) -> Vec<String> {
+    let config = &container.config;
+    let mut binds = Vec::new();
+    for mount in &config.options.mounts {
+        let source = match &mount.source {
+            Source::Bind(path) => path.display().to_string(),
+            Source::Volume(name) => name.clone(),
+            Source::Anonymous | Source::Tmpfs => continue,
+        };
+        binds.push(format!(
+            "{source}:{}:{}",
+            mount.destination,
+            mount.options.join(",")
+        ));
+    }
+    for volume in config.volumes.iter().filter(|v| v.anonymous) {
+        binds.push(format!(
+            "{}:{}:rprivate,rw,nodev,exec,nosuid,rbind",
+            volume.name, volume.destination
+        ));
+    }
+    binds
+}
+
+fn tmpfs(container: &Container) -> Value {
+    let options = &container.config.options;
+    let mut map = Map::new();
+    if options.read_only && options.read_only_tmpfs {
+        for path in ["/run", "/tmp", "/var/tmp"] {
+            map.insert(path.into(), "rw,rprivate,nosuid,nodev,tmpcopyup".into());
+        }
+    }
+    for mount in options.mounts.iter().filter(|m| m.source == Source::Tmpfs) {
+        map.insert(mount.destination.clone(), mount.options.join(",").into());
+    }
+    Value::Object(map)
+}
+
+fn security(security: &bundle::parse::Security) -> Vec<String> {
+    let mut words = Vec::new();
+    if security.no_new_privileges {
+        words.push("no-new-privileges".into());
+    }
+    match &security.seccomp {
+        bundle::parse::SeccompChoice::Default => {}
+        bundle::parse::SeccompChoice::Unconfined => words.push("seccomp=unconfined".into()),
+        bundle::parse::SeccompChoice::File(path) => {
+            words.push(format!("seccomp={}", path.display()))
+        }
+    }
+    let join = |name: &str, list: &[String]| {
+        (!list.is_empty()).then(|| format!("{name}={}", list.join(":")))
+    };
+    words.extend(join("mask", &security.mask));
+    words.extend(join("unmask", &security.unmask));
+    words.extend(security.label.iter().map(|l| format!("label={l}")));
+    words
+}

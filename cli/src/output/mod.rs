@@ -1,0 +1,49 @@
+//! What the user sees: data on standard output, everything else on standard error.
+
+pub mod format;
+pub mod human;
+pub mod json;
+pub mod table;
+
+use std::io::{self, IsTerminal, Write};
+
+/// Writes to standard output at once.
+///
+/// # Errors
+/// As the write fails; a gone reader is [`io::ErrorKind::BrokenPipe`].
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes a line to standard output at once.
+///
+/// # Errors
+/// As [`print`].
+pub fn println(line: &str) -> io::Result<()> {
+    print(&format!("{line}\n"))
+}
+
+/// Writes `LABEL text` to standard error, the label in colour on a terminal that wants it. Nothing can be done about a
+/// failure here.
+pub fn error_line(label: &str, text: &str) {
+    let colour = match label {
+        "Error:" => "\x1b[1;31m",
+        "hint:" => "\x1b[1;36m",
+        _ => "\x1b[1;33m",
+    };
+    let line = match colours() {
+        true => format!("{colour}{label}\x1b[0m {text}\n"),
+        false => format!("{label} {text}\n"),
+    };
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Whether standard error is a terminal that wants colours (<https://no-color.org>).
+fn colours() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    io::stderr().is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
