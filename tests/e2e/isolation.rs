@@ -27,7 +27,7 @@ fn namespaces(t: &mut Rcon) {
         &image,
         "sh",
         "-c",
-        "cd /proc/self/ns && readlink user mnt pid net ipc uts cgroup",
+        "for n in user mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done",
     ]);
     for (kind, inside) in kinds.iter().zip(inside.lines()) {
         let outside = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();

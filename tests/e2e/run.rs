@@ -34,7 +34,7 @@ fn exit_codes(t: &mut Rcon) {
     t.run(&["run", "--rm", &image, "sh", "-c", "exit 42"])
         .code(42)
         .quiet();
-    t.run(&["run", "--rm", &image, "sh", "-c", "kill -9 $$"])
+    t.run(&["run", "--rm", "--init", &image, "sh", "-c", "kill -9 $$"])
         .code(137)
         .quiet();
     t.run(&["run", "--rm", "--init", &image, "sh", "-c", "kill -TERM $$"])
@@ -128,7 +128,7 @@ fn names(t: &mut Rcon) {
     t.ok(&["create", "--name", "one", &image, "true"]);
     t.run(&["rename", "one", "two"])
         .refused(125)
-        .says("is already in use");
+        .says("already in use");
     t.run(&["rm", "one", "two"]).prints("one\ntwo\n");
 }
 

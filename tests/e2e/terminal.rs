@@ -1,5 +1,7 @@
 //! `-it`: a real terminal, and the caller's own as it was, whatever happens.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::lab::pty::Terminal;
@@ -43,8 +45,12 @@ fn shell(t: &mut Rcon) {
     terminal.send("echo no\x03\r");
     terminal.expect("/ # ");
     terminal.send("cat\r");
-    terminal.send("line\r\x04");
+    // The shell gives its terminal to cat before anything is typed at cat.
+    std::thread::sleep(Duration::from_millis(200));
+    terminal.send("line\r");
     terminal.expect("line\r\nline");
+    terminal.send("\x04");
+    terminal.expect("/ # ");
     terminal.send("exit 7\r");
     assert_eq!(terminal.wait(), 7, "{}", terminal.story());
     assert!(terminal.is_restored());
@@ -70,13 +76,13 @@ fn window_size(t: &mut Rcon) {
 fn job_control(t: &mut Rcon) {
     let mut terminal = shell_in(t, &["--rm"]);
     terminal.send("sleep 1000\r");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     terminal.send("\x1a");
     terminal.expect("Stopped");
     terminal.expect("/ # ");
     terminal.send("jobs; fg\r");
     terminal.expect("sleep 1000");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     terminal.send("\x03");
     terminal.expect("/ # ");
     assert!(
@@ -92,7 +98,7 @@ fn detach_and_attach(t: &mut Rcon) {
     let mut terminal = shell_in(t, &["--name", "c"]);
     terminal.send("KEPT=yes\r");
     terminal.expect("/ # ");
-    terminal.send("\x10\x11");
+    terminal.press("\x10\x11");
     assert_eq!(terminal.wait(), 0, "{}", terminal.story());
     assert!(terminal.is_restored());
     assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
@@ -109,15 +115,16 @@ fn detach_and_attach(t: &mut Rcon) {
     let mut terminal = t.terminal(&["attach", "c"]);
     terminal.send("\r");
     terminal.expect("/ # ");
-    terminal.send("\x10\x11");
+    terminal.press("\x10\x11");
     assert_eq!(terminal.wait(), 0);
 }
 
 fn own_detach_keys(t: &mut Rcon) {
     let mut terminal = shell_in(t, &["--name", "c", "--detach-keys", "ctrl-a,d"]);
-    terminal.send("\x10\x11echo still here\r");
+    terminal.press("\x10\x11");
+    terminal.send("echo still here\r");
     terminal.expect("still here");
-    terminal.send("\x01d");
+    terminal.press("\x01d");
     assert_eq!(terminal.wait(), 0, "{}", terminal.story());
     assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
 }
@@ -137,7 +144,7 @@ fn exec_with_terminal(t: &mut Rcon) {
         terminal.expect("/ # ").contains("30 100").then_some(())
     });
     terminal.send("sleep 100\r");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     terminal.send("\x03");
     terminal.expect("/ # ");
     terminal.send("exit 8\r");
@@ -160,7 +167,7 @@ fn restored(t: &mut Rcon) {
         let terminal = &mut shell_in(t, &["--rm", "--name", &name]);
         terminal.signal(signal);
         // An interactive shell may ignore what is passed on to it; the container then goes on.
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         t.run(&["rm", "-f", "-t", "0", &name]);
         terminal.wait();
         assert!(terminal.is_restored(), "after {signal}");

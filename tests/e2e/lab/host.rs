@@ -122,14 +122,14 @@ impl Host {
         );
         let common = "link set lo up\nlink set lan0 up\n";
         let addresses = "address add 10.0.0.1/24 dev lan0\naddress add 10.0.0.53/24 dev lan0\n\
-                         address add 10.0.0.80/24 dev lan0\n-6 address add fd10::1/64 dev lan0 nodad\n";
+                         address add 10.0.0.80/24 dev lan0\naddress add fd10::1/64 dev lan0 nodad\n";
         inside(
             neighbour,
             &["ip", "-batch", "-"],
             &format!("{common}{addresses}"),
         );
-        let addresses = "address add 10.0.0.67/24 brd + dev lan0\n-6 address add fd10::67/64 dev lan0 nodad\n\
-                         route add default via 10.0.0.1\n-6 route add default via fd10::1\n";
+        let addresses = "address add 10.0.0.67/24 brd + dev lan0\naddress add fd10::67/64 dev lan0 nodad\n\
+                         route add default via 10.0.0.1\nroute add default via fd10::1\n";
         inside(
             host,
             &["ip", "-batch", "-"],

@@ -1,7 +1,7 @@
 //! A web server of a few lines: each request is answered by a function, each connection serves one request.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 /// One request.
@@ -81,7 +81,6 @@ pub fn serve(listener: TcpListener, answer: impl Fn(&Request) -> Response + Send
 }
 
 fn converse(stream: TcpStream, answer: &dyn Fn(&Request) -> Response) -> std::io::Result<()> {
-    let peer = stream.peer_addr()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -102,7 +101,6 @@ fn converse(stream: TcpStream, answer: &dyn Fn(&Request) -> Response) -> std::io
         method,
         path,
         headers,
-        peer,
     };
     let response = answer(&request);
     let mut stream = reader.into_inner();

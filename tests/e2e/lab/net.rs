@@ -64,15 +64,3 @@ pub fn free_port() -> u16 {
         }
     }
 }
-
-/// The address by which others reach this machine: that of the interface with the default route.
-pub fn own_address() -> Option<std::net::IpAddr> {
-    // Connecting a datagram socket sends nothing: it only picks the route and with it the address.
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("198.51.100.1:9").ok()?;
-    socket
-        .local_addr()
-        .ok()
-        .map(|a| a.ip())
-        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
-}

@@ -173,20 +173,12 @@ impl Rcon {
             }
             Some(pid) => {
                 let mut command = Command::new("nsenter");
-                command.args(["--target", &pid.to_string(), "--net", "--mount", "--wdns"]);
-                command.arg(self.dir.join("home")).args([
-                    "--",
-                    "setpriv",
-                    "--clear-groups",
-                    "--inh-caps=-all",
-                ]);
-                command.args([
-                    "--reuid",
-                    &self.user.uid.to_string(),
-                    "--regid",
-                    &self.user.gid.to_string(),
-                    "--",
-                ]);
+                command.args(["--target", &pid.to_string(), "--net", "--mount", "--"]);
+                command.args(["setpriv", "--clear-groups", "--inh-caps=-all"]);
+                command.args(["--reuid", &self.user.uid.to_string()]);
+                command.args(["--regid", &self.user.gid.to_string(), "--"]);
+                // Entering a mount namespace goes to its root.
+                command.arg("env").arg("-C").arg(self.dir.join("home"));
                 command.arg(&words[0]);
                 command
             }
@@ -388,11 +380,6 @@ impl Running {
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
-    }
-
-    /// Whether it still runs.
-    pub fn runs(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for its end.

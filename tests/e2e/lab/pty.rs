@@ -72,6 +72,14 @@ impl Terminal {
         self.near.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Presses keys one after the other, as fingers do.
+    pub fn press(&mut self, keys: &str) {
+        for key in keys.chars() {
+            self.send(&key.to_string());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until `text` appears after what was already waited for; gives what came before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
@@ -136,11 +144,6 @@ impl Terminal {
     /// All that has been on the screen.
     pub fn story(&self) -> String {
         format!("$ {}\n--- screen\n{}\n---", self.line, self.screen)
-    }
-
-    /// What came after what was last waited for.
-    pub fn rest(&self) -> &str {
-        &self.screen[self.read_to..]
     }
 
     fn read(&mut self) -> bool {
