@@ -6,7 +6,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rcon_sys::{fdpass, stub};
+use rcon_sys::{fdpass, process, stub};
 
 use crate::error::{Error, Result};
 
@@ -37,11 +37,15 @@ pub(crate) fn send_ready(socket: &OwnedFd, number: u32, fds: &[BorrowedFd<'_>]) 
     fdpass::send_fds(socket, &[READY, a, b, c, d], fds).map_err(|_| gone())
 }
 
-/// Say what went wrong. Nobody may be there to hear it.
-pub(crate) fn send_error(socket: &OwnedFd, error: &Error) {
-    let mut message = vec![ERROR];
-    message.extend(error.encode());
-    let _ = fdpass::send_fds(socket, &message, &[]);
+/// Say what went wrong, if there is a socket to say it through, and end this process.
+pub(crate) fn fail(socket: Option<&OwnedFd>, error: &Error) -> ! {
+    if let Some(socket) = socket {
+        let mut message = vec![ERROR];
+        message.extend(error.encode());
+        // Nobody may be there to hear it.
+        let _ = fdpass::send_fds(socket, &message, &[]);
+    }
+    process::exit_now(error.exit_code())
 }
 
 /// Wait for the other end to be ready: its number and files, or its error.

@@ -33,7 +33,7 @@ impl Console {
         let flags = OFlags::RDWR | OFlags::NOCTTY;
         let master = root.open(Path::new("/dev/pts/ptmx"), flags).context(step)?;
         let filesystem = fstatfs(&master).context(step)?;
-        if filesystem.f_type as i64 != DEVPTS_MAGIC {
+        if filesystem.f_type != DEVPTS_MAGIC {
             return Err(Error::Invalid(
                 "the container has no devpts on /dev/pts, and so cannot have a terminal".to_owned(),
             ));

@@ -141,6 +141,7 @@ impl Error {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NotFound(_) => 127,
+            Self::NotExecutable { errno, .. } if *errno == libc::ENOENT => 127,
             Self::NotExecutable { .. } | Self::NoWorkdir(_) | Self::Workdir { .. } => 126,
             Self::NoUser(_) | Self::NoGroup(_) | Self::Unmapped { .. } | Self::Setup { .. } => 126,
             Self::Namespaces { .. }
@@ -169,6 +170,11 @@ impl Error {
             Self::NotExecutable { errno, .. } if *errno == libc::ENOEXEC => Some(
                 "the file is not a program of this architecture, or a script without a first \
                  line like #!/bin/sh"
+                    .to_owned(),
+            ),
+            Self::NotExecutable { errno, .. } if *errno == libc::ENOENT => Some(
+                "the file is there, but what executes it is not: the interpreter in its first \
+                 line, or the dynamic loader of the libc that it was built for"
                     .to_owned(),
             ),
             _ => None,

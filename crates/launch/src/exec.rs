@@ -13,7 +13,7 @@ use rcon_sys::{fdpass, userns};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::process::Pid;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, RawError, Result};
 use crate::init::{self, Streams, WITH_CONSOLE};
 use crate::program::{self, OwnFile, Plan, Prepared};
 use crate::request::{ExecChild, ExecRequest, Target};
@@ -95,29 +95,33 @@ fn join(
             .and_then(|()| init::hide())
             .and_then(|()| enter(target, namespaces));
         if let Err(error) = entered {
-            return (error, Some(socket));
+            channel::fail(Some(&socket), &error);
         }
+        let step = || "cannot start a process in the container".to_owned();
         match process::fork_sibling() {
             Ok(Fork::Child) => become_program(request, socket, own),
             Ok(Fork::Parent { pid, pidfd }) => {
                 let number = pid.as_raw_nonzero().get().unsigned_abs();
-                match channel::send_ready(&socket, number, &[pidfd.as_fd()]) {
-                    Ok(()) => process::exit_now(0),
-                    Err(error) => {
-                        let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
-                        (error, None)
-                    }
+                if channel::send_ready(&socket, number, &[pidfd.as_fd()]).is_err() {
+                    // The caller is gone, and nobody would wait for the program.
+                    let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
                 }
+                process::exit_now(0)
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                (Error::Died("it is not running".to_owned()), Some(socket))
+            // A process id namespace takes no more processes when its first one has ended.
+            Err(error) if error.raw() == libc::ENOMEM => {
+                channel::fail(Some(&socket), &Error::Died("it is not running".to_owned()))
             }
-            Err(error) => match Err::<(), _>(error)
-                .context(|| "cannot start a process in the container".to_owned())
-            {
-                Err(error) => (error, Some(socket)),
-                Ok(()) => process::exit_now(0),
-            },
+            Err(error) => {
+                let errno = error.raw();
+                channel::fail(
+                    Some(&socket),
+                    &Error::Setup {
+                        step: step(),
+                        errno,
+                    },
+                )
+            }
         }
     })
 }
@@ -131,16 +135,12 @@ fn enter(target: &Target, namespaces: CloneFlags) -> Result<()> {
 }
 
 /// The second process: inside, on its way to be the program.
-fn become_program(
-    request: ExecRequest<'_>,
-    socket: OwnedFd,
-    own: Option<OwnFile>,
-) -> (Error, Option<OwnedFd>) {
+fn become_program(request: ExecRequest<'_>, socket: OwnedFd, own: Option<OwnFile>) -> ! {
     match prepare(request, &socket) {
         Ok((prepared, streams)) => {
             prepared.become_program(&streams.borrow(), socket, Mode::Execute, own.as_ref())
         }
-        Err(error) => (error, Some(socket)),
+        Err(error) => channel::fail(Some(&socket), &error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The new process of a container, from its birth in new namespaces to its program.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -73,19 +74,13 @@ fn size_in(process: &Process) -> Option<Size> {
     })
 }
 
-/// Run `life`, which only comes back with an error; tell the error and end.
-pub(crate) fn live(life: impl FnOnce() -> (Error, Option<OwnedFd>)) -> ! {
-    // A panic must not get into the frames of the caller, which this process has copies of.
-    let code = match catch_unwind(AssertUnwindSafe(life)) {
-        Ok((error, socket)) => {
-            if let Some(socket) = socket {
-                channel::send_error(&socket, &error);
-            }
-            error.exit_code()
-        }
-        Err(_) => userns::PANICKED,
-    };
-    process::exit_now(code)
+/// Run `life`, which does not come back, and let no panic get into the frames of the caller,
+/// which this process has copies of.
+pub(crate) fn live(life: impl FnOnce() -> Infallible) -> ! {
+    match catch_unwind(AssertUnwindSafe(life)) {
+        Ok(never) => match never {},
+        Err(_) => process::exit_now(userns::PANICKED),
+    }
 }
 
 /// Live through the set-up and become the program; what goes wrong is told through `socket`.
@@ -105,7 +100,7 @@ pub(crate) fn run(
             Ok((prepared, streams)) => {
                 prepared.become_program(&streams.borrow(), socket, mode, own.as_ref())
             }
-            Err(error) => (error, Some(socket)),
+            Err(error) => channel::fail(Some(&socket), &error),
         }
     })
 }

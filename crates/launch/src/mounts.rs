@@ -162,7 +162,7 @@ impl<'a> Mounter<'a> {
     /// The cgroup file system: that of the second version wherever it can be mounted. On a host
     /// with the first version a container does without.
     fn cgroup(&self, entry: &Mount, options: &Options) -> Result<()> {
-        let unified = || statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type as i64 == CGROUP2_MAGIC);
+        let unified = || statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.f_type == CGROUP2_MAGIC);
         if self.has(CloneFlags::CLONE_NEWCGROUP)
             && self.filesystem("cgroup2", entry, options).is_ok()
         {
@@ -271,7 +271,7 @@ impl<'a> Mounter<'a> {
 
     fn set_sysctls(&mut self, proc: &OwnedFd) -> Result<()> {
         self.sysctls_set = true;
-        procfs::set_sysctls(proc, self.sysctls())
+        procfs::set_sysctls(proc, self.namespaces, self.sysctls())
     }
 
     fn propagate(&self, word: &str) -> Result<()> {

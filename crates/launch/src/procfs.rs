@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::sched::CloneFlags;
 use rcon_sys::mount::{self, Attributes};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -19,12 +20,28 @@ pub(crate) fn private() -> Result<OwnedFd> {
         .context(|| "cannot mount proc".to_owned())
 }
 
+/// The sysctls of the kernel proper that each ipc namespace has for itself (ipc_namespaces(7)).
+const IPC_SYSCTLS: [&str; 8] = [
+    "sys/kernel/msgmax",
+    "sys/kernel/msgmnb",
+    "sys/kernel/msgmni",
+    "sys/kernel/sem",
+    "sys/kernel/shmall",
+    "sys/kernel/shmmax",
+    "sys/kernel/shmmni",
+    "sys/kernel/shm_rmid_forced",
+];
+
 /// Set sysctls by way of `proc`, which must be a proc file system with nothing mounted over it.
 ///
 /// It is opened without following any link or leaving the file system, so that the value goes
 /// where the name says.
+///
+/// Only what the container's new `namespaces` have for themselves is set: a container of root
+/// could change the rest for the whole machine.
 pub(crate) fn set_sysctls<'a>(
     proc: impl AsFd,
+    namespaces: CloneFlags,
     sysctls: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<()> {
     // In the order of their names: the same specification does the same every time.
@@ -32,10 +49,15 @@ pub(crate) fn set_sysctls<'a>(
     for (name, value) in sorted {
         let path = sysctl_path(name)
             .ok_or_else(|| Error::Invalid(format!("{name:?} is not the name of a sysctl")))?;
+        if !namespaces.contains(owner(&path)) {
+            return Err(Error::Invalid(format!(
+                "the sysctl {name} is not the container's own: it would change the host"
+            )));
+        }
         let step = || format!("cannot set the sysctl {name} to {value:?}");
         let file = openat2(
             &proc,
-            path,
+            path.as_str(),
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
@@ -44,6 +66,21 @@ pub(crate) fn set_sysctls<'a>(
         rustix::io::write(&file, value.as_bytes()).context(step)?;
     }
     Ok(())
+}
+
+/// The namespace that a sysctl belongs to; all of them for one that belongs to the machine.
+fn owner(path: &str) -> CloneFlags {
+    if path.starts_with("sys/net/") {
+        CloneFlags::CLONE_NEWNET
+    } else if path.starts_with("sys/fs/mqueue/") || IPC_SYSCTLS.contains(&path) {
+        CloneFlags::CLONE_NEWIPC
+    } else if matches!(path, "sys/kernel/domainname" | "sys/kernel/hostname") {
+        CloneFlags::CLONE_NEWUTS
+    } else if path.starts_with("sys/user/") {
+        CloneFlags::CLONE_NEWUSER
+    } else {
+        CloneFlags::all()
+    }
 }
 
 /// The path below `/proc` of a sysctl, by the rule of sysctl.d(5): the first separator of the

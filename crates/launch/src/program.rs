@@ -10,6 +10,7 @@ use rcon_sys::stub::{self, Mode};
 use rustix::fs::{FileType, Stat, fstat, stat};
 use rustix::process::{Resource, Rlimit, Uid};
 
+use crate::channel;
 use crate::credentials::Credentials;
 use crate::error::{Context, Error, RawError, Result};
 use crate::lookup;
@@ -92,38 +93,36 @@ impl Prepared {
     /// Become the program. `fds` become descriptors 0, 1, 2, ...; `control` takes the message of
     /// an execution that fails, and is closed by one that does not.
     ///
-    /// Comes back with an error only, and with the descriptor to report it to.
+    /// This process ends here in any case: its descriptors are no longer what their owners in it
+    /// take them to be.
     pub(crate) fn become_program(
         self,
         fds: &[BorrowedFd<'_>],
         control: OwnedFd,
         mode: Mode,
         own: Option<&OwnFile>,
-    ) -> (Error, Option<OwnedFd>) {
+    ) -> ! {
         for fd in fds.iter().take(3) {
             self.give(*fd);
         }
         let mut kept = vec![control];
         match self.stub(mode, own) {
             Ok(stub) => kept.extend(stub),
-            Err(error) => return (error, kept.pop()),
+            Err(error) => channel::fail(kept.first(), &error),
         }
         let kept = process::arrange_fds(fds, kept)
-            .context(|| "cannot arrange the descriptors of the program".to_owned());
-        let mut kept = match kept {
-            Ok(kept) => kept.into_iter(),
-            Err(error) => return (error, None),
-        };
-        let (control, stub) = (kept.next(), kept.next());
+            .context(|| "cannot arrange the descriptors of the program".to_owned())
+            .unwrap_or_else(|error| channel::fail(None, &error));
+        let control = kept.first();
         match mode {
             Mode::Init { .. } => process::block_signals(),
             Mode::Execute => process::reset_signals(),
         }
         if let Err(error) = self.credentials.take() {
-            return (error, control);
+            channel::fail(control, &error);
         }
         let (arguments, environment) = (&self.arguments, &self.environment);
-        let error = match (&stub, &control) {
+        let error = match (kept.get(1), control) {
             (Some(stub), Some(control)) => {
                 stub::become_stub(stub, mode, control, &self.path, arguments, environment)
             }
@@ -136,7 +135,7 @@ impl Prepared {
             program: name.unwrap_or_default(),
             errno: error.raw(),
         };
-        (error, control)
+        channel::fail(control, &error)
     }
 
     /// The stub, where the program shall be executed by it.

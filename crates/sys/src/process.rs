@@ -324,10 +324,15 @@ pub fn block_signals() {
 
 /// Give every signal its default action and unblock them all, as a new program expects.
 pub fn reset_signals() {
-    // SAFETY: default actions run no code of ours, and the set is initialised before its use.
+    // The kernel's own structure, all zero: the default action, no flags, no mask. By the bare
+    // call, since libc keeps its hands over the two signals that it uses itself.
+    let default = [0_u64; 4];
+    // SAFETY: default actions run no code of ours; the structure is no longer than the array; the
+    // set is initialised before its use.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

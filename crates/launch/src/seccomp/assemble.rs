@@ -124,7 +124,7 @@ pub(crate) fn interpret(
             let index = usize::try_from((offset - 16) / 8).unwrap_or(usize::MAX);
             let argument = arguments.get(index).copied().unwrap_or(0);
             let [low, high] = [argument as u32, (argument >> 32) as u32];
-            if offset % 8 == 0 { low } else { high }
+            if offset & 4 == 0 { low } else { high }
         }
         _ => 0,
     };

@@ -110,7 +110,8 @@ fn comparisons_of_64_bits() {
         0x2_0000_0000,
         u64::MAX,
     ];
-    let tests: [(LinuxSeccompOperator, fn(u64, u64) -> bool); 6] = [
+    type Holds = fn(u64, u64) -> bool;
+    let tests: [(LinuxSeccompOperator, Holds); 6] = [
         (LinuxSeccompOperator::ScmpCmpEq, |a, b| a == b),
         (LinuxSeccompOperator::ScmpCmpNe, |a, b| a != b),
         (LinuxSeccompOperator::ScmpCmpLt, |a, b| a < b),
