@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Dns,
     /// A published UDP port, or the expiry of one of its clients.
     UdpPort,
+    /// A client of a published UDP port has a socket of its own inside.
+    UdpInner,
     /// A published TCP port.
     TcpPort,
     /// A relayed connection's socket towards the client.
@@ -38,7 +40,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::Tap,
         Kind::Stop,
         Kind::Tcp,
@@ -46,6 +48,7 @@ impl Kind {
         Kind::Echo,
         Kind::Dns,
         Kind::UdpPort,
+        Kind::UdpInner,
         Kind::TcpPort,
         Kind::RelayClient,
         Kind::RelayServer,

@@ -2,19 +2,21 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::thread;
+use std::sync::mpsc::sync_channel;
+use std::thread::{self, JoinHandle};
 use std::time::Instant as Clock;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use smoltcp::time::{Duration, Instant};
 
-use crate::config::{Config, Protocol};
+use crate::config::{Config, PortHandler, Protocol};
 use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
 use crate::outside::HostSockets;
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::ports::bind::{Listener, Listeners};
+use crate::ports::inner::InnerSockets;
 use crate::ports::relay::Relay;
 use crate::ports::udp::UdpPorts;
 use crate::stack::dns::Dns;
@@ -32,7 +34,7 @@ const RELAY_STACK: usize = 128 * 1024;
 ///
 /// `tap` is what [`crate::set_up_namespace`] gave; `userns` and `netns` are the container's
 /// namespaces. To be called in a process of its own with a single thread: it joins the user
-/// namespace when TCP ports are published, gives up what privilege it has, and closes every other
+/// namespace when ports are published, gives up what privilege it has, and closes every other
 /// descriptor of the process but the standard ones.
 ///
 /// # Errors
@@ -55,35 +57,68 @@ pub fn serve(
         .into_iter()
         .partition(|listener| listener.protocol == Protocol::Tcp);
     let policy = Policy::new(config);
-    if tcp.is_empty() {
-        drop((userns, netns));
-        return Server::new(tap, policy, config, udp, stop.as_fd())?.run();
+    let relay = match tcp.is_empty() {
+        true => None,
+        false => Some(
+            Relay::new(policy.clone(), tcp, stop.as_fd())
+                .map_err(Error::io("cannot watch the published ports"))?,
+        ),
+    };
+    let inner = !udp.is_empty() && config.port_handler == PortHandler::Rootlesskit;
+    let mut ports = UdpPorts::default();
+    let mut thread = None;
+    if relay.is_some() || inner {
+        // A process joins a user namespace while it has one thread (setns(2)); the threads that
+        // follow then have the right to join the network namespace.
+        setns(&userns, CloneFlags::CLONE_NEWUSER).map_err(|errno| {
+            Error::io("cannot join the container's user namespace")(errno.into())
+        })?;
+        let joining = || Error::io("cannot join the container's network namespace");
+        if inner {
+            let netns = netns.try_clone().map_err(joining())?;
+            ports = UdpPorts::new(Some(
+                InnerSockets::start(move || join(&netns)).map_err(joining())?,
+            ));
+        }
+        if let Some(relay) = relay {
+            thread = Some(start(relay, netns).map_err(joining())?);
+        }
     }
+    drop(userns);
+    let served = Server::new(tap, policy, config, ports, udp, stop.as_fd())?.run();
+    if let Some(thread) = thread
+        && let Ok(relayed) = thread.join()
+    {
+        relayed.map_err(Error::io("cannot relay published ports"))?;
+    }
+    served
+}
 
-    let relay = Relay::new(policy.clone(), tcp, stop.as_fd())
-        .map_err(Error::io("cannot watch the published ports"))?;
-    // A process joins a user namespace while it has one thread (setns(2)); the thread that follows
-    // then has the right to join the network namespace.
-    setns(&userns, CloneFlags::CLONE_NEWUSER)
-        .map_err(|errno| Error::io("cannot join the container's user namespace")(errno.into()))?;
-    let server = Server::new(tap, policy, config, udp, stop.as_fd())?;
+/// Brings the calling thread into the container's network namespace.
+fn join(netns: &OwnedFd) -> io::Result<()> {
+    Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Starts the relay of published TCP ports in its thread.
+fn start(relay: Relay, netns: OwnedFd) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (joined, outcome) = sync_channel(1);
     let thread = thread::Builder::new()
         .name("relay".into())
         .stack_size(RELAY_STACK)
         .spawn(move || {
-            setns(&netns, CloneFlags::CLONE_NEWNET)?;
-            drop((userns, netns));
-            relay.run()
-        })
-        .map_err(Error::io("cannot start the relay of published ports"))?;
-    let served = server.run();
-    match thread.join() {
-        Ok(relayed) => {
-            relayed.map_err(Error::io("cannot relay published ports"))?;
-            served
-        }
-        Err(_) => served,
-    }
+            let result = join(&netns);
+            drop(netns);
+            let failed = result.is_err();
+            let _ = joined.send(result);
+            match failed {
+                true => Ok(()),
+                false => relay.run(),
+            }
+        })?;
+    outcome
+        .recv()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread of the relay has ended")))?;
+    Ok(thread)
 }
 
 /// Closes every descriptor but the standard ones and those that are needed.
@@ -124,6 +159,7 @@ impl Server {
         tap: OwnedFd,
         policy: Policy,
         config: &Config,
+        mut ports: UdpPorts,
         udp: Vec<Listener>,
         stop: BorrowedFd<'_>,
     ) -> Result<Server> {
@@ -137,7 +173,6 @@ impl Server {
         let poller = watch().map_err(Error::io("cannot watch the tap"))?;
         let outside = Box::new(HostSockets::new(config));
         let io = Io::new(Box::new(link), outside, poller, policy);
-        let mut ports = UdpPorts::default();
         for listener in udp {
             ports
                 .add(&io, listener)

@@ -5,6 +5,7 @@
 
 pub(crate) mod bind;
 mod holder;
+pub(crate) mod inner;
 pub(crate) mod parse;
 pub(crate) mod relay;
 pub(crate) mod udp;

@@ -5,7 +5,8 @@
 //! very address that the client wrote to.
 //!
 //! A client whose address would mean something else in the container (the host's loopback, an
-//! address of the container's own network) appears as the gateway.
+//! address of the container's own network) appears as the container itself, by a socket inside,
+//! or as the gateway: see [`crate::PortHandler`].
 
 use std::collections::HashMap;
 use std::io::IoSliceMut;
@@ -16,16 +17,18 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
 };
+use rustix::net::RecvFlags;
 use smoltcp::time::{Duration, Instant};
 
 use super::bind::Listener;
+use super::inner::InnerSockets;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::Io;
 use crate::stack::link::{HEADROOM, MAX_PACKET};
 use crate::stack::packet;
 use crate::stack::policy::Target;
-use crate::stack::udp::Datagram;
+use crate::stack::udp::{self, Datagram};
 use crate::timers::Deadline;
 
 /// How many clients there may be; the one that was quiet the longest makes room for another.
@@ -44,6 +47,8 @@ pub(crate) struct UdpPorts {
     clients: Slab<Client>,
     by_sender: HashMap<(Key, SocketAddr), Key>,
     by_inside: HashMap<(SocketAddr, SocketAddr), Key>,
+    /// Where clients appear as the container itself.
+    inner: Option<InnerSockets>,
 }
 
 #[derive(Debug)]
@@ -61,9 +66,18 @@ struct Client {
     local: Local,
     /// The server, and the client as the server sees it.
     inside: SocketAddr,
-    seen: SocketAddr,
+    seen: Seen,
     last: Instant,
     expiry: Deadline,
+}
+
+/// How a client appears in the container.
+#[derive(Debug)]
+enum Seen {
+    /// By an address; its datagrams go in by the tap.
+    As(SocketAddr),
+    /// As the container; its datagrams go in by a socket there.
+    Inner(OwnedFd),
 }
 
 /// The host's address that a datagram came to.
@@ -75,6 +89,14 @@ enum Local {
 }
 
 impl UdpPorts {
+    /// No ports yet; clients on the host's loopback appear as the gateway if `inner` is none.
+    pub(crate) fn new(inner: Option<InnerSockets>) -> UdpPorts {
+        UdpPorts {
+            inner,
+            ..UdpPorts::default()
+        }
+    }
+
     /// Serves a bound port.
     pub(crate) fn add(&mut self, io: &Io, listener: Listener) -> std::io::Result<()> {
         let key = self.ports.insert(Port {
@@ -113,9 +135,14 @@ impl UdpPorts {
                     if let Some(key) = client
                         && let Some(client) = self.clients.get_mut(key)
                     {
-                        let seen = client.seen;
                         client.touch(io, key);
-                        io.send_udp(seen, inside, length);
+                        match &client.seen {
+                            Seen::As(seen) => io.send_udp(*seen, inside, length),
+                            Seen::Inner(socket) => {
+                                // One that cannot be delivered is lost, as datagrams are.
+                                let _ = udp::send(socket, &io.buffer[at..at + length]);
+                            }
+                        }
                     }
                 }
                 // An error of a datagram sent earlier: its client has gone.
@@ -140,14 +167,21 @@ impl UdpPorts {
         }
         let known = matches!(io.policy.target(sender.ip()), Target::Outside(_))
             && sender.is_ipv4() == inside.is_ipv4();
-        let seen = match known {
-            true => sender,
-            false => SocketAddr::new(gateway, sender.port()),
-        };
-        let seen = self.free_place(inside, seen)?;
         if self.clients.len() >= MAX_CLIENTS {
             self.forget_quietest();
         }
+        let seen = match (known, &self.inner) {
+            (true, _) => Seen::As(self.free_place(inside, sender)?),
+            (false, Some(inner)) => Seen::Inner(inner.datagram(inside).ok()?),
+            (false, None) => {
+                let seen = SocketAddr::new(gateway, sender.port());
+                Seen::As(self.free_place(inside, seen)?)
+            }
+        };
+        let place = match seen {
+            Seen::As(seen) => Some(seen),
+            Seen::Inner(_) => None,
+        };
         let key = self.clients.insert(Client {
             port,
             sender,
@@ -157,8 +191,17 @@ impl UdpPorts {
             last: io.now,
             expiry: Deadline::default(),
         });
+        if let Some(Seen::Inner(socket)) = self.clients.get(key).map(|client| &client.seen) {
+            let token = Token::new(Kind::UdpInner, key);
+            if io.poller.add_readable(socket, token).is_err() {
+                self.clients.remove(key);
+                return None;
+            }
+        }
         self.by_sender.insert((port, sender), key);
-        self.by_inside.insert((inside, seen), key);
+        if let Some(seen) = place {
+            self.by_inside.insert((inside, seen), key);
+        }
         Some(key)
     }
 
@@ -193,16 +236,41 @@ impl UdpPorts {
         true
     }
 
+    /// Takes answers of a server to a client that has a socket inside.
+    pub(crate) fn inner_ready(&mut self, io: &mut Io, key: Key) {
+        for _ in 0..BATCH {
+            let Some(client) = self.clients.get_mut(key) else {
+                return;
+            };
+            let (Seen::Inner(socket), Some(port)) = (&client.seen, self.ports.get(client.port))
+            else {
+                return;
+            };
+            match rustix::net::recv(socket, &mut io.buffer[..], RecvFlags::empty()) {
+                Ok((length, _)) => {
+                    let payload = &io.buffer[..length];
+                    let _ = send(&port.socket, payload, client.sender, client.local);
+                    client.touch(io, key);
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                // Nobody listens inside: the client on the host cannot be told.
+                Err(_) => {}
+            }
+        }
+    }
+
     fn forget(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(key) {
             self.by_sender.remove(&(client.port, client.sender));
-            self.by_inside.remove(&(client.inside, client.seen));
+            if let Seen::As(seen) = client.seen {
+                self.by_inside.remove(&(client.inside, seen));
+            }
         }
     }
 
     fn forget_quietest(&mut self) {
         let quietest = self
-            .by_inside
+            .by_sender
             .values()
             .copied()
             .min_by_key(|key| self.clients.get(*key).map(|client| client.last));

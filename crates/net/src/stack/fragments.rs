@@ -106,7 +106,7 @@ impl Waiting {
             return Put::Wrong;
         }
         // All but the last are multiples of eight bytes long.
-        if bytes.is_empty() || end > MAX_PACKET || (more && bytes.len() % 8 != 0) {
+        if bytes.is_empty() || end > MAX_PACKET || (more && !bytes.len().is_multiple_of(8)) {
             return Put::Wrong;
         }
         let at = self.parts.partition_point(|(first, _)| *first < start);

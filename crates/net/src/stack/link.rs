@@ -6,8 +6,10 @@ use rcon_sys::tun::VNET_HDR_LEN;
 pub(crate) const ETHERNET_LEN: usize = 14;
 /// The room before each IP packet for what the link puts there, in bytes.
 pub(crate) const HEADROOM: usize = VNET_HDR_LEN + ETHERNET_LEN;
-/// The longest IP packet there is, in bytes: an IPv4 total length has 16 bits (RFC 791 §3.1).
-pub(crate) const MAX_PACKET: usize = 65535;
+/// The longest IPv4 packet, in bytes: its total length has 16 bits (RFC 791 §3.1).
+pub(crate) const MAX_PACKET_V4: usize = 65535;
+/// The longest IP packet, in bytes: IPv6 does not count its header (RFC 8200 §3).
+pub(crate) const MAX_PACKET: usize = 40 + 65535;
 
 /// The EtherType of IPv4 (RFC 894).
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;

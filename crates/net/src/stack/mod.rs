@@ -208,6 +208,7 @@ impl Stack {
             Kind::Echo => self.echoes.ready(io, ready.token.key),
             Kind::Dns => self.dns.ready(io, ready.token.key),
             Kind::UdpPort => self.ports.ready(io, ready.token.key),
+            Kind::UdpInner => self.ports.inner_ready(io, ready.token.key),
             _ => {}
         }
     }

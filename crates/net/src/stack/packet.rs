@@ -365,12 +365,11 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first = [0x45, 0x46, 0x60, 0x4f, *first][random.below(5)];
             }
-            for packet in [Packet::parse_v4(&bytes), Packet::parse_v6(&bytes)] {
-                if let Some(packet) = packet {
-                    packet.endpoints();
-                    assert!(packet.whole.len() <= bytes.len());
-                    assert!(packet.payload.len() < packet.whole.len());
-                }
+            let packets = [Packet::parse_v4(&bytes), Packet::parse_v6(&bytes)];
+            for packet in packets.into_iter().flatten() {
+                packet.endpoints();
+                assert!(packet.whole.len() <= bytes.len());
+                assert!(packet.payload.len() < packet.whole.len());
             }
         }
     }

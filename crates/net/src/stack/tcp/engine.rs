@@ -15,17 +15,38 @@ use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
 use super::segment;
-use crate::stack::link::{Finish, HEADROOM, Link, MAX_PACKET};
+use crate::stack::link::{Finish, HEADROOM, Link, MAX_PACKET_V4};
 use crate::stack::packet::{self, TCP, TCP_CHECKSUM, TCP_LEN};
 
-/// The buffer for what comes from the container, in bytes. It is emptied after every frame, so
-/// its size only has to cover what is under way.
-const RECEIVE_BUFFER: usize = 256 * 1024;
-/// The buffer for what goes to the container, in bytes: sent and not acknowledged, or unsent.
-const SEND_BUFFER: usize = 1024 * 1024;
-
+/// The buffers of a connection, in bytes, by how many connections there are when it is made: few
+/// get what one stream at full speed makes use of, and many together stay within bounds. Only
+/// what is used becomes memory.
+const BUFFERS: [(usize, usize); 3] = [
+    (32, 1024 * 1024),
+    (256, 256 * 1024),
+    (usize::MAX, SMALLEST_BUFFER),
+];
 /// Buffers of this size and more come from the system one by one and go back to it.
-pub(crate) const SMALLEST_BUFFER: usize = RECEIVE_BUFFER;
+pub(crate) const SMALLEST_BUFFER: usize = 64 * 1024;
+
+/// The size of each of the two buffers of a connection, with so many others.
+fn buffer_size(connections: usize) -> usize {
+    BUFFERS
+        .iter()
+        .find(|(below, _)| connections < *below)
+        .map_or(SMALLEST_BUFFER, |(_, size)| *size)
+}
+
+/// What a new connection needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    /// A random number, for the initial sequence number.
+    pub(crate) seed: u64,
+    /// The MTU of the tap, in bytes.
+    pub(crate) mtu: u16,
+    /// How many other connections there are.
+    pub(crate) connections: usize,
+}
 
 /// A connection's TCP.
 pub(crate) struct Engine {
@@ -36,6 +57,8 @@ pub(crate) struct Engine {
     initial: u32,
     /// How many bytes were taken out, modulo 2^32.
     taken: u32,
+    /// The size of each buffer, in bytes.
+    size: usize,
     /// The longest payload of a segment towards the container.
     mss: u16,
     mtu: usize,
@@ -54,16 +77,15 @@ impl Engine {
     /// The answer is sent by the next [`Engine::send_pending`].
     pub(crate) fn open(
         syn: &mut [u8],
-        seed: u64,
-        mtu: u16,
+        settings: Settings,
         now: Instant,
         link: &mut dyn Link,
         buffer: &mut [u8],
     ) -> Option<Engine> {
         let header = segment::Header::parse(syn)?;
         let mtu = match link.offloads() {
-            true => MAX_PACKET,
-            false => usize::from(mtu),
+            true => MAX_PACKET_V4,
+            false => usize::from(settings.mtu),
         };
         let largest = usize::from(u16::MAX) - header.start - TCP_LEN;
         let mss = match link.offloads() {
@@ -78,14 +100,15 @@ impl Engine {
             mtu,
         };
         let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
+        config.random_seed = settings.seed;
         let mut interface = Interface::new(config, &mut device, now);
         // Every address is ours: the packets were chosen for this connection.
         interface.set_any_ip(true);
 
+        let size = buffer_size(settings.connections);
         let mut socket = Socket::new(
-            SocketBuffer::new(vec![0; RECEIVE_BUFFER]),
-            SocketBuffer::new(vec![0; SEND_BUFFER]),
+            SocketBuffer::new(vec![0; size]),
+            SocketBuffer::new(vec![0; size]),
         );
         socket.set_nagle_enabled(false);
         // What came is acknowledged at the end of the turn, with all that came in it.
@@ -99,6 +122,7 @@ impl Engine {
             handle,
             initial: header.sequence,
             taken: 0,
+            size,
             mss,
             mtu,
         };
@@ -132,7 +156,7 @@ impl Engine {
             .initial
             .wrapping_add(1)
             .wrapping_add(self.taken)
-            .wrapping_add(RECEIVE_BUFFER as u32);
+            .wrapping_add(self.size as u32);
         let beyond = end.wrapping_sub(edge).cast_signed() > 0;
         if beyond && header.payload_len > 0 {
             return;
@@ -158,7 +182,7 @@ impl Engine {
             mtu: self.mtu,
         };
         // More than the buffer holds cannot be pending; the bound is for what nobody thought of.
-        for _ in 0..SEND_BUFFER / usize::from(self.mss).clamp(512, 65535) + 16 {
+        for _ in 0..self.size / usize::from(self.mss).clamp(512, 65535) + 16 {
             let result = self
                 .interface
                 .poll_egress(now, &mut device, &mut self.sockets);

@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
 
-use super::engine::Engine;
+use super::engine::{Engine, Settings};
 use crate::outside::prefer_reno_if_local;
 use crate::poll::Ready;
 use crate::stack::Io;
@@ -73,6 +73,8 @@ pub(crate) struct Open {
     outside_done: bool,
     /// Whether the outside was told that the container will send no more.
     inside_done: bool,
+    /// Whether one of the two was reset.
+    broken: bool,
     /// Bytes since memory was given back last, and when the last of them came.
     moved: usize,
     last: Instant,
@@ -96,12 +98,11 @@ impl Open {
         socket: OwnedFd,
         hung_up: bool,
         syn: &mut [u8],
-        seed: u64,
+        settings: Settings,
         io: &mut Io,
     ) -> Option<Open> {
         prefer_reno_if_local(&socket);
-        let mtu = io.policy.config().mtu;
-        let engine = Engine::open(syn, seed, mtu, io.now, &mut *io.link, &mut io.buffer)?;
+        let engine = Engine::open(syn, settings, io.now, &mut *io.link, &mut io.buffer)?;
         Some(Open {
             engine,
             socket,
@@ -110,6 +111,7 @@ impl Open {
             hung_up,
             outside_done: false,
             inside_done: false,
+            broken: false,
             moved: 0,
             last: io.now,
         })
@@ -129,8 +131,14 @@ impl Open {
         self.hung_up |= ready.hung_up;
         // An error matters even when nothing can be read or written at the moment.
         if ready.failed && !matches!(sockopt::socket_error(&self.socket), Ok(Ok(()))) {
-            self.engine.socket().abort();
+            self.fail();
         }
+    }
+
+    /// The outside is gone: the container's connection is reset.
+    fn fail(&mut self) {
+        self.broken = true;
+        self.engine.socket().abort();
     }
 
     /// Moves what can be moved in both directions, and sends it on.
@@ -158,7 +166,7 @@ impl Open {
 
     /// Container to outside: from the ring to the socket.
     fn outward(&mut self) {
-        while self.writable && self.engine.socket().can_recv() {
+        while self.writable && !self.broken && self.engine.socket().can_recv() {
             let socket = &self.socket;
             let result = self.engine.take(|bytes| {
                 let result = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
@@ -168,7 +176,7 @@ impl Open {
                 Some(Ok(count)) => self.moved += count,
                 Some(Err(Errno::AGAIN)) => self.writable = false,
                 Some(Err(Errno::INTR)) => {}
-                Some(Err(_)) => self.engine.socket().abort(),
+                Some(Err(_)) => self.fail(),
                 None => break,
             }
         }
@@ -181,7 +189,7 @@ impl Open {
     /// Outside to container: from the socket to the ring. Gives how much.
     fn inward(&mut self) -> usize {
         let mut total = 0;
-        while self.readable && !self.outside_done && total < CHUNK {
+        while self.readable && !self.outside_done && !self.broken && total < CHUNK {
             if !self.engine.socket().can_send() {
                 break;
             }
@@ -206,7 +214,7 @@ impl Open {
                 }
                 Ok(Err(Errno::AGAIN)) => self.readable = false,
                 Ok(Err(Errno::INTR)) => {}
-                Ok(Err(_)) => self.engine.socket().abort(),
+                Ok(Err(_)) => self.fail(),
                 Err(_) => break,
             }
         }

@@ -21,6 +21,7 @@ use super::udp::is_out_of_descriptors;
 use crate::poll::{Kind, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
+use engine::Settings;
 use flow::{Flow, Open, Phase, Turn};
 use segment::{Header, RST};
 
@@ -194,6 +195,7 @@ impl Tcp {
 
     /// A connection that was under way stands, or failed.
     fn dialed(&mut self, io: &mut Io, key: Key, hung_up: bool) {
+        let connections = self.flows.len();
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
@@ -214,8 +216,12 @@ impl Tcp {
             };
         }
         self.opened = self.opened.wrapping_add(1);
-        let seed = self.random.hash_one(self.opened);
-        match Open::new(socket, hung_up, &mut syn, seed, io) {
+        let settings = Settings {
+            seed: self.random.hash_one(self.opened),
+            mtu: io.policy.config().mtu,
+            connections,
+        };
+        match Open::new(socket, hung_up, &mut syn, settings, io) {
             Some(open) => {
                 flow.phase = Phase::Open(Box::new(open));
                 self.enqueue(key);

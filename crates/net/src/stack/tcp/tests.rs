@@ -1,1 +1,393 @@
-//! Flows against segments, without a tap.
+//! The whole stack against frames, without a tap and without a network: the link is a list of
+//! packets, the outside is made of socket pairs.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use smoltcp::time::Duration;
+
+use super::segment::{ACK, FIN, Header, RST, SYN, segment};
+use crate::config::Config;
+use crate::device::Frame;
+use crate::outside::Outside;
+use crate::poll::Poller;
+use crate::ports::udp::UdpPorts;
+use crate::stack::dns::Dns;
+use crate::stack::link::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Finish, HEADROOM, Link};
+use crate::stack::packet;
+use crate::stack::policy::Policy;
+use crate::stack::{Io, Stack};
+use crate::testing::Random;
+
+type Packets = Rc<RefCell<Vec<Vec<u8>>>>;
+type Streams = Rc<RefCell<Vec<UnixStream>>>;
+
+/// A link that keeps what is sent.
+struct Memory(Packets);
+
+impl Link for Memory {
+    fn offloads(&self) -> bool {
+        true
+    }
+
+    fn learn(&mut self, _: [u8; 6]) {}
+
+    fn send_frame(&mut self, buffer: &mut [u8], _: u16, _: Finish) {
+        self.0.borrow_mut().push(buffer[HEADROOM..].to_vec());
+    }
+}
+
+/// An outside that takes every connection, or refuses all.
+struct Pairs {
+    streams: Streams,
+    refusal: Option<i32>,
+}
+
+impl Outside for Pairs {
+    fn stream(&self, _: SocketAddr) -> io::Result<OwnedFd> {
+        if let Some(code) = self.refusal {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        self.streams.borrow_mut().push(UnixStream::from(theirs));
+        Ok(ours)
+    }
+
+    fn datagram(&self, _: SocketAddr) -> io::Result<OwnedFd> {
+        Err(io::Error::from_raw_os_error(libc::ENETUNREACH))
+    }
+
+    fn echo(&self, _: IpAddr) -> io::Result<OwnedFd> {
+        Err(io::Error::from_raw_os_error(libc::EACCES))
+    }
+}
+
+struct Lab {
+    stack: Stack,
+    packets: Packets,
+    streams: Streams,
+}
+
+const INSIDE: &str = "10.0.2.100:40000";
+const OUTSIDE: &str = "192.0.2.1:80";
+/// MSS 1460 and a window scale of 7.
+const OPTIONS: [u8; 8] = [2, 4, 0x05, 0xb4, 1, 3, 3, 7];
+
+impl Lab {
+    fn new(refusal: Option<i32>) -> Lab {
+        let (packets, streams) = (Packets::default(), Streams::default());
+        let config = Config {
+            ipv6: true,
+            ..Config::default()
+        };
+        let outside = Pairs {
+            streams: streams.clone(),
+            refusal,
+        };
+        let io = Io::new(
+            Box::new(Memory(packets.clone())),
+            Box::new(outside),
+            Poller::new().unwrap(),
+            Policy::new(&config),
+        );
+        Lab {
+            stack: Stack::new(io, Dns::new(&[]), UdpPorts::default()),
+            packets,
+            streams,
+        }
+    }
+
+    fn packet(&mut self, bytes: &[u8]) {
+        let ethertype = match bytes.first().map(|byte| byte >> 4) {
+            Some(6) => ETHERTYPE_IPV6,
+            _ => ETHERTYPE_IPV4,
+        };
+        self.stack.frame(&Frame {
+            source: [2, 0, 0, 0, 0, 1],
+            ethertype,
+            payload: bytes,
+            udp_segment: None,
+        });
+    }
+
+    fn turn(&mut self) {
+        let mut ready = Vec::new();
+        self.stack
+            .io
+            .poller
+            .wait(&mut ready, Some(std::time::Duration::ZERO))
+            .unwrap();
+        self.stack.io.now += Duration::from_millis(1);
+        for event in &ready {
+            self.stack.ready(*event);
+        }
+        self.stack.timers();
+        while self.stack.flush() {}
+    }
+
+    fn sent(&mut self) -> Vec<(Header, Vec<u8>)> {
+        self.packets
+            .borrow_mut()
+            .drain(..)
+            .filter_map(|bytes| {
+                let header = Header::parse(&bytes)?;
+                let payload = bytes[bytes.len() - header.payload_len..].to_vec();
+                Some((header, payload))
+            })
+            .collect()
+    }
+
+    /// Opens a connection; gives the sequence number to acknowledge.
+    fn connect(&mut self) -> u32 {
+        self.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+        self.turn();
+        self.turn();
+        let sent = self.sent();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].0.control, SYN | ACK);
+        assert_eq!(sent[0].0.acknowledgment, 1001);
+        let next = sent[0].0.sequence.wrapping_add(1);
+        self.packet(&tcp(1001, next, ACK, &[], b""));
+        self.turn();
+        next
+    }
+}
+
+fn tcp(sequence: u32, acknowledgment: u32, control: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
+    segment(
+        INSIDE.parse().unwrap(),
+        OUTSIDE.parse().unwrap(),
+        sequence,
+        acknowledgment,
+        control,
+        options,
+        payload,
+    )
+}
+
+fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
+    let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+    let mut buffer = vec![0; packet::udp_payload_at(to)];
+    buffer.extend_from_slice(payload);
+    packet::finish_udp(&mut buffer, from, to, payload.len(), false).unwrap();
+    buffer.split_off(HEADROOM)
+}
+
+#[test]
+fn bytes_go_both_ways_and_ends_are_passed_on() {
+    let mut lab = Lab::new(None);
+    let next = lab.connect();
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+
+    lab.packet(&tcp(1001, next, ACK, &[], b"hello"));
+    lab.turn();
+    let mut buffer = [0; 100];
+    assert_eq!(outside.read(&mut buffer).unwrap(), 5);
+    assert_eq!(lab.sent()[0].0.acknowledgment, 1006);
+
+    outside.write_all(b"good day").unwrap();
+    lab.turn();
+    let sent = lab.sent();
+    assert_eq!(sent[0].1, b"good day");
+    assert_eq!(sent[0].0.sequence, next);
+
+    // The container is done; the outside is not.
+    lab.packet(&tcp(1006, next.wrapping_add(8), ACK | FIN, &[], b""));
+    lab.turn();
+    assert_eq!(outside.read(&mut buffer).unwrap(), 0);
+    outside.write_all(b"late").unwrap();
+    lab.turn();
+    assert!(lab.sent().iter().any(|(_, payload)| payload == b"late"));
+    drop(outside);
+    lab.turn();
+    let end = lab.sent();
+    assert!(end.iter().any(|(header, _)| header.control & FIN != 0));
+    lab.packet(&tcp(1007, next.wrapping_add(13), ACK, &[], b""));
+    lab.turn();
+    assert_eq!(lab.stack.tcp.flows.len(), 0);
+    assert!(lab.stack.tcp.by_name.is_empty());
+}
+
+#[test]
+fn a_long_answer_goes_in_super_frames() {
+    let mut lab = Lab::new(None);
+    let next = lab.connect();
+    // The window of the container was 65535; let it be 8 MiB.
+    lab.packet(&tcp(1001, next, ACK, &[], b""));
+    let outside = lab.streams.borrow_mut().pop().unwrap();
+    let mut written = 0;
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    let mut received = Vec::new();
+    let mut longest = 0;
+    for _ in 0..200 {
+        if let Ok(count) = (&outside).write(&bytes[written..]) {
+            written += count;
+        }
+        lab.turn();
+        for (_, payload) in lab.sent() {
+            longest = longest.max(payload.len());
+            received.extend_from_slice(&payload);
+        }
+        let acknowledged = next.wrapping_add(received.len() as u32);
+        lab.packet(&tcp(1001, acknowledged, ACK, &[], b""));
+    }
+    assert!(received == bytes);
+    assert!(longest > 1460, "{longest}");
+}
+
+#[test]
+fn a_reset_of_either_side_reaches_the_other() {
+    let mut lab = Lab::new(None);
+    let next = lab.connect();
+    lab.packet(&tcp(1001, next, RST, &[], b""));
+    lab.turn();
+    assert_eq!(lab.stack.tcp.flows.len(), 0);
+    let outside = lab.streams.borrow_mut().pop().unwrap();
+    assert_eq!((&outside).read(&mut [0; 1]).unwrap(), 0);
+
+    // Data for somebody who has gone: the container is told.
+    let next = lab.connect();
+    lab.streams.borrow_mut().clear();
+    lab.packet(&tcp(1001, next, ACK, &[], b"anybody?"));
+    lab.turn();
+    assert!(
+        lab.sent()
+            .iter()
+            .any(|(header, _)| header.control & (RST | FIN) != 0)
+    );
+}
+
+#[test]
+fn refusals_are_told_as_they_happened() {
+    let mut lab = Lab::new(Some(libc::ECONNREFUSED));
+    lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+    let sent = lab.sent();
+    assert_eq!(sent[0].0.control, RST | ACK);
+    assert_eq!(sent[0].0.acknowledgment, 1001);
+
+    let mut lab = Lab::new(Some(libc::EHOSTUNREACH));
+    lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+    let packets = lab.packets.borrow();
+    let answer = packet::Packet::parse_v4(&packets[0]).unwrap();
+    assert_eq!(answer.protocol, packet::ICMP);
+    assert_eq!(answer.payload[..2], [3, 1]);
+    // It quotes the SYN, so that the container knows which connection it was.
+    assert_eq!(
+        answer.payload[8..36],
+        tcp(1000, 0, SYN, &OPTIONS, b"")[..28]
+    );
+    drop(packets);
+
+    // Out of descriptors: not a word, the container asks again.
+    let mut lab = Lab::new(Some(libc::EMFILE));
+    lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+    assert!(lab.packets.borrow().is_empty());
+    assert_eq!(lab.stack.tcp.flows.len(), 0);
+}
+
+#[test]
+fn a_syn_asked_again_dials_once() {
+    let mut lab = Lab::new(None);
+    for _ in 0..5 {
+        lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+    }
+    assert_eq!(lab.streams.borrow().len(), 1);
+    assert_eq!(lab.stack.tcp.flows.len(), 1);
+}
+
+#[test]
+fn no_segments_of_a_connection_make_it_panic() {
+    let mut random = Random::new(21);
+    for round in 0..60 {
+        let mut lab = Lab::new(None);
+        let next = lab.connect();
+        let payload = vec![0x5a; 60_000];
+        for _ in 0..400 {
+            let near = |random: &mut Random, around: u32| {
+                let span = [4, 3000, 300_000, 3_000_000, u32::MAX as usize][random.below(5)];
+                around
+                    .wrapping_add(random.below(span) as u32)
+                    .wrapping_sub(span as u32 / 4)
+            };
+            let sequence = near(&mut random, 1001);
+            let acknowledgment = near(&mut random, next);
+            let control = match random.below(12) {
+                0 => random.next() as u8,
+                1 => ACK | FIN,
+                2 => SYN,
+                _ => ACK,
+            };
+            let longest = [1, 100, 60_000][random.below(3)];
+            let length = random.below(longest);
+            let options = [&OPTIONS[..], &[]][random.below(2)];
+            let bytes = tcp(
+                sequence,
+                acknowledgment,
+                control,
+                options,
+                &payload[..length],
+            );
+            lab.packet(&bytes);
+            if random.below(3) == 0 {
+                lab.turn();
+            }
+            if random.below(20) == 0 {
+                lab.stack.io.now += Duration::from_secs(1);
+            }
+            if let Some(outside) = lab.streams.borrow().last() {
+                let _ = (&*outside).write(&payload[..random.below(60_000)]);
+                if round % 2 == 0 {
+                    let _ = (&*outside).read(&mut [0; 70_000]);
+                }
+            }
+            lab.packets.borrow_mut().clear();
+        }
+    }
+}
+
+#[test]
+fn no_frames_at_all_make_it_panic() {
+    let mut random = Random::new(23);
+    let mut lab = Lab::new(None);
+    lab.connect();
+    let seeds = [
+        tcp(1001, 1, ACK, &OPTIONS, b"payload"),
+        segment(
+            "[fd00::100]:1".parse().unwrap(),
+            "[2001:db8::1]:2".parse().unwrap(),
+            1,
+            0,
+            SYN,
+            &OPTIONS,
+            b"",
+        ),
+        udp("10.0.2.100:4000", "10.0.2.3:53", b"query"),
+        udp("[fd00::100]:4000", "[fd00::3]:53", b"query"),
+    ];
+    for step in 0..100_000 {
+        let mut bytes = seeds[random.below(seeds.len())].clone();
+        for _ in 0..random.below(5) {
+            let at = random.below(bytes.len());
+            bytes[at] = random.next() as u8;
+        }
+        bytes.truncate(random.below(bytes.len() + 40));
+        let ethertype = [0x0800, 0x86dd, 0x0806, random.next() as u16][random.below(4)];
+        lab.stack.frame(&Frame {
+            source: [2, 0, 0, 0, 0, 1],
+            ethertype,
+            payload: &bytes,
+            udp_segment: (random.below(4) == 0).then_some(random.next() as u16 | 1),
+        });
+        if step % 64 == 0 {
+            lab.turn();
+            lab.streams.borrow_mut().truncate(200);
+        }
+        lab.packets.borrow_mut().clear();
+    }
+}
