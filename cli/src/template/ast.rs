@@ -50,6 +50,7 @@ pub struct Pipeline {
 #[derive(Debug)]
 pub struct Command {
     pub operands: Vec<Operand>,
+    pub place: Place,
 }
 
 /// One operand and where it stands.

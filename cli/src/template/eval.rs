@@ -7,12 +7,14 @@ use super::ast::{Branch, Command, Kind, Node, Operand, Pipeline, Place, Program}
 use super::functions;
 use super::value::{self, Val};
 
-/// How many templates may call one another, and how deep the walk goes.
+/// How deep the walk goes: blocks, parentheses and templates in one another. Each costs some of the stack.
 const DEEPEST: usize = 200;
 /// How many nodes are visited at most.
 const MOST_STEPS: usize = 5_000_000;
 /// How much is written at most, in bytes.
 const MOST_OUTPUT: usize = 64 << 20;
+/// How much text functions make at most, all calls together, in bytes: what a template can fill memory with.
+const MOST_MADE: usize = 64 << 20;
 
 /// Fills the template in.
 pub fn run(name: &str, program: &Program, value: &Value) -> Result<String, TemplateError> {
@@ -24,6 +26,7 @@ pub fn run(name: &str, program: &Program, value: &Value) -> Result<String, Templ
         variables: vec![("$".to_owned(), dot.clone())],
         depth: 0,
         steps: 0,
+        made: 0,
     };
     state.nodes(&program.main, &dot)?;
     Ok(state.out)
@@ -44,6 +47,7 @@ struct State<'a> {
     variables: Vec<(String, Val)>,
     depth: usize,
     steps: usize,
+    made: usize,
 }
 
 impl State<'_> {
@@ -66,8 +70,21 @@ impl State<'_> {
         Ok(())
     }
 
+    /// One level deeper; [`Self::depth`] is set back by who called.
+    fn deeper(&mut self) -> Result<(), TemplateError> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(TemplateError(format!(
+                "{}: exceeded maximum template depth ({DEEPEST})",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+
     /// A list of nodes; the variables that it declares end with it.
     fn nodes(&mut self, nodes: &[Node], dot: &Val) -> Result<Flow, TemplateError> {
+        self.deeper()?;
         let mark = self.variables.len();
         let mut flow = Flow::On;
         for node in nodes {
@@ -77,6 +94,7 @@ impl State<'_> {
             }
         }
         self.variables.truncate(mark);
+        self.depth -= 1;
         Ok(flow)
     }
 
@@ -86,7 +104,7 @@ impl State<'_> {
             Node::Action(pipeline) => {
                 let result = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    let text = value::print(&result);
+                    let text = value::print(&shown_alone(pipeline, result));
                     self.out.push_str(&text);
                 }
             }
@@ -124,10 +142,6 @@ impl State<'_> {
         let Some(nodes) = program.defined.get(name) else {
             return self.error(place, format!("template {name:?} not defined"));
         };
-        self.depth += 1;
-        if self.depth > DEEPEST {
-            return self.error(place, "exceeded maximum template depth");
-        }
         self.step(place)?;
         let argument = match argument {
             Some(pipeline) => self.pipeline(pipeline, dot)?,
@@ -139,7 +153,6 @@ impl State<'_> {
         );
         self.nodes(nodes, &argument)?;
         self.variables = outside;
-        self.depth -= 1;
         Ok(())
     }
 
@@ -249,13 +262,19 @@ impl State<'_> {
             return Ok(None);
         };
         if let Kind::Function(name) = &first.kind {
-            return self.call(name, first, rest, dot, piped);
+            return self.call(name, first, rest, &command.place, dot, piped);
         }
         if !rest.is_empty() || piped.is_some() {
-            return self.error(
-                &first.place,
-                format!("can't give argument to non-function {}", first.place.text),
-            );
+            let what = match (&first.kind, first.fields.last()) {
+                (Kind::Dot | Kind::Variable(_), Some(field)) => {
+                    format!("{field} has arguments but cannot be invoked as function")
+                }
+                _ => format!("can't give argument to non-function {}", first.place.text),
+            };
+            return self.error(&first.place, what);
+        }
+        if matches!(&first.kind, Kind::Literal(Value::Null)) {
+            return self.error(&first.place, "nil is not a command");
         }
         self.operand(first, dot)
     }
@@ -263,14 +282,26 @@ impl State<'_> {
     fn call(
         &mut self,
         name: &str,
-        operand: &Operand,
+        function: &Operand,
         operands: &[Operand],
+        place: &Place,
         dot: &Val,
         piped: Option<Val>,
     ) -> Result<Val, TemplateError> {
+        if let Err(message) = functions::check(name, operands.len() + usize::from(piped.is_some()))
+        {
+            return self.error(place, message);
+        }
+        let prints = matches!(
+            name,
+            "print" | "printf" | "println" | "html" | "js" | "urlquery"
+        );
         let mut arguments = Vec::with_capacity(operands.len() + 1);
         for operand in operands {
-            let argument = self.operand(operand, dot)?;
+            let mut argument = self.operand(operand, dot)?;
+            if let (true, Some(field)) = (prints, operand.fields.last()) {
+                argument = value::shown(field, argument);
+            }
             // `and` and `or` look no further than they must.
             let decided = match name {
                 "and" => !value::truth(&argument),
@@ -284,8 +315,14 @@ impl State<'_> {
         }
         arguments.extend(piped);
         match functions::call(name, arguments) {
-            Ok(result) => self.fields(result, None, operand),
-            Err(message) => self.error(&operand.place, format!("error calling {name}: {message}")),
+            Ok(result) => {
+                self.made += result.as_ref().and_then(Value::as_str).map_or(0, str::len);
+                if self.made > MOST_MADE {
+                    return self.error(place, "the template does too much");
+                }
+                self.fields(result, None, function)
+            }
+            Err(message) => self.error(place, format!("error calling {name}: {message}")),
         }
     }
 
@@ -301,11 +338,15 @@ impl State<'_> {
                     }
                 }
             }
-            Kind::Function(name) => return self.call(name, operand, &[], dot, None),
+            Kind::Function(name) => {
+                return self.call(name, operand, &[], &operand.place, dot, None);
+            }
             Kind::Group(pipeline) => {
+                self.deeper()?;
                 let mark = self.variables.len();
                 let result = self.pipeline(pipeline, dot)?;
                 self.variables.truncate(mark);
+                self.depth -= 1;
                 result
             }
         };
@@ -322,10 +363,29 @@ impl State<'_> {
         for name in &operand.fields {
             found = match value::field(&found, name, parent) {
                 Ok(found) => found,
-                Err(value::NoField(why)) => return self.error(&operand.place, why),
+                Err(value::NoField(why)) => {
+                    // Go points at the last field.
+                    let mut place = operand.place.clone();
+                    place.column += place.text.rfind('.').unwrap_or(0);
+                    return self.error(&place, why);
+                }
             };
             parent = Some(name);
         }
         Ok(found)
+    }
+}
+
+/// What an action prints that is one field and nothing else.
+fn shown_alone(pipeline: &Pipeline, result: Val) -> Val {
+    match pipeline.commands.as_slice() {
+        [Command { operands, .. }] => match operands.as_slice() {
+            [Operand { fields, .. }] => match fields.last() {
+                Some(field) => value::shown(field, result),
+                None => result,
+            },
+            _ => result,
+        },
+        _ => result,
     }
 }

@@ -7,71 +7,78 @@ use serde_json::Value;
 use super::printf::printf;
 use super::value::{self, Val};
 
-/// All names, Go's and podman's.
-const NAMES: [&str; 33] = [
-    "and",
-    "or",
-    "not",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "len",
-    "index",
-    "slice",
-    "print",
-    "printf",
-    "println",
-    "html",
-    "js",
-    "urlquery",
-    "json",
-    "join",
-    "split",
-    "lower",
-    "upper",
-    "title",
-    "pad",
-    "truncate",
-    "trim",
-    "trimPrefix",
-    "trimSuffix",
-    "replace",
-    "contains",
-    "hasPrefix",
-    "hasSuffix",
+/// All functions, Go's and podman's: name, least and most arguments.
+const FUNCTIONS: &[(&str, usize, usize)] = &[
+    ("and", 1, MANY),
+    ("or", 1, MANY),
+    ("not", 1, 1),
+    ("eq", 1, MANY),
+    ("ne", 2, 2),
+    ("lt", 2, 2),
+    ("le", 2, 2),
+    ("gt", 2, 2),
+    ("ge", 2, 2),
+    ("len", 1, 1),
+    ("index", 1, MANY),
+    ("slice", 1, MANY),
+    ("print", 0, MANY),
+    ("printf", 1, MANY),
+    ("println", 0, MANY),
+    ("html", 0, MANY),
+    ("js", 0, MANY),
+    ("urlquery", 0, MANY),
+    ("call", 1, MANY),
+    ("json", 1, 1),
+    ("join", 2, 2),
+    ("split", 2, 2),
+    ("lower", 1, 1),
+    ("upper", 1, 1),
+    ("title", 1, 1),
+    ("pad", 3, 3),
+    ("truncate", 2, 2),
+    ("trim", 1, 1),
+    ("trimPrefix", 2, 2),
+    ("trimSuffix", 2, 2),
+    ("replace", 3, 3),
+    ("contains", 2, 2),
+    ("hasPrefix", 2, 2),
+    ("hasSuffix", 2, 2),
 ];
+
+/// Any number of arguments.
+const MANY: usize = usize::MAX;
 
 /// The longest text that `pad` makes, in characters.
 const LONGEST_PAD: usize = 1 << 16;
 
 /// Whether there is such a function.
 pub fn exists(name: &str) -> bool {
-    NAMES.contains(&name)
+    FUNCTIONS.iter().any(|(known, ..)| *known == name)
 }
 
-/// Calls one.
-pub fn call(name: &str, arguments: Vec<Val>) -> Result<Val, String> {
-    let needs = |least: usize, most: usize| match arguments.len() {
-        count if count < least || count > most => Err(format!(
+/// Checks the number of arguments.
+pub fn check(name: &str, count: usize) -> Result<(), String> {
+    match FUNCTIONS.iter().find(|(known, ..)| *known == name) {
+        Some(&(_, least, MANY)) if count < least => Err(format!(
+            "wrong number of args for {name}: want at least {least} got {count}"
+        )),
+        Some(&(_, least, most)) if count < least || count > most => Err(format!(
             "wrong number of args for {name}: want {least} got {count}"
         )),
         _ => Ok(()),
-    };
+    }
+}
+
+/// Calls one, with as many arguments as [`check`] wants.
+pub fn call(name: &str, arguments: Vec<Val>) -> Result<Val, String> {
     match name {
         // The ones that did not decide early: the last argument is the result.
-        "and" | "or" => {
-            needs(1, usize::MAX)?;
-            Ok(arguments.into_iter().next_back().flatten())
-        }
-        "not" => {
-            needs(1, 1)?;
-            yes(!value::truth(&arguments[0]))
-        }
+        "and" | "or" => Ok(arguments.into_iter().next_back().flatten()),
+        "not" => yes(!value::truth(&arguments[0])),
         "eq" => {
-            needs(2, usize::MAX)?;
+            if arguments.len() < 2 {
+                return Err("missing argument for comparison".to_owned());
+            }
             for other in &arguments[1..] {
                 if value::equal(&arguments[0], other)? {
                     return yes(true);
@@ -79,51 +86,37 @@ pub fn call(name: &str, arguments: Vec<Val>) -> Result<Val, String> {
             }
             yes(false)
         }
-        "ne" | "lt" | "le" | "gt" | "ge" => {
-            needs(2, 2)?;
-            compare(name, &arguments[0], &arguments[1])
-        }
-        "len" => {
-            needs(1, 1)?;
-            length(&arguments[0])
-        }
+        "ne" | "lt" | "le" | "gt" | "ge" => compare(name, &arguments[0], &arguments[1]),
+        "len" => length(&arguments[0]),
         "index" => {
-            needs(1, usize::MAX)?;
             let mut arguments = arguments.into_iter();
             let first = arguments.next().flatten();
             arguments.try_fold(first, |found, key| index(&found, &key))
         }
-        "slice" => {
-            needs(1, 4)?;
-            slice(&arguments)
-        }
+        "slice" => slice(&arguments),
         "print" => text(sprint(&arguments)),
         "println" => {
             let words: Vec<String> = arguments.iter().map(value::print).collect();
             text(words.join(" ") + "\n")
         }
-        "printf" => {
-            needs(1, usize::MAX)?;
-            text(printf(&string(&arguments[0])?, &arguments[1..]))
-        }
+        "printf" => text(printf(&string(&arguments[0])?, &arguments[1..])),
         "html" => text(html(&sprint(&arguments))),
         "js" => text(js(&sprint(&arguments))),
         "urlquery" => text(urlquery(&sprint(&arguments))),
         "json" => {
-            needs(1, 1)?;
             let value = arguments
                 .into_iter()
                 .next()
                 .flatten()
                 .unwrap_or(Value::Null);
-            text(value.to_string())
+            text(json(value))
         }
-        "join" => {
-            needs(2, 2)?;
-            join(&arguments[0], &string(&arguments[1])?)
-        }
+        "call" => Err(match &arguments[0] {
+            None | Some(Value::Null) => "nil is not a function".to_owned(),
+            Some(value) => format!("non-function of type {}", value::type_name(value)),
+        }),
+        "join" => join(&arguments[0], &string(&arguments[1])?),
         "split" => {
-            needs(2, 2)?;
             let (whole, between) = (string(&arguments[0])?, string(&arguments[1])?);
             let parts: Vec<Value> = match between.is_empty() {
                 true => whole
@@ -134,21 +127,16 @@ pub fn call(name: &str, arguments: Vec<Val>) -> Result<Val, String> {
             };
             Ok(Some(parts.into()))
         }
-        "pad" => {
-            needs(3, 3)?;
-            pad(
-                &string(&arguments[0])?,
-                whole(&arguments[1])?,
-                whole(&arguments[2])?,
-            )
-        }
+        "pad" => pad(
+            &string(&arguments[0])?,
+            whole(&arguments[1])?,
+            whole(&arguments[2])?,
+        ),
         "truncate" => {
-            needs(2, 2)?;
             let most = usize::try_from(whole(&arguments[1])?).unwrap_or(0);
             text(string(&arguments[0])?.chars().take(most).collect())
         }
         "lower" | "upper" | "title" | "trim" => {
-            needs(1, 1)?;
             let given = string(&arguments[0])?;
             text(match name {
                 "lower" => given.to_lowercase(),
@@ -158,15 +146,34 @@ pub fn call(name: &str, arguments: Vec<Val>) -> Result<Val, String> {
             })
         }
         "trimPrefix" | "trimSuffix" | "contains" | "hasPrefix" | "hasSuffix" => {
-            needs(2, 2)?;
             affix(name, &string(&arguments[0])?, &string(&arguments[1])?)
         }
         "replace" => {
-            needs(3, 3)?;
             text(string(&arguments[2])?.replace(&string(&arguments[0])?, &string(&arguments[1])?))
         }
         _ => Err("no such function".to_owned()),
     }
+}
+
+/// As Go writes it: a float without a fraction looks like an integer.
+fn json(value: Value) -> String {
+    fn whole(value: Value) -> Value {
+        match value {
+            Value::Number(number) => match number.as_f64() {
+                Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
+                    Value::from(float as i64)
+                }
+                _ => Value::Number(number),
+            },
+            Value::Array(items) => items.into_iter().map(whole).collect(),
+            Value::Object(object) => object
+                .into_iter()
+                .map(|(key, item)| (key, whole(item)))
+                .collect(),
+            other => other,
+        }
+    }
+    whole(value).to_string()
 }
 
 fn yes(truth: bool) -> Result<Val, String> {
@@ -222,7 +229,9 @@ fn length(value: &Val) -> Result<Val, String> {
 
 fn index(value: &Val, key: &Val) -> Result<Val, String> {
     match (value, key) {
-        (Some(Value::Object(object)), Some(Value::String(key))) => Ok(object.get(key).cloned()),
+        (Some(Value::Object(object)), Some(Value::String(key))) => {
+            Ok(object.get(key).cloned().or_else(|| zero(object)))
+        }
         (Some(Value::Array(items)), Some(Value::Number(at))) => {
             let found = at
                 .as_u64()
@@ -240,13 +249,14 @@ fn index(value: &Val, key: &Val) -> Result<Val, String> {
                 .ok_or_else(|| format!("index out of range: {at}"))
         }
         (None | Some(Value::Null), _) => Err("index of untyped nil".to_owned()),
-        (Some(value @ (Value::Object(_) | Value::Array(_) | Value::String(_))), key) => {
-            let key = key.as_ref().map_or("nil", value::type_name);
-            Err(format!(
-                "cannot index {} with type {key}",
-                value::type_name(value)
-            ))
-        }
+        (Some(Value::Object(_)), key) => Err(format!(
+            "value has type {}; should be string",
+            key.as_ref().map_or("nil", value::type_name)
+        )),
+        (Some(Value::Array(_) | Value::String(_)), key) => Err(format!(
+            "cannot index slice/array with type {}",
+            key.as_ref().map_or("nil", value::type_name)
+        )),
         (Some(other), _) => Err(format!(
             "can't index item of type {}",
             value::type_name(other)
@@ -254,12 +264,32 @@ fn index(value: &Val, key: &Val) -> Result<Val, String> {
     }
 }
 
+/// What a Go map of this kind gives for a key that it lacks: maps of strings give the empty string.
+fn zero(object: &serde_json::Map<String, Value>) -> Val {
+    match object.values().all(Value::is_string) {
+        true => Some(Value::String(String::new())),
+        false => None,
+    }
+}
+
 fn slice(arguments: &[Val]) -> Result<Val, String> {
     let length = match &arguments[0] {
         Some(Value::String(text)) => text.len(),
         Some(Value::Array(items)) => items.len(),
-        _ => return Err("can't slice item of this type".to_owned()),
+        None | Some(Value::Null) => return Err("slice of untyped nil".to_owned()),
+        Some(other) => {
+            return Err(format!(
+                "can't slice item of type {}",
+                value::type_name(other)
+            ));
+        }
     };
+    if arguments.len() > 3 {
+        return Err(match &arguments[0] {
+            Some(Value::String(_)) => "cannot 3-index slice a string".to_owned(),
+            _ => "a slice with a capacity is not supported".to_owned(),
+        });
+    }
     let bound = |at: usize, otherwise: usize| match arguments.get(at) {
         None => Ok(otherwise),
         Some(value) => usize::try_from(whole(value)?)

@@ -314,6 +314,9 @@ fn parse_number(text: &str) -> Option<TokenKind> {
     {
         return Some(TokenKind::Integer(sign * number));
     }
+    if lower.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
     let number: f64 = (lower.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
         .then(|| lower.parse().ok())??;
     Some(TokenKind::Float(f64::from(sign as i32) * number))

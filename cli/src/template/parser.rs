@@ -19,6 +19,7 @@ pub fn parse(name: &str, text: &str) -> Result<Program, TemplateError> {
         at: 0,
         depth: 0,
         loops: 0,
+        variables: vec!["$".to_owned()],
         program: Program::default(),
     };
     let (nodes, end) = parser.nodes()?;
@@ -49,6 +50,8 @@ struct Parser<'a> {
     depth: usize,
     /// How many `range` are around.
     loops: usize,
+    /// The variables in sight.
+    variables: Vec<String>,
     program: Program,
 }
 
@@ -185,8 +188,10 @@ impl Parser<'_> {
     fn body(&mut self) -> Result<Vec<Node>, TemplateError> {
         self.deeper()?;
         let loops = std::mem::take(&mut self.loops);
+        let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let (nodes, end) = self.nodes()?;
         self.loops = loops;
+        self.variables = variables;
         self.depth -= 1;
         match end {
             End::Here => Ok(nodes),
@@ -197,6 +202,7 @@ impl Parser<'_> {
 
     fn branch(&mut self, keyword: &str) -> Result<Branch, TemplateError> {
         self.deeper()?;
+        let in_sight = self.variables.len();
         let pipeline = self.pipeline(keyword)?;
         self.close(keyword)?;
         let in_loop = usize::from(keyword == "range");
@@ -208,6 +214,7 @@ impl Parser<'_> {
             End::Else => self.otherwise(keyword)?,
             End::Template => return self.error("unexpected EOF"),
         };
+        self.variables.truncate(in_sight);
         self.depth -= 1;
         Ok(Branch {
             pipeline,
@@ -280,11 +287,26 @@ impl Parser<'_> {
     fn pipeline(&mut self, context: &str) -> Result<Pipeline, TemplateError> {
         self.deeper()?;
         let start = self.at;
-        let (variables, declares) = self.variables(context)?;
+        let (variables, declares) = self.declaration(context)?;
+        if declares {
+            self.variables.extend(variables.iter().cloned());
+        }
         let mut commands = vec![self.command(context)?];
         while self.peek() == Some(&TokenKind::Pipe) {
             self.at += 1;
-            commands.push(self.command(context)?);
+            let command = self.command(context)?;
+            let stage = commands.len() + 1;
+            // Only functions and what may be one can take what comes through the pipe.
+            match command
+                .operands
+                .first()
+                .map(|first| (&first.kind, first.fields.len()))
+            {
+                Some((Kind::Literal(_), _) | (Kind::Dot, 0)) => {
+                    return self.error(format!("non executable command in pipeline stage {stage}"));
+                }
+                _ => commands.push(command),
+            }
         }
         self.depth -= 1;
         Ok(Pipeline {
@@ -296,7 +318,7 @@ impl Parser<'_> {
     }
 
     /// `$a :=`, `$a =` and, in a range, `$a, $b :=`.
-    fn variables(&mut self, context: &str) -> Result<(Vec<String>, bool), TemplateError> {
+    fn declaration(&mut self, context: &str) -> Result<(Vec<String>, bool), TemplateError> {
         let kinds: Vec<&TokenKind> = self
             .tokens
             .iter()
@@ -325,6 +347,7 @@ impl Parser<'_> {
 
     fn command(&mut self, context: &str) -> Result<Command, TemplateError> {
         let mut operands: Vec<Operand> = Vec::new();
+        let start = self.at;
         loop {
             let spaced = self.tokens.get(self.at).is_some_and(|token| token.spaced);
             match self.peek() {
@@ -335,7 +358,8 @@ impl Parser<'_> {
                     return self.error(format!("missing value for {context}"));
                 }
                 Some(TokenKind::Close | TokenKind::Pipe | TokenKind::CloseParen) => {
-                    return Ok(Command { operands });
+                    let place = self.place(start);
+                    return Ok(Command { operands, place });
                 }
                 Some(_) if !operands.is_empty() && !spaced => {
                     return self.error("unexpected token in operand");
@@ -348,13 +372,20 @@ impl Parser<'_> {
     fn operand(&mut self) -> Result<Operand, TemplateError> {
         let start = self.at;
         let mut fields = Vec::new();
+        let dot = self.peek() == Some(&TokenKind::Dot);
         let kind = match self.next() {
             Some(TokenKind::Dot) => Kind::Dot,
             Some(TokenKind::Field(name)) => {
                 fields.push(name);
                 Kind::Dot
             }
-            Some(TokenKind::Variable(name)) => Kind::Variable(name),
+            Some(TokenKind::Variable(name)) => {
+                if !self.variables.contains(&name) {
+                    self.at -= 1;
+                    return self.error(format!("undefined variable {name:?}"));
+                }
+                Kind::Variable(name)
+            }
             Some(TokenKind::Quoted(text)) => Kind::Literal(text.into()),
             Some(TokenKind::Integer(number)) => Kind::Literal(number.into()),
             Some(TokenKind::Float(number)) => Kind::Literal(number.into()),
@@ -386,6 +417,9 @@ impl Parser<'_> {
             ..
         }) = self.tokens.get(self.at)
         {
+            if dot {
+                return self.error("unexpected . after term \".\"");
+            }
             fields.push(name.clone());
             self.at += 1;
         }

@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::value::{self, Val};
 
-/// The widest field, in characters.
+/// The widest field and the longest precision, in characters.
 const WIDEST: usize = 4096;
 
 /// A verb with its flags.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Verb {
     minus: bool,
     plus: bool,
@@ -21,16 +21,45 @@ struct Verb {
 
 /// Fills the verbs of `format` in; what is wrong is shown in the text, as Go does.
 pub fn printf(format: &str, arguments: &[Val]) -> String {
+    let mut reader = Reader {
+        letters: format.chars().peekable(),
+        arguments,
+        next: 0,
+        reordered: false,
+    };
     let mut out = String::new();
-    let mut arguments = arguments.iter();
-    let mut letters = format.chars().peekable();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            out.push(letter);
-            continue;
+    while let Some(letter) = reader.letters.next() {
+        match letter {
+            '%' => reader.verb(&mut out),
+            letter => out.push(letter),
         }
+    }
+    // Who picks arguments by number may leave some out.
+    if reader.next < arguments.len() && !reader.reordered {
+        let extra: Vec<String> = arguments[reader.next..]
+            .iter()
+            .map(|extra| match extra {
+                Some(Value::Null) | None => "<nil>".to_owned(),
+                Some(value) => format!("{}={}", value::type_name(value), value::print(extra)),
+            })
+            .collect();
+        out += &format!("%!(EXTRA {})", extra.join(", "));
+    }
+    out
+}
+
+struct Reader<'a> {
+    letters: std::iter::Peekable<std::str::Chars<'a>>,
+    arguments: &'a [Val],
+    next: usize,
+    reordered: bool,
+}
+
+impl Reader<'_> {
+    /// One verb, from behind its `%`.
+    fn verb(&mut self, out: &mut String) {
         let mut verb = Verb::default();
-        while let Some(flag) = letters.next_if(|flag| "-+0 #".contains(*flag)) {
+        while let Some(flag) = self.letters.next_if(|flag| "-+0 #".contains(*flag)) {
             match flag {
                 '-' => verb.minus = true,
                 '+' => verb.plus = true,
@@ -39,110 +68,208 @@ pub fn printf(format: &str, arguments: &[Val]) -> String {
                 _ => verb.sharp = true,
             }
         }
-        let mut number = |letters: &mut std::iter::Peekable<std::str::Chars<'_>>| -> usize {
-            if letters.next_if_eq(&'*').is_some() {
-                let star = arguments.next().cloned().flatten();
-                return star
-                    .and_then(|star| star.as_u64())
-                    .map_or(0, |n| (n as usize).min(WIDEST));
-            }
-            let mut number = 0;
-            while let Some(digit) = letters.next_if(char::is_ascii_digit) {
-                number = (number * 10 + digit.to_digit(10).unwrap_or(0) as usize).min(WIDEST);
-            }
-            number
-        };
-        verb.width = number(&mut letters);
-        if letters.next_if_eq(&'.').is_some() {
-            verb.precision = Some(number(&mut letters));
+        let mut sound = self.position();
+        if self.letters.next_if_eq(&'*').is_some() {
+            let width = self.star();
+            verb.minus |= width < 0;
+            verb.width = bounded(width.unsigned_abs());
+            sound &= self.position();
+        } else {
+            verb.width = self.number().unwrap_or(0);
         }
-        match letters.next() {
+        if self.letters.next_if_eq(&'.').is_some() {
+            sound &= self.position();
+            verb.precision = Some(match self.letters.next_if_eq(&'*') {
+                Some(_) => bounded(self.star().unsigned_abs()),
+                None => self.number().unwrap_or(0),
+            });
+            sound &= self.position();
+        }
+        match self.letters.next() {
             None => out.push_str("%!(NOVERB)"),
             Some('%') => out.push('%'),
-            Some(name) => match arguments.next() {
-                None => out += &format!("%!{name}(MISSING)"),
-                Some(argument) => out += &verb.padded(verb.format(name, argument)),
+            Some(name) if !sound => *out += &format!("%!{name}(BADINDEX)"),
+            Some(name) => match self.argument() {
+                None => *out += &format!("%!{name}(MISSING)"),
+                Some(argument) => *out += &verb.format(name, &argument),
             },
         }
     }
-    let extra: Vec<String> = arguments
-        .map(|extra| {
-            format!(
-                "{}={}",
-                extra.as_ref().map_or("nil", value::type_name),
-                value::print(extra)
-            )
-        })
-        .collect();
-    if !extra.is_empty() {
-        out += &format!("%!(EXTRA {})", extra.join(", "));
+
+    /// `[3]`: the number of the next argument, from 1. Says whether it was none or a good one.
+    fn position(&mut self) -> bool {
+        if self.letters.next_if_eq(&'[').is_none() {
+            return true;
+        }
+        self.reordered = true;
+        let number = self.number();
+        let closed = self.letters.next_if_eq(&']').is_some();
+        match number {
+            Some(number @ 1..) if closed && number <= self.arguments.len() => {
+                self.next = number - 1;
+                true
+            }
+            _ => false,
+        }
     }
-    out
+
+    fn number(&mut self) -> Option<usize> {
+        let mut number = None;
+        while let Some(digit) = self.letters.next_if(char::is_ascii_digit) {
+            let digit = digit.to_digit(10).unwrap_or(0) as usize;
+            number = Some((number.unwrap_or(0) * 10 + digit).min(WIDEST));
+        }
+        number
+    }
+
+    fn star(&mut self) -> i64 {
+        let argument = self.argument().flatten();
+        argument.as_ref().and_then(Value::as_i64).unwrap_or(0)
+    }
+
+    fn argument(&mut self) -> Option<Val> {
+        let argument = self.arguments.get(self.next).cloned();
+        self.next += 1;
+        argument
+    }
+}
+
+fn bounded(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(WIDEST).min(WIDEST)
 }
 
 impl Verb {
+    /// Lists, maps and structs take the verb to each of their elements.
     fn format(&self, name: char, argument: &Val) -> String {
-        let wrong = || {
-            let kind = argument.as_ref().map_or("nil", value::type_name);
-            format!("%!{name}({kind}={})", value::print(argument))
-        };
-        match (name, argument) {
-            ('v', Some(Value::Number(number))) if number.is_i64() || number.is_u64() => {
-                self.integer('d', argument)
+        match argument {
+            Some(value) if name == 'T' => self.padded(value::type_name(value).to_owned()),
+            Some(Value::Array(items)) => {
+                format!(
+                    "[{}]",
+                    self.each(name, items.iter(), |text, _| text).join(" ")
+                )
             }
-            ('v', _) => value::print(argument),
-            ('T', _) => argument
-                .as_ref()
-                .map_or("<nil>", value::type_name)
-                .to_owned(),
-            ('t', Some(Value::Bool(truth))) => truth.to_string(),
-            ('s', Some(Value::Number(_) | Value::Bool(_))) => wrong(),
-            ('s', _) => self.cut(value::print(argument)),
-            ('q', Some(Value::String(text))) => format!("{:?}", self.cut(text.clone())),
-            ('q', Some(Value::Array(items))) => {
-                let quoted: Vec<String> = items
+            Some(Value::Object(object)) if value::prints_as_map(object) => {
+                let mut entries: Vec<_> = object.iter().collect();
+                entries.sort_by_key(|(key, _)| *key);
+                let keys = entries
                     .iter()
-                    .map(|item| self.format('q', &Some(item.clone())))
+                    .map(|(key, _)| self.leaf(name, &Some((*key).clone().into())));
+                let values = entries
+                    .iter()
+                    .map(|(_, value)| self.format(name, &Some((*value).clone())));
+                let pairs: Vec<String> = keys
+                    .zip(values)
+                    .map(|(key, value)| format!("{key}:{value}"))
                     .collect();
-                format!("[{}]", quoted.join(" "))
+                format!("map[{}]", pairs.join(" "))
             }
-            ('x' | 'X', Some(Value::String(text))) => {
-                let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-                if name == 'X' {
-                    digits.to_uppercase()
-                } else {
-                    digits
+            Some(Value::Object(object)) => {
+                let names: Vec<&String> = object.keys().collect();
+                let fields = self.each(name, object.values(), |text, at| {
+                    match self.plus && name == 'v' {
+                        true => format!("{}:{text}", names[at]),
+                        false => text,
+                    }
+                });
+                format!("{{{}}}", fields.join(" "))
+            }
+            _ => self.leaf(name, argument),
+        }
+    }
+
+    fn each<'a>(
+        &self,
+        name: char,
+        items: impl Iterator<Item = &'a Value>,
+        finish: impl Fn(String, usize) -> String,
+    ) -> Vec<String> {
+        let format =
+            |(at, item): (usize, &Value)| finish(self.format(name, &Some(item.clone())), at);
+        items.enumerate().map(format).collect()
+    }
+
+    fn leaf(&self, name: char, argument: &Val) -> String {
+        let plain = || match argument {
+            None | Some(Value::Null) => format!("%!{name}(<nil>)"),
+            Some(value) => format!(
+                "%!{name}({}={})",
+                value::type_name(value),
+                value::print(argument)
+            ),
+        };
+        let text = match (name, argument) {
+            ('v' | 'T', None | Some(Value::Null)) => "<nil>".to_owned(),
+            ('v', Some(Value::String(text))) if self.sharp => quote(text, false),
+            ('v' | 's', Some(Value::String(text))) => self.cut(text),
+            ('v', Some(Value::Number(number))) if !number.is_f64() => self.integer('d', number),
+            ('v', Some(Value::Number(number))) => self.float('g', number.as_f64().unwrap_or(0.0)),
+            ('v' | 't', Some(Value::Bool(truth))) => truth.to_string(),
+            ('q', Some(Value::String(text))) => {
+                let text = self.cut(text);
+                match self.sharp && !text.contains('`') && !text.contains(char::is_control) {
+                    true => format!("`{text}`"),
+                    false => quote(&text, self.plus),
                 }
             }
-            ('d' | 'b' | 'o' | 'x' | 'X' | 'c' | 'U', Some(Value::Number(number)))
+            ('q', Some(Value::Number(number))) if !number.is_f64() => {
+                let letter = number
+                    .as_u64()
+                    .and_then(|n| char::from_u32(u32::try_from(n).ok()?));
+                let quoted = quote(&letter.unwrap_or('\u{fffd}').to_string(), self.plus);
+                let inside = quoted[1..quoted.len() - 1]
+                    .replace("\\\"", "\"")
+                    .replace('\'', "\\'");
+                format!("'{inside}'")
+            }
+            ('x' | 'X', Some(Value::String(text))) => self.hex(name, &self.cut(text)),
+            ('d' | 'b' | 'o' | 'O' | 'x' | 'X' | 'c' | 'U', Some(Value::Number(number)))
                 if !number.is_f64() =>
             {
-                self.integer(name, argument)
+                self.integer(name, number)
             }
             ('e' | 'E' | 'f' | 'F' | 'g' | 'G', Some(Value::Number(number))) if number.is_f64() => {
                 self.float(name, number.as_f64().unwrap_or(0.0))
             }
-            _ => wrong(),
+            _ => plain(),
+        };
+        self.padded(text)
+    }
+
+    fn hex(&self, name: char, text: &str) -> String {
+        let (upper, prefix) = (name == 'X', if name == 'X' { "0X" } else { "0x" });
+        let pairs: Vec<String> = text
+            .bytes()
+            .map(|byte| {
+                if upper {
+                    format!("{byte:02X}")
+                } else {
+                    format!("{byte:02x}")
+                }
+            })
+            .collect();
+        match (self.sharp && !text.is_empty(), self.space) {
+            (true, true) => format!("{prefix}{}", pairs.join(&format!(" {prefix}"))),
+            (true, false) => format!("{prefix}{}", pairs.concat()),
+            (false, true) => pairs.join(" "),
+            (false, false) => pairs.concat(),
         }
     }
 
-    fn integer(&self, name: char, argument: &Val) -> String {
-        let number = argument
-            .as_ref()
-            .and_then(|v| v.as_i64().map(i128::from).or(v.as_u64().map(i128::from)))
-            .unwrap_or(0);
+    fn integer(&self, name: char, number: &serde_json::Number) -> String {
+        let number = number.as_i128().unwrap_or(0);
         let size = number.unsigned_abs();
         let digits = match name {
-            'b' => format!("{size:b}"),
+            'b' => format!("{}{size:b}", if self.sharp { "0b" } else { "" }),
             'o' => format!("{}{size:o}", if self.sharp { "0" } else { "" }),
+            'O' => format!("0o{size:o}"),
             'x' => format!("{}{size:x}", if self.sharp { "0x" } else { "" }),
             'X' => format!("{}{size:X}", if self.sharp { "0X" } else { "" }),
-            'c' => u32::try_from(size)
-                .ok()
-                .and_then(char::from_u32)
-                .unwrap_or('\u{fffd}')
-                .to_string(),
-            'U' => format!("U+{size:04X}"),
+            'c' => {
+                let letter = u32::try_from(size).ok().and_then(char::from_u32);
+                return letter.unwrap_or('\u{fffd}').to_string();
+            }
+            'U' => return format!("U+{size:04X}"),
             _ => size.to_string(),
         };
         self.signed(number < 0, digits)
@@ -162,14 +289,12 @@ impl Verb {
             }
             _ => value::float_text(size),
         };
-        self.signed(
-            number < 0.0,
-            if name.is_uppercase() {
-                digits.to_uppercase()
-            } else {
-                digits
-            },
-        )
+        let digits = if name.is_uppercase() {
+            digits.to_uppercase()
+        } else {
+            digits
+        };
+        self.signed(number < 0.0, digits)
     }
 
     fn signed(&self, negative: bool, digits: String) -> String {
@@ -188,10 +313,10 @@ impl Verb {
         format!("{sign}{}{digits}", "0".repeat(zeros))
     }
 
-    fn cut(&self, text: String) -> String {
+    fn cut(&self, text: &str) -> String {
         match self.precision {
             Some(most) => text.chars().take(most).collect(),
-            None => text,
+            None => text.to_owned(),
         }
     }
 
@@ -202,4 +327,30 @@ impl Verb {
             false => " ".repeat(missing) + &text,
         }
     }
+}
+
+/// A string as a Go literal; `ascii` escapes all that is not ASCII.
+fn quote(text: &str, ascii: bool) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            ' '..='~' => out.push(letter),
+            low if low < '\u{80}' => out += &format!("\\x{:02x}", u32::from(low)),
+            // Rust's own escapes tell what cannot be printed.
+            other if !ascii && other.escape_debug().count() == 1 => out.push(other),
+            other if u32::from(other) < 0x1_0000 => out += &format!("\\u{:04x}", u32::from(other)),
+            other => out += &format!("\\U{:08x}", u32::from(other)),
+        }
+    }
+    out.push('"');
+    out
 }

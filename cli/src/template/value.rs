@@ -25,6 +25,17 @@ const MAPS: [&str; 14] = [
     "ContainerJSON",
 ];
 
+/// Fields of podman's structs that are points in time: text in JSON, and printed by Go in a form of its own.
+const TIMES: [&str; 7] = [
+    "Created",
+    "CreatedAt",
+    "StartedAt",
+    "FinishedAt",
+    "CheckpointedAt",
+    "RestoredAt",
+    "LastTagTime",
+];
+
 /// Why a field cannot be had.
 pub struct NoField(pub String);
 
@@ -38,6 +49,8 @@ pub fn field(value: &Val, name: &str, parent: Option<&str>) -> Result<Val, NoFie
                 "can't evaluate field {name} in type interface {{}}"
             ))),
         },
+        // A map that is nil is empty.
+        Some(Value::Null) if parent.is_some_and(|parent| MAPS.contains(&parent)) => Ok(None),
         None | Some(Value::Null) => Err(NoField(format!(
             "nil pointer evaluating interface {{}}.{name}"
         ))),
@@ -70,7 +83,7 @@ fn lacks_freely(object: &Map<String, Value>, parent: Option<&str>) -> bool {
 }
 
 /// Whether an object is printed as a Go map, with its keys, or as a struct, without.
-fn prints_as_map(object: &Map<String, Value>) -> bool {
+pub fn prints_as_map(object: &Map<String, Value>) -> bool {
     object.is_empty()
         || !object
             .keys()
@@ -114,6 +127,52 @@ pub fn print(value: &Val) -> String {
     }
 }
 
+/// What the field `name` is when it is printed: a point in time is Go's text for it, a map that is nil an empty one.
+pub fn shown(name: &str, value: Val) -> Val {
+    match value {
+        Some(Value::Null) if MAPS.contains(&name) => Some(Value::Object(Map::new())),
+        Some(Value::String(text)) if TIMES.contains(&name) => {
+            Some(Value::String(go_time(&text).unwrap_or(text)))
+        }
+        other => other,
+    }
+}
+
+/// `2026-11-23T10:00:00.5Z` as `2026-11-23 10:00:00.5 +0000 UTC`; `None` for what is no time of RFC 3339.
+fn go_time(text: &str) -> Option<String> {
+    let (date, rest) = (text.get(..10)?, text.get(11..)?);
+    let digits = |part: &str, pattern: &str| {
+        part.len() == pattern.len()
+            && part.bytes().zip(pattern.bytes()).all(|(b, p)| match p {
+                b'0' => b.is_ascii_digit(),
+                p => b == p,
+            })
+    };
+    let (clock, tail) = (rest.get(..8)?, rest.get(8..)?);
+    let zone_at = tail.find(['Z', '+', '-'])?;
+    let (fraction, zone) = tail.split_at(zone_at);
+    let fraction_fits = fraction.is_empty()
+        || fraction.len() > 1
+            && fraction.starts_with('.')
+            && fraction[1..].bytes().all(|b| b.is_ascii_digit());
+    if !digits(date, "0000-00-00")
+        || text.as_bytes()[10] != b'T'
+        || !digits(clock, "00:00:00")
+        || !fraction_fits
+    {
+        return None;
+    }
+    let zone = match zone {
+        "Z" | "+00:00" | "-00:00" => "+0000 UTC".to_owned(),
+        zone if digits(&zone[1..], "00:00") => {
+            let offset = zone.replace(':', "");
+            format!("{offset} {offset}")
+        }
+        _ => return None,
+    };
+    Some(format!("{date} {clock}{fraction} {zone}"))
+}
+
 fn write_value(value: &Value, out: &mut String) {
     match value {
         Value::Null => out.push_str("<nil>"),
@@ -149,11 +208,17 @@ fn write_value(value: &Value, out: &mut String) {
         }
         Value::Object(object) => {
             out.push('{');
-            for (at, item) in object.values().enumerate() {
+            for (at, (name, item)) in object.iter().enumerate() {
                 if at > 0 {
                     out.push(' ');
                 }
-                write_value(item, out);
+                match item {
+                    Value::Null | Value::String(_) => {
+                        let shown = shown(name, Some(item.clone()));
+                        write_value(shown.as_ref().unwrap_or(item), out);
+                    }
+                    _ => write_value(item, out),
+                }
             }
             out.push('}');
         }
@@ -193,8 +258,12 @@ pub fn equal(left: &Val, right: &Val) -> Result<bool, String> {
     match (left, right) {
         (None | Some(Value::Null), None | Some(Value::Null)) => Ok(true),
         (None | Some(Value::Null), _) | (_, None | Some(Value::Null)) => Ok(false),
-        (Some(Value::Array(_) | Value::Object(_)), _)
-        | (_, Some(Value::Array(_) | Value::Object(_))) => Err("non-comparable type".to_owned()),
+        (Some(list @ (Value::Array(_) | Value::Object(_))), _)
+        | (_, Some(list @ (Value::Array(_) | Value::Object(_)))) => Err(format!(
+            "non-comparable type {}: {}",
+            print(&Some(list.clone())),
+            type_name(list)
+        )),
         (Some(left), Some(right)) => Ok(order_of(left, right)? == Some(Ordering::Equal)),
     }
 }
