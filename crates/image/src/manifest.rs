@@ -90,7 +90,10 @@ pub(crate) fn parse(bytes: &[u8], content_type: &str, what: &str) -> Result<Docu
         .map_err(|e| Error::invalid(what, format!("malformed: {e}")))?;
     let known = |t: &&str| [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(t);
     let said = raw.media_type.as_deref().filter(|t| !t.is_empty());
-    if raw.schema_version == 1 || raw.fs_layers.is_some() || content_type.contains("manifest.v1+") {
+    if raw.schema_version == 1
+        || raw.fs_layers.is_some()
+        || content_type.contains("docker.distribution.manifest.v1+")
+    {
         return Err(Error::Unsupported(format!(
             "{what}: this is a Docker schema 1 manifest, a form that is no longer supported: push \
              the image again with a current tool"
@@ -282,6 +285,7 @@ mod tests {
             panic!()
         };
         assert_eq!(m.media_type, DOCKER_MANIFEST);
+        assert!(read(image, OCI_MANIFEST).is_ok());
         let index = r#"{"schemaVersion":2,"manifests":[{"digest":"$D","size":2,"mediaType":"x"}]}"#;
         assert!(matches!(read(index, "").unwrap(), Document::Index(_)));
     }
