@@ -15,7 +15,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
+use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Durable};
@@ -63,20 +65,53 @@ pub(crate) fn boot_id() -> String {
         .unwrap_or_default()
 }
 
+/// The state and the start time of a process (fields 3 and 22 of `/proc/PID/stat`, proc_pid_stat(5)).
+fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so what follows its end counts.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
 impl ProcessRef {
     /// The process with this number now.
     pub fn of(pid: i32) -> Option<ProcessRef> {
-        rcon_sys::process::start_time(pid).map(|start_time| ProcessRef { pid, start_time })
+        stat(pid).map(|(_, start_time)| ProcessRef { pid, start_time })
     }
 
-    /// Whether it is still there (a zombie is: nobody has seen its end yet).
+    /// Whether it is still alive. One that has ended and only waits for its parent to notice is not.
     pub fn is_there(&self) -> bool {
-        ProcessRef::of(self.pid) == Some(*self)
+        match stat(self.pid) {
+            // A program whose first thread has ended looks dead while others go on; its descriptor knows better.
+            Some((b'Z' | b'X', start_time)) => start_time == self.start_time && !self.has_ended(),
+            Some((_, start_time)) => start_time == self.start_time,
+            None => false,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let pidfd = Pid::from_raw(self.pid).and_then(|pid| rcon_sys::process::pidfd_open(pid).ok());
+        pidfd.is_none_or(|pidfd| {
+            let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+            !matches!(
+                poll(
+                    &mut fds,
+                    Some(&Timespec {
+                        tv_sec: 0,
+                        tv_nsec: 0
+                    })
+                ),
+                Ok(0)
+            )
+        })
     }
 
     /// A handle on the process, surely this one and no other; `None` when it is gone.
     pub fn open(&self) -> Option<std::os::fd::OwnedFd> {
-        let pid = rustix::process::Pid::from_raw(self.pid)?;
+        let pid = Pid::from_raw(self.pid)?;
         let pidfd = rcon_sys::process::pidfd_open(pid).ok()?;
         // Only now is it certain that number and start time belong to the process we hold.
         self.is_there().then_some(pidfd)
@@ -431,5 +466,20 @@ mod tests {
             ..own
         };
         assert!(!other.is_there() && other.open().is_none());
+        assert_eq!(
+            stat(own.pid).map(|(_, start_time)| start_time),
+            rcon_sys::process::start_time(own.pid)
+        );
+        // Ended, and not yet waited for.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let child_ref = ProcessRef::of(child.id().cast_signed());
+        for _ in 0..500 {
+            if !child_ref.is_some_and(|c| c.is_there()) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!child_ref.unwrap().is_there());
+        child.wait().unwrap();
     }
 }

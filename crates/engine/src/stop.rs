@@ -122,7 +122,11 @@ impl Engine {
 
 /// Watching a running container from outside, with its monitor or without.
 struct End {
+    /// A connection to the monitor.
+    socket: Option<OwnedFd>,
+    /// The monitor itself, should it be out of reach.
     monitor: Option<OwnedFd>,
+    /// PID 1 of the container.
     process: Option<OwnedFd>,
     /// The exit code, once the monitor has told it.
     code: Option<i32>,
@@ -131,7 +135,8 @@ struct End {
 impl End {
     fn of(engine: &Engine, container: &Container) -> End {
         End {
-            monitor: protocol::connect(&engine.paths.runtime(container.id())).ok(),
+            socket: protocol::connect(&engine.paths.runtime(container.id())).ok(),
+            monitor: container.state.monitor.and_then(|p| p.open()),
             process: container.state.process.and_then(|p| p.open()),
             code: None,
         }
@@ -141,8 +146,8 @@ impl End {
     fn announce(&self) {
         let mut message = Vec::new();
         Request::Stopping.encode(&mut message);
-        if let Some(monitor) = &self.monitor {
-            let _ = protocol::try_send(monitor, &message);
+        if let Some(socket) = &self.socket {
+            let _ = protocol::try_send(socket, &message);
         }
     }
 
@@ -162,7 +167,12 @@ impl End {
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         loop {
-            let Some(watched) = self.monitor.as_ref().or(self.process.as_ref()) else {
+            let Some(watched) = self
+                .socket
+                .as_ref()
+                .or(self.monitor.as_ref())
+                .or(self.process.as_ref())
+            else {
                 // Just ended, or just lost: the record is about to say so.
                 std::thread::sleep(LOOK_AGAIN);
                 return Ok(true);
@@ -174,15 +184,16 @@ impl End {
                 Ok(0) => return Ok(false),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e).context(|| "cannot wait for the container".into()),
-                Ok(_) if self.monitor.is_none() => return Ok(true),
-                Ok(_) => {
+                Ok(_) if self.socket.is_some() => {
                     self.code = self.hear();
                     if self.code.is_some() {
                         return Ok(true);
                     }
-                    // The monitor was killed; the container may live on.
-                    self.monitor = None;
+                    self.socket = None;
                 }
+                // It was killed, and the container may live on; or it has done its work.
+                Ok(_) if self.monitor.is_some() => self.monitor = None,
+                Ok(_) => return Ok(true),
             }
         }
     }
@@ -190,7 +201,7 @@ impl End {
     /// The exit code, when the monitor tells it.
     fn hear(&self) -> Option<i32> {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let length = protocol::try_receive(self.monitor.as_ref()?, &mut buffer).ok()??;
+        let length = protocol::try_receive(self.socket.as_ref()?, &mut buffer).ok()??;
         match Reply::decode(&buffer[..length]) {
             Some(Reply::Exited(code)) => Some(code),
             _ => None,

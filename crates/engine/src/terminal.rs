@@ -55,8 +55,8 @@ impl Drop for RawMode {
 fn restore() {
     let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(before) = saved {
-        // A terminal that is gone needs no restoring.
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &before);
+        // At once: whoever reads the terminal may not. One that is gone needs no restoring.
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
     }
 }
 
