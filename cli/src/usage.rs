@@ -50,16 +50,11 @@ fn explain(
             see(format!("flag needs an argument: {}", last_flag(said)), name)
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error)
-                .map_or_else(|| "invalid value".into(), ToString::to_string);
-            let flag = arg
-                .as_deref()
-                .map_or(String::new(), |a| flag_names(definition, a));
+            let value = value.unwrap_or_default();
+            let why = why(error, &value);
+            let flag = arg.map_or(String::new(), |a| flag_names(definition, &a));
             see(
-                format!(
-                    "invalid argument {:?} for {flag:?} flag: {why}",
-                    value.unwrap_or_default()
-                ),
+                format!("invalid argument {value:?} for {flag:?} flag: {why}"),
                 name,
             )
         }
@@ -74,6 +69,18 @@ fn explain(
                 .into(),
             name,
         ),
+    }
+}
+
+/// Why a value was refused; what Rust's number parsers say is said as Go's say it.
+fn why(error: &clap::Error, value: &str) -> String {
+    match std::error::Error::source(error).map(ToString::to_string) {
+        Some(why) if why.contains("digit") => format!("parsing {value:?}: invalid syntax"),
+        Some(why) if why.contains("is not in") || why.contains("number too") => {
+            format!("parsing {value:?}: value out of range")
+        }
+        Some(why) => why,
+        None => "invalid value".into(),
     }
 }
 
@@ -285,6 +292,10 @@ mod tests {
         assert!(
             complaint("stop", &["-t", "x", "y"])
                 .starts_with("invalid argument \"x\" for \"-t, --time\" flag: ")
+        );
+        assert!(complaint("logs", &["--tail", "foo"]).contains("parsing \"foo\": invalid syntax"));
+        assert!(
+            complaint("stop", &["-t", "-1", "y"]).contains("parsing \"-1\": value out of range")
         );
         assert!(complaint("run", &["--pod", "x", "y"]).contains("--pod yet"));
     }

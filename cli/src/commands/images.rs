@@ -1,5 +1,7 @@
 //! `rcon images`
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 use rcon_engine::{Engine, Error, ImageRecord};
@@ -169,13 +171,16 @@ fn glob(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
+/// What an image must meet.
+type Condition<'a> = Box<dyn Fn(&ImageRecord) -> Result<bool, Failure> + 'a>;
+
 fn filtered(
     engine: &Engine,
     images: Vec<ImageRecord>,
     filter: &str,
 ) -> Result<Vec<ImageRecord>, Failure> {
     let (key, value) = filter.split_once('=').ok_or_else(|| Failure::new(format!("invalid image filter {filter:?}: must be in the format \"filter=value or filter!=value\"")))?;
-    let keep: Box<dyn Fn(&ImageRecord) -> Result<bool, Failure>> = match key {
+    let keep: Condition<'_> = match key {
         "dangling" => {
             let wanted = crate::usage::parse_bool(value).map_err(|_| {
                 Failure::new(format!("non-boolean value {value:?} for dangling filter"))
@@ -237,7 +242,7 @@ fn sort(rows: &mut [Row], key: Option<&str>) {
         Some("id") => rows.sort_by(|a, b| a.image.id.cmp(&b.image.id)),
         Some("size") => rows.sort_by_key(|r| r.image.size),
         // The newest first.
-        _ => rows.sort_by(|a, b| b.image.created.cmp(&a.image.created)),
+        _ => rows.sort_by_key(|row| Reverse(row.image.created)),
     }
 }
 

@@ -80,12 +80,12 @@ impl State {
         self.blobs.insert(digest.clone(), bars.add(bar));
     }
 
-    fn done(&mut self, digest: &Digest, word: &str) {
+    fn done(&mut self, digest: &Digest) {
         if let Some(bar) = self.blobs.remove(digest) {
-            if let Ok(style) = ProgressStyle::with_template("{prefix} {msg}") {
-                bar.set_style(style);
-            }
-            bar.finish_with_message(word.to_owned());
+            // A line that stays, in place of the bar.
+            let line = format!("{} done", bar.prefix());
+            bar.finish_and_clear();
+            self.line(&line);
         }
     }
 }
@@ -145,7 +145,7 @@ impl Progress for Reporter<'_> {
                     bar.set_position(done);
                 }
             }
-            PullEvent::Done { digest, .. } => state.done(&digest, "done"),
+            PullEvent::Done { digest, .. } => state.done(&digest),
             PullEvent::Writing => state.line("Writing manifest to image destination"),
             // Events that a later version of the image part may have.
             _ => {}

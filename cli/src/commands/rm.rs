@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use rcon_engine::{Error, RemoveRequest};
 
-use super::select::{Selection, is_missing};
+use super::select::{Selection, is_missing, stop_all};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, for_each};
@@ -64,6 +64,10 @@ impl Command for Rm {
             nothing: "you must provide at least one name or id",
         }
         .resolve(&engine)?;
+        if self.force && names.len() > 1 {
+            // What cannot be stopped is told when it cannot be removed.
+            stop_all(&engine, &names, self.time);
+        }
         let request = RemoveRequest {
             force: self.force,
             volumes: self.volumes,

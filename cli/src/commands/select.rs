@@ -113,6 +113,35 @@ pub fn one(
     }
 }
 
+/// Stops containers, all at once: each may take its time. The results are in the order of the names.
+pub fn stop_all(engine: &Engine, names: &[String], timeout: Option<u32>) -> Vec<Result<(), Error>> {
+    const AT_ONCE: usize = 64;
+    let stop = |name: &String| engine.stop(name, timeout);
+    if let [name] = names {
+        return vec![stop(name)];
+    }
+    let mut results = Vec::new();
+    for some in names.chunks(AT_ONCE) {
+        let ended: Vec<bool> = std::thread::scope(|scope| {
+            let threads: Vec<_> = some
+                .iter()
+                .map(|name| scope.spawn(move || stop(name).is_ok()))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(false))
+                .collect()
+        });
+        // What failed may need another process, which cannot be made beside threads; and the failure is wanted.
+        results.extend(
+            some.iter()
+                .zip(ended)
+                .map(|(name, ended)| if ended { Ok(()) } else { stop(name) }),
+        );
+    }
+    results
+}
+
 /// Whether the failure is that there is no such container, for `--ignore`.
 pub fn is_missing(error: &Error) -> bool {
     matches!(error, Error::NoSuchContainer(_))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::select::{Selection, is_missing};
+use super::select::{Selection, is_missing, stop_all};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Outcome, for_each};
@@ -52,9 +52,10 @@ impl Command for Stop {
             nothing: "you must provide at least one name or id",
         }
         .resolve(&engine)?;
+        let results = stop_all(&engine, &names, self.time);
         for_each(
-            &names,
-            |name| match engine.stop(name, self.time) {
+            names.iter().zip(results),
+            |(name, result)| match result {
                 Err(error) if self.ignore && is_missing(&error) => Ok(()),
                 Err(error) => Err(error.into()),
                 Ok(()) => Ok(output::println(name)?),

@@ -27,7 +27,10 @@ pub fn println(line: &str) -> io::Result<()> {
 
 /// Writes `LABEL text` to standard error, the label in colour on a terminal that wants it. Nothing can be done about a
 /// failure here.
+///
+/// A message may quote what a registry, an image or a container said: it does not get to speak to the terminal.
 pub fn error_line(label: &str, text: &str) {
+    let text = printable(text);
     let colour = match label {
         "Error:" => "\x1b[1;31m",
         "hint:" => "\x1b[1;36m",
@@ -40,10 +43,36 @@ pub fn error_line(label: &str, text: &str) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
+/// The text with its control characters, but for tabs and ends of lines, made harmless.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
 /// Whether standard error is a terminal that wants colours (<https://no-color.org>).
 fn colours() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
     io::stderr().is_terminal()
         && !set("NO_COLOR")
         && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_do_not_speak_to_the_terminal() {
+        assert_eq!(
+            printable("a\x1b[31mb\n\tc\r\u{9b}"),
+            "a\u{fffd}[31mb\n\tc\u{fffd}\u{fffd}"
+        );
+    }
 }
