@@ -98,10 +98,16 @@ fn image(files: &Files, mut entry: Descriptor, wanted: &Platform) -> Result<Arch
     Err(files.damaged("its indexes lead from one to the next"))
 }
 
-/// podman names what it loads from a folder after the folder.
+/// podman names what it loads from a folder after the folder; where the path is no name, its last
+/// part may be one.
 fn folder_name(path: &str) -> Option<String> {
-    let name = path.trim_matches(['/', '.']).to_lowercase();
-    Some(Reference::parse_local(&name).ok()?.to_string())
+    let whole = path.trim_matches(['/', '.']).to_lowercase();
+    let last = whole.rsplit('/').next()?;
+    let name = [whole.as_str(), last].into_iter().find_map(|n| {
+        let reference = Reference::parse_local(&format!("localhost/{n}"));
+        reference.ok().filter(|r| r.tag() == Some("latest"))
+    });
+    Some(name?.to_string())
 }
 
 /// A small blob, checked.

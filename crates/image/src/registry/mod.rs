@@ -186,8 +186,14 @@ impl<'a> Client<'a> {
                 client.base = url("http")?;
                 match client.ping().await {
                     Ok(()) => Ok(client),
-                    // Nobody there either: what HTTPS said is the better news, unless it was
-                    // answered in HTTP.
+                    // Plain HTTP was answered: then that is the answer.
+                    Err(
+                        e @ Error::Ping {
+                            cause: Failure::Answer { .. },
+                            ..
+                        },
+                    ) => Err(e),
+                    // Nobody there either.
                     Err(_) if !matches!(cause, Failure::Tls { plain: true, .. }) => {
                         Err(Error::Ping { registry, cause })
                     }
