@@ -182,3 +182,103 @@ fn the_specification_survives_being_written_down() {
     assert_eq!(back, bundle.spec);
     assert!(text.contains("\"CAP_NET_BIND_SERVICE\"") && text.contains("\"SCMP_ACT_ALLOW\""));
 }
+
+/// Pieces of values in random order, given to every parser: whatever comes out, nothing panics.
+#[test]
+fn garbage_never_panics() {
+    const PIECES: [&str; 40] = [
+        "/",
+        ":",
+        ",",
+        "=",
+        "..",
+        ".",
+        "a",
+        "/a",
+        "ro",
+        "rw",
+        "z",
+        "size",
+        "mode",
+        "type=bind",
+        "type=tmpfs",
+        "src=",
+        "dst=/b",
+        "\"",
+        "1",
+        "-1",
+        "0",
+        "65536",
+        "99999999999999999999",
+        "k",
+        "m",
+        "GiB",
+        "%",
+        "é",
+        "\0",
+        "\n",
+        " ",
+        "*",
+        "SIG",
+        "RTMIN+",
+        "nofile",
+        "seccomp",
+        "unmask",
+        "[",
+        "]",
+        "ALL",
+    ];
+    let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
+    let cwd = std::path::Path::new("/cwd");
+    for _ in 0..20_000 {
+        let mut text = String::new();
+        for _ in 0..6 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            text += PIECES[(seed % PIECES.len() as u64) as usize];
+        }
+        let mounts = [
+            parse::volume(&text, cwd),
+            parse::mount(&text, cwd),
+            parse::tmpfs(&text),
+        ];
+        let mounts =
+            combine(mounts.into_iter().flatten().collect(), vec![], vec![]).unwrap_or_default();
+        assert!(
+            mounts
+                .iter()
+                .all(|m| m.destination.starts_with('/') && !m.destination.contains("..//"))
+        );
+        let words = [text.clone()];
+        let options = Options {
+            mounts,
+            workdir: Some(text.clone()),
+            hostname: Some(text.clone()),
+            cap_add: words.to_vec(),
+            entrypoint: Some(parse::entrypoint(&text)),
+            security: parse::security(&words).unwrap_or_default(),
+            shm_size: parse::shm_size(&text).unwrap_or_default(),
+            ulimits: parse::ulimit(&text).ok().flatten().into_iter().collect(),
+            sysctls: parse::sysctl(&text).ok().flatten().into_iter().collect(),
+            stop_signal: parse::signal(&text).ok(),
+            umask: parse::umask(&text).unwrap_or_default(),
+            expose: parse::expose(&text).ok().flatten().into_iter().collect(),
+            env: parse::environment::<&str>(&[], &words, &[]).unwrap_or_default(),
+            ..Options::default()
+        };
+        let image = ImageConfig {
+            volumes: words.to_vec(),
+            cmd: words.to_vec(),
+            env: words.to_vec(),
+            ..image()
+        };
+        let _ = build(&image, &options, &context());
+        let _ = (
+            volumes(&image, &options),
+            parse::add_host(&text),
+            parse::labels::<&str>(&[], &words),
+        );
+        let _ = ImageConfig::parse(text.as_bytes());
+    }
+}
