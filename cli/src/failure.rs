@@ -5,7 +5,7 @@
 //! failure.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, IsTerminal, Write};
 
 use rcon_engine::Error;
 
@@ -13,6 +13,9 @@ use crate::output;
 
 /// The exit code for what went wrong before there was a container.
 pub const GENERAL: u8 = 125;
+
+/// The exit code after ctrl-c.
+const INTERRUPTED: u8 = 130;
 
 /// What a command ends with: its exit code, or why it failed.
 pub type Outcome = Result<u8, Failure>;
@@ -62,6 +65,10 @@ impl Failure {
 
     /// Prints it.
     pub fn report(&self) {
+        if self.code == INTERRUPTED && io::stderr().is_terminal() {
+            // Below the keys that did it, which the terminal shows.
+            let _ = io::stderr().write_all(b"\n");
+        }
         if !self.message.is_empty() {
             output::error_line("Error:", &self.message);
         }

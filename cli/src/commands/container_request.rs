@@ -39,6 +39,12 @@ pub fn make(
     let names = names(&args)?;
     let restart = restart(args.restart.as_deref())?;
     let options = options(&mut args)?;
+    if let Some(name) = &args.name
+        && !rcon_engine::records::valid_name(name)
+    {
+        return Err(Error::BadName(name.clone()).into());
+    }
+    bundle::capabilities(&options, None).map_err(Error::from)?;
     if let Some(path) = &args.cidfile
         && path.exists()
     {

@@ -60,7 +60,7 @@ impl Command for Exec {
     ];
 
     fn run(mut self, context: &Context) -> Outcome {
-        let relay = run::relay_options(self.detach_keys.as_deref(), !self.tty)?;
+        let relay = run::relay_options(self.detach_keys.as_deref(), true)?;
         let host_env = container_request::caller_environment();
         let env = parse::environment(&split_lists(&self.env_file), &self.env, &host_env)
             .map_err(Error::from)?;

@@ -57,7 +57,7 @@ impl Command for Run {
         }
         let (tty, interactive) = (container.tty, container.interactive);
         let streams = streams(&attach, interactive)?;
-        let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true) && !tty)?;
+        let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true))?;
         if tty && interactive && !std::io::stdin().is_terminal() {
             context.warn("The input device is not a TTY. The --tty and --interactive flags might not work properly");
         }

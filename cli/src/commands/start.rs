@@ -76,10 +76,8 @@ impl Command for Start {
                 stdin: self.interactive && options.interactive,
                 ..Streams::OUTPUT
             };
-            let relay = run::relay_options(
-                self.detach_keys.as_deref(),
-                self.sig_proxy.unwrap_or(true) && !options.tty,
-            )?;
+            let relay =
+                run::relay_options(self.detach_keys.as_deref(), self.sig_proxy.unwrap_or(true))?;
             return match engine.start(
                 name,
                 &StartRequest {
