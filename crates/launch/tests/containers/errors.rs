@@ -10,6 +10,7 @@ pub const TESTS: &[Test] = &[
     ("users_and_folders", users_and_folders),
     ("bad_requests", bad_requests),
     ("network_set_up", network_set_up),
+    ("refused_maps", refused_maps),
     ("layers", layers),
     ("nothing_is_left", nothing_is_left),
 ];
@@ -137,6 +138,29 @@ fn network_set_up(scene: &Scene) {
         request.in_netns = Some(Box::new(|| Err("no tap to be had".to_owned())));
     });
     assert_eq!(error, Error::Network("no tap to be had".to_owned()));
+}
+
+fn refused_maps(scene: &Scene) {
+    let mut maps = scene.maps.clone();
+    maps.method = rcon_sys::ids::MapMethod::Newuidmap {
+        newuidmap: "/bin/false".into(),
+        newgidmap: "/bin/busybox-is-not-here".into(),
+    };
+    let spec = spec(&["true"]);
+    let (stdio, reader) = pipes();
+    let mut request = scene.request(&spec, stdio);
+    request.maps = &maps;
+    let error = run(request, reader).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/bin/false refused the id map: exit status: 1"
+    );
+    assert_eq!(error.exit_code(), 125);
+    let error = rcon_sys::userns::run(&maps, |_| 0).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/bin/false refused the id map: exit status: 1"
+    );
 }
 
 fn layers(scene: &Scene) {
