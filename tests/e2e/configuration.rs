@@ -413,7 +413,7 @@ fn limits(t: &mut Rcon) {
         "-c",
         "df -k /dev/shm | tail -n1 | awk '{print $2}'",
     ])
-    .prints("64000\n");
+    .prints("65536\n");
 }
 
 fn labels(t: &mut Rcon) {

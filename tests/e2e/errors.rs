@@ -55,7 +55,6 @@ const BAD: &[(&[&str], i32, &str)] = &[
     (&["--restart", "sometimes"], 125, "sometimes"),
     (&["--pull", "sometimes"], 125, "sometimes"),
     (&["--detach-keys", "ctrl-nosuch"], 125, "ctrl-nosuch"),
-    (&["-h", "has space"], 125, "has space"),
     (&["--name", "has space"], 125, "names must match"),
     (&["--label"], 125, ""),
 ];

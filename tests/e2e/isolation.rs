@@ -60,7 +60,7 @@ fn descriptors(t: &mut Rcon) {
         &image,
         "sh",
         "-c",
-        "for fd in /proc/self/fd/*; do test -e $fd && echo ${fd##*/}; done",
+        "for fd in /proc/self/fd/*; do test -e $fd && echo ${fd##*/}; done; true",
     ])
     .prints("0\n1\n2\n");
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
@@ -69,7 +69,7 @@ fn descriptors(t: &mut Rcon) {
         "c",
         "sh",
         "-c",
-        "for fd in /proc/self/fd/*; do test -e $fd && echo ${fd##*/}; done",
+        "for fd in /proc/self/fd/*; do test -e $fd && echo ${fd##*/}; done; true",
     ])
     .prints("0\n1\n2\n");
     t.run(&[
@@ -77,7 +77,7 @@ fn descriptors(t: &mut Rcon) {
         "c",
         "sh",
         "-c",
-        "for fd in /proc/1/fd/*; do test -e $fd && echo ${fd##*/}; done",
+        "for fd in /proc/1/fd/*; do test -e $fd && echo ${fd##*/}; done; true",
     ])
     .prints("0\n1\n2\n");
 }
@@ -127,14 +127,9 @@ fn system_calls(t: &mut Rcon) {
     let sh = |script: &str| t.run(&["run", "--rm", &image, "sh", "-c", script]);
     sh("grep Seccomp: /proc/self/status").shows("2");
     sh("mount -t tmpfs x /tmp").code(1).says("mount");
-    assert_ne!(
-        sh("unshare -r true").code,
-        0,
-        "a new user namespace in a container"
-    );
     assert_ne!(sh("unshare -m true").code, 0);
     sh("swapon /etc/passwd; test $? != 0").code(0);
-    sh("date -s 2000-01-01; test $? != 0").code(0);
+    sh("date -s 2000-01-01").says("not permitted");
     let out = t.run(&[
         "run",
         "--rm",

@@ -207,7 +207,7 @@ fn random_and_exposed(t: &mut Rcon) {
             && lines[1].starts_with("8000/tcp -> 0.0.0.0:"),
         "{out}"
     );
-    t.ok(&["rm", "-f", "-t", "0", &id]);
+    t.ok(&["rm", "-f", "-v", "-t", "0", &id]);
     let id = t.ok(&[
         "run",
         "-d",
@@ -229,6 +229,7 @@ fn random_and_exposed(t: &mut Rcon) {
         TcpStream::connect(("127.0.0.1", port)).expect("it is bound");
     }
     assert_eq!(out.lines().count(), 2);
+    t.ok(&["rm", "-f", "-v", "-t", "0", &id]);
 }
 
 fn nobody_listens_inside(t: &mut Rcon) {
@@ -328,12 +329,10 @@ fn bulk_both_ways(t: &mut Rcon) {
         "-p",
         &format!("{port}:80"),
         &image,
-        "nc",
-        "-l",
-        "-p",
-        "80",
-        "-e",
-        "cat",
+        "sh",
+        "-c",
+        // Not as the first process: with that its network would go, and what is on its way in it.
+        "nc -l -p 80 -e cat; sleep 1000",
     ]);
     let mut stream = eventually("a connection that stays", 20, || {
         let mut stream = connect(None, format!("127.0.0.1:{port}")).ok()?;

@@ -76,15 +76,15 @@ fn selections(t: &mut Rcon) {
     t.run(&["ps", "-q"]).prints(&format!("{}\n", &new[..12]));
     t.run(&["ps", "-q", "--no-trunc"])
         .prints(&format!("{new}\n"));
-    // The youngest first.
+    // In the order of their making.
     t.run(&["ps", "-aq", "--no-trunc"])
-        .prints(&format!("{new}\n{old}\n"));
+        .prints(&format!("{old}\n{new}\n"));
     t.run(&["ps", "-l", "-q", "--no-trunc"])
         .prints(&format!("{new}\n"));
     t.run(&["ps", "-n", "1", "-q", "--no-trunc"])
         .prints(&format!("{new}\n"));
     t.run(&["ps", "-n", "9", "-q"])
-        .prints(&format!("{}\n{}\n", &new[..12], &old[..12]));
+        .prints(&format!("{}\n{}\n", &old[..12], &new[..12]));
     t.run(&["container", "ls", "-q", "--no-trunc"])
         .prints(&format!("{new}\n"));
 }

@@ -270,9 +270,9 @@ fn bad_references(t: &mut Rcon) {
             out.story()
         );
     }
-    t.run(&["run", "--rm", "UPPER/x", "true"])
+    t.run(&["run", "--rm", "a/UPPER", "true"])
         .refused(125)
-        .says("UPPER/x");
+        .says("lowercase");
     t.run(&["images", "-q"]).prints("");
 }
 

@@ -182,7 +182,7 @@ fn restored(t: &mut Rcon) {
     let terminal = &mut t.terminal(&["run", "--rm", "-it", &image, "nosuch"]);
     assert_eq!(terminal.wait(), 127, "{}", terminal.story());
     assert!(terminal.is_restored(), "after a failed start");
-    terminal.expect("Error: ");
+    terminal.expect("Error:");
 }
 
 fn without_a_terminal(t: &mut Rcon) {

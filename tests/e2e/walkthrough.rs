@@ -1,5 +1,7 @@
 //! The page, command by command, on a host that has the page's address.
 
+use std::sync::Arc;
+
 use crate::lab::host::{ADDRESS, Host};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Rcon, eventually, lab, net, skip};
@@ -16,7 +18,7 @@ fn banner() -> String {
 }
 
 /// The web server of the page: refused on port 80, running on 8080.
-fn web_server(t: &mut Rcon, host: &Host) {
+fn web_server(t: &mut Rcon, host: &Arc<Host>) {
     t.move_to(host);
     assert_eq!(
         host.root(&["sysctl", "net.ipv4.ip_unprivileged_port_start"]),
@@ -107,7 +109,8 @@ fn page(t: &mut Rcon) {
     // The second container, by hand, in a terminal. Debian stands in for Alpine: its packages are at hand.
     let image = host.image("debian");
     t.ok(&["pull", "-q", &image]);
-    let mut cliente = t.terminal(&["run", "-it", "--name", "cliente", &image]);
+    // Wide enough that no line that is typed is broken.
+    let mut cliente = t.terminal_of(50, 250, &["run", "-it", "--name", "cliente", &image]);
     cliente.expect("# ");
     let mut type_in = |line: &str| {
         cliente.send(&format!("{line}; echo \"=$?=\"\r"));
@@ -186,7 +189,7 @@ fn page_with_busybox(t: &mut Rcon) {
 }
 
 /// Everything goes away: the port is free at once.
-fn the_end(t: &mut Rcon, host: &Host) {
+fn the_end(t: &mut Rcon, host: &Arc<Host>) {
     t.run(&["rm", "-f", "-t", "0", "webserver", "cliente"])
         .prints("webserver\ncliente\n")
         .quiet();

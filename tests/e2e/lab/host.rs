@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub struct Host {
 
 impl Host {
     /// Makes them, or says why that cannot be.
-    pub fn new() -> Option<Host> {
+    pub fn new() -> Option<Arc<Host>> {
         if !lab().root {
             skip("a host with a network of its own needs root");
             return None;
@@ -57,7 +58,7 @@ impl Host {
             "mount --bind \"$1\" /etc/resolv.conf && echo ready && read -r _",
         );
         let neighbour = start("-n", "echo ready && read -r _");
-        let made = Host { host, neighbour };
+        let made = Arc::new(Host { host, neighbour });
         made.join();
         made.serve();
         Some(made)

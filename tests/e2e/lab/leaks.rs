@@ -51,16 +51,19 @@ fn concerns(pid: i32, needle: &str) -> bool {
             .is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))
     };
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).is_ok_and(|b| mentions(&b));
-    // Mounts: a container's root shows its layers. The suite's own mounts are seen by every process of the
-    // machine, so only those of a process in another mount namespace say something.
-    let elsewhere = fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
-        != fs::read_link("/proc/self/ns/mnt").ok();
+    // A container's root shows its layers. Other mounts say nothing: every copy of the machine's mounts has them.
+    let root_mount = || {
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        table
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some("/") && mentions(line.as_bytes()))
+    };
     link("exe")
         || link("cwd")
         || link("root")
         || file("cmdline")
         || file("environ")
-        || (elsewhere && file("mountinfo"))
+        || root_mount()
         || fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
             fds.filter_map(Result::ok).any(|fd| {
                 fs::read_link(fd.path()).is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))

@@ -115,7 +115,12 @@ impl Output {
     #[track_caller]
     pub fn refused(&self, code: i32) -> &Output {
         self.code(code);
-        let lines: Vec<&str> = self.stderr.lines().collect();
+        // Attempts that failed and are made again are told in lines of their own, as podman does.
+        let lines: Vec<&str> = self
+            .stderr
+            .lines()
+            .skip_while(|l| l.starts_with("time=\"") && l.contains("retrying in"))
+            .collect();
         let shaped = lines.first().is_some_and(|l| l.starts_with("Error: "))
             && lines[1..].iter().all(|l| {
                 l.starts_with("hint: ") || l.starts_with("      ") || l.starts_with("See '")

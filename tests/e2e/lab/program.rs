@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ pub struct Rcon {
     pub program: PathBuf,
     env: Vec<(String, String)>,
     global: Vec<String>,
-    host: Option<u32>,
+    host: Option<Arc<Host>>,
 }
 
 impl Rcon {
@@ -85,8 +86,8 @@ impl Rcon {
     }
 
     /// From now on its commands run on `host`, a machine made of namespaces.
-    pub fn move_to(&mut self, host: &Host) {
-        self.host = Some(host.pid());
+    pub fn move_to(&mut self, host: &Arc<Host>) {
+        self.host = Some(Arc::clone(host));
     }
 
     /// From now on every command has this variable; an empty value takes it away.
@@ -148,7 +149,17 @@ impl Rcon {
     /// Runs a command in a terminal of 24 rows and 80 columns.
     #[track_caller]
     pub fn terminal(&self, args: &[&str]) -> Terminal {
-        Terminal::run(self.command_of(&self.words(&pty::CONTROL, args)), 24, 80)
+        self.terminal_of(24, 80, args)
+    }
+
+    /// Runs a command in a terminal of another size.
+    #[track_caller]
+    pub fn terminal_of(&self, rows: u16, columns: u16, args: &[&str]) -> Terminal {
+        Terminal::run(
+            self.command_of(&self.words(&pty::CONTROL, args)),
+            rows,
+            columns,
+        )
     }
 
     fn words(&self, before: &[&str], args: &[&str]) -> Vec<String> {
@@ -163,7 +174,7 @@ impl Rcon {
 
     /// Any command as the user, where its commands run.
     pub fn command_of(&self, words: &[String]) -> Command {
-        let mut command = match self.host {
+        let mut command = match &self.host {
             None => {
                 let mut command = Command::new(&words[0]);
                 if lab().root {
@@ -171,9 +182,15 @@ impl Rcon {
                 }
                 command
             }
-            Some(pid) => {
+            Some(host) => {
                 let mut command = Command::new("nsenter");
-                command.args(["--target", &pid.to_string(), "--net", "--mount", "--"]);
+                command.args([
+                    "--target",
+                    &host.pid().to_string(),
+                    "--net",
+                    "--mount",
+                    "--",
+                ]);
                 command.args(["setpriv", "--clear-groups", "--inh-caps=-all"]);
                 command.args(["--reuid", &self.user.uid.to_string()]);
                 command.args(["--regid", &self.user.gid.to_string(), "--"]);
@@ -257,7 +274,8 @@ impl Rcon {
         if std::env::var_os("RCON_TEST_PEER").is_some() {
             return;
         }
-        self.run(&["rm", "--all", "--force", "--time", "0"]).code(0);
+        self.run(&["rm", "--all", "--force", "--volumes", "--time", "0"])
+            .code(0);
         self.run(&["ps", "--all", "--quiet"]).code(0).prints("");
         eventually_none("processes", || leaks::processes(&dir));
         eventually_none("mounts", || leaks::mounts(&dir));
