@@ -149,6 +149,14 @@ pub enum Error {
         /// Why there is no registry for it.
         why: String,
     },
+    /// A short name that several images in the store have.
+    #[error("the name {name:?} fits several images: {}", .found.join(", "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Their full names.
+        found: Vec<String>,
+    },
     /// registries.conf forbids the registry.
     #[error("registry {0} is blocked in registries.conf")]
     Blocked(String),
@@ -328,7 +336,9 @@ impl Error {
                 "check the name and the tag; if {name} is private, log in first"
             )),
             Error::NoPlatform { .. } => Some("choose one of these with --platform".to_owned()),
-            Error::ShortName { .. } => Some("name the image in full: REGISTRY/NAME:TAG".to_owned()),
+            Error::ShortName { .. } | Error::Ambiguous { .. } => {
+                Some("name the image in full: REGISTRY/NAME:TAG".to_owned())
+            }
             Error::Reference(ParseError::Uppercase(name)) => {
                 Some(format!("try {:?}", name.to_lowercase()))
             }

@@ -77,11 +77,10 @@ fn by_last_part(store: &Store, given: &Given) -> Result<Option<ImageRecord>> {
         _ => {
             let mut names: Vec<String> = found.into_iter().map(|(name, _)| name).collect();
             names.sort();
-            Err(Error::Unsupported(format!(
-                "the name {:?} fits several images: {}",
-                given.path,
-                names.join(", ")
-            )))
+            Err(Error::Ambiguous {
+                name: given.path.clone(),
+                found: names,
+            })
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum ParseError {
     /// Only the case is wrong.
     #[error("parsing reference {0:?}: invalid reference format: repository name must be lowercase")]
     Uppercase(String),
-    /// Over [`NAME_MAX`].
+    /// The name is longer than any registry takes.
     #[error("parsing reference: repository name must not be more than {NAME_MAX} characters")]
     TooLong,
     /// It would be taken for an image id.

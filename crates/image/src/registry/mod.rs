@@ -169,10 +169,13 @@ impl<'a> Client<'a> {
             progress,
         };
         let plain_allowed = insecure || (loopback && settings.tls_verify.is_none());
-        if plain_allowed {
-            // A plain server may also just hang up on TLS: that is no reason to insist.
-            client.patience.retries = 0;
-        }
+        // A plain server may also just hang up on TLS: that is no reason to insist. And somebody
+        // who waits for a registry that is out of reach wants to know soon.
+        client.patience.retries = if plain_allowed {
+            0
+        } else {
+            settings.patience.retries.min(2)
+        };
         let pinged = client.ping().await;
         client.patience.retries = settings.patience.retries;
         match pinged {

@@ -245,6 +245,11 @@ pub(crate) fn words(error: &rustls::Error) -> Option<String> {
             expected.to_str()
         ),
         C::Revoked => "certificate was revoked".to_owned(),
+        // It has no name for this one.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "certificate signed by unknown authority: it is self-signed, as an authority's own is"
+                .to_owned()
+        }
         other => format!("{other}"),
     })
 }

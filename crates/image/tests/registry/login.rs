@@ -268,7 +268,8 @@ fn a_helper_is_asked() {
     lab.pull_with(&format!("{}/x", public.address), &options, &seen)
         .unwrap();
     assert!(
-        seen.text().contains("docker-credential-gone: not found"),
+        seen.text()
+            .contains("credential helper docker-credential-gone: "),
         "{}",
         seen.text()
     );

@@ -85,6 +85,7 @@ fn skopeo(lab: &Lab, args: &[&str]) {
         .args(args)
         .env("TMPDIR", lab.dir.path())
         .env("HOME", lab.dir.path())
+        .env("XDG_RUNTIME_DIR", lab.dir.path())
         .output()
         .unwrap();
     assert!(
