@@ -95,28 +95,39 @@ impl Credentials {
     }
 
     fn change_ids(&self) -> Result<()> {
-        let Identity {
-            uid, gid, groups, ..
-        } = &self.identity;
-        let unmapped = |kind: &str, id: u32| Error::Unmapped {
-            kind: kind.to_owned(),
-            id,
+        let uid = self.identity.uid;
+        let user = Uid::from_raw(uid);
+        let unmapped = || Error::Unmapped {
+            kind: "user".to_owned(),
+            id: uid,
         };
-        set_groups(groups)?;
-        let group = Gid::from_raw(*gid);
-        match thread::set_thread_res_gid(group, group, group) {
-            Err(Errno::INVAL) => return Err(unmapped("group", *gid)),
-            result => result.context(|| format!("cannot change to group {gid}"))?,
+        // Groups come first, since another user may not change them; but where neither is mapped
+        // it is the user that people should hear of.
+        if let Err(error) = change_groups(&self.identity) {
+            let no_user = matches!(error, Error::Unmapped { .. })
+                && thread::set_thread_res_uid(user, user, user) == Err(Errno::INVAL);
+            return Err(if no_user { unmapped() } else { error });
         }
         // Otherwise the change from root to somebody else would empty the sets.
-        thread::set_keep_capabilities(true)
-            .context(|| "cannot keep the capabilities".to_owned())?;
-        let user = Uid::from_raw(*uid);
+        let step = || "cannot keep the capabilities".to_owned();
+        thread::set_keep_capabilities(true).context(step)?;
         match thread::set_thread_res_uid(user, user, user) {
-            Err(Errno::INVAL) => return Err(unmapped("user", *uid)),
+            Err(Errno::INVAL) => return Err(unmapped()),
             result => result.context(|| format!("cannot change to user {uid}"))?,
         }
-        thread::set_keep_capabilities(false).context(|| "cannot keep the capabilities".to_owned())
+        thread::set_keep_capabilities(false).context(step)
+    }
+}
+
+fn change_groups(identity: &Identity) -> Result<()> {
+    set_groups(&identity.groups)?;
+    let group = Gid::from_raw(identity.gid);
+    match thread::set_thread_res_gid(group, group, group) {
+        Err(Errno::INVAL) => Err(Error::Unmapped {
+            kind: "group".to_owned(),
+            id: identity.gid,
+        }),
+        result => result.context(|| format!("cannot change to group {}", identity.gid)),
     }
 }
 

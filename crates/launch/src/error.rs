@@ -67,6 +67,9 @@ pub enum Error {
     /// The working directory does not exist.
     #[error("workdir {0:?} does not exist on container")]
     NoWorkdir(String),
+    /// The working directory is no directory.
+    #[error("workdir {0:?} exists on container, but is not a directory")]
+    NotFolder(String),
     /// The working directory cannot be entered.
     #[error("cannot enter the working directory {path:?}: {}", describe(*.errno))]
     Workdir {
@@ -142,7 +145,10 @@ impl Error {
         match self {
             Self::NotFound(_) => 127,
             Self::NotExecutable { errno, .. } if *errno == libc::ENOENT => 127,
-            Self::NotExecutable { .. } | Self::NoWorkdir(_) | Self::Workdir { .. } => 126,
+            Self::NotExecutable { .. }
+            | Self::NoWorkdir(_)
+            | Self::NotFolder(_)
+            | Self::Workdir { .. } => 126,
             Self::NoUser(_) | Self::NoGroup(_) | Self::Unmapped { .. } | Self::Setup { .. } => 126,
             Self::Namespaces { .. }
             | Self::Ids { .. }
@@ -198,6 +204,7 @@ impl Error {
             Self::NotFound(program) => (11, 0, program, None),
             Self::NotExecutable { program, errno } => (12, *errno, program, None),
             Self::Died(what) => (13, 0, what, None),
+            Self::NotFolder(path) => (14, 0, path, None),
         };
         let mut writer = Writer::default();
         writer.byte(tag);
@@ -243,6 +250,7 @@ impl Error {
                 errno,
             },
             13 => Self::Died(text),
+            14 => Self::NotFolder(text),
             _ => return None,
         })
     }
@@ -320,6 +328,7 @@ mod tests {
                 errno: 8,
             },
             Error::Died(text()),
+            Error::NotFolder(text()),
         ];
         for error in all {
             assert_eq!(Error::decode(&error.encode()), error);

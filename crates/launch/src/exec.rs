@@ -145,6 +145,7 @@ fn become_program(request: ExecRequest<'_>, socket: OwnedFd, own: Option<OwnFile
 }
 
 fn prepare(request: ExecRequest<'_>, socket: &OwnedFd) -> Result<(Prepared, Streams)> {
+    process::new_session_keyring();
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, FileMode::empty())

@@ -125,6 +125,9 @@ fn set_up(
     userns::become_root(request.maps.method != MapMethod::Single)
         .context(|| "cannot become root of the user namespace".to_owned())?;
     hide()?;
+    // What is made on the way to the program has the usual modes, whatever our caller's mask is.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    process::new_session_keyring();
     name_host(spec, namespaces)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let root = rootfs::mount(&request.rootfs)?;

@@ -35,6 +35,7 @@ pub(crate) fn enter(root: &Root, path: &Path, owner: Option<(u32, u32)>) -> Resu
             Some(owner) => create(root, path, owner).map_err(failed)?,
             None => return Err(Error::NoWorkdir(shown())),
         },
+        Err(Errno::NOTDIR) => return Err(Error::NotFolder(shown())),
         result => result.map_err(failed)?,
     };
     rustix::process::fchdir(&folder).map_err(failed)?;

@@ -51,7 +51,7 @@ pub(crate) fn set_sysctls<'a>(
             .ok_or_else(|| Error::Invalid(format!("{name:?} is not the name of a sysctl")))?;
         if !namespaces.contains(owner(&path)) {
             return Err(Error::Invalid(format!(
-                "the sysctl {name} is not the container's own: it would change the host"
+                "sysctl '{name}' is not allowed: it is not the container's own but the host's"
             )));
         }
         let step = || format!("cannot set the sysctl {name} to {value:?}");

@@ -22,7 +22,7 @@ pub(crate) struct Identity {
     pub(crate) uid: u32,
     /// Group.
     pub(crate) gid: u32,
-    /// Supplementary groups, the group itself among them.
+    /// Supplementary groups; the group itself is among them when a user was asked for.
     pub(crate) groups: Vec<u32>,
     /// The home directory that the passwd file gives the user, else `/`.
     pub(crate) home: String,
@@ -86,7 +86,11 @@ fn look_up(
         (None, None) if !user.is_empty() => 0,
         (None, _) => spec.gid(),
     };
-    let mut groups = vec![gid];
+    // Nobody asked for: then only what the group file says, as podman has it.
+    let mut groups = match text {
+        "" => Vec::new(),
+        _ => vec![gid],
+    };
     if let (true, Some(known)) = (own_groups, &known) {
         groups.extend(
             passwd::groups(group)
@@ -135,7 +139,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        assert_eq!(ids(""), (0, 0, vec![0, 10, 4]));
+        assert_eq!(ids(""), (0, 0, vec![10, 4]));
         assert_eq!(ids("root"), (0, 0, vec![0, 10, 4]));
         assert_eq!(ids("web"), (33, 34, vec![34, 4]));
         assert_eq!(ids("33"), (33, 34, vec![34, 4]));

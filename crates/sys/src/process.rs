@@ -312,6 +312,22 @@ pub fn arrange_fds(fds: &[BorrowedFd<'_>], kept: Vec<OwnedFd>) -> io::Result<Vec
         .collect())
 }
 
+/// Leave the keys of the session behind for an empty keyring (session-keyring(7)).
+///
+/// Where that cannot be had (no keyrings in the kernel, the user's quota of keys is used up) the
+/// old ring stays.
+pub fn new_session_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
+    // SAFETY: a null name asks for an anonymous ring; no memory is touched.
+    unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        );
+    }
+}
+
 /// Block every signal that can be blocked; the mask outlives execve.
 pub fn block_signals() {
     // SAFETY: the set is filled before its use, and only the calling thread's mask changes.

@@ -48,6 +48,7 @@ mod call {
     pub const SIGPROCMASK: usize = 14;
     pub const IOCTL: usize = 16;
     pub const CLONE: usize = 56;
+    pub const PRCTL: usize = 157;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
@@ -67,6 +68,7 @@ mod call {
     pub const SIGPROCMASK: usize = 135;
     pub const SIGTIMEDWAIT: usize = 137;
     pub const SETSID: usize = 157;
+    pub const PRCTL: usize = 167;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
@@ -78,6 +80,7 @@ const F_SETFD: usize = 2;
 const FD_CLOEXEC: usize = 1;
 const SIG_SETMASK: usize = 2;
 const WNOHANG: usize = 1;
+const PR_SET_NAME: usize = 15;
 const ENOENT: isize = 2;
 const EINTR: isize = 4;
 
@@ -214,6 +217,14 @@ unsafe fn watch(
             execute(arguments, environment, control);
         }
         system(call::CLOSE, control, 0, 0, 0, 0);
+        system(
+            call::PRCTL,
+            PR_SET_NAME,
+            c"rcon-init".as_ptr() as usize,
+            0,
+            0,
+            0,
+        );
         let all = !0_u64;
         loop {
             let signal = system(call::SIGTIMEDWAIT, &raw const all as usize, 0, 0, 8, 0);

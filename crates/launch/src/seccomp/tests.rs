@@ -221,3 +221,28 @@ fn every_number_gets_its_own_verdict() {
         assert_eq!(got, Some(expected), "{number}");
     }
 }
+
+/// About as many rules as the profile of an engine has, for two architectures.
+#[test]
+fn a_large_profile_is_quick_and_short() {
+    let names: Vec<&str> = tables::names(NATIVE).collect();
+    let (most, few) = names.split_at(names.len() - 60);
+    let mut entries = vec![entry(most, ALLOW_ACTION, None, vec![])];
+    for name in few {
+        let args = vec![arg(
+            0,
+            LinuxSeccompOperator::ScmpCmpMaskedEq,
+            0x7e02_0000,
+            0,
+        )];
+        entries.push(entry(&[name], ALLOW_ACTION, None, args));
+    }
+    let profile = profile(entries);
+    let start = std::time::Instant::now();
+    let filter = compile(&profile).unwrap();
+    let elapsed = start.elapsed();
+    println!("{} instructions in {elapsed:?}", filter.program.len());
+    assert!(filter.program.len() < 1500, "{}", filter.program.len());
+    // Far below a millisecond where nothing else runs; here only against what gets out of hand.
+    assert!(elapsed.as_millis() < 50, "{elapsed:?}");
+}

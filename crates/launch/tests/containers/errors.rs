@@ -98,7 +98,7 @@ fn users_and_folders(scene: &Scene) {
     let error = failure(scene, &missing, |_| {});
     assert_eq!(
         error.to_string(),
-        "cannot enter the working directory \"/etc/text\": Not a directory"
+        "workdir \"/etc/text\" exists on container, but is not a directory"
     );
 }
 

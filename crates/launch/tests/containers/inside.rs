@@ -42,10 +42,9 @@ fn users(scene: &Scene) {
     };
     if scene.maps.is_single() {
         let error = as_user("web", &[]).unwrap_err();
-        // Groups are changed first.
         assert_eq!(
             error.to_string(),
-            "group id 34 is not mapped into the container"
+            "user id 33 is not mapped into the container"
         );
         assert_eq!(as_user("0:0", &[]).unwrap().0, 0);
         return;

@@ -152,6 +152,9 @@ fn exec_beside_our_first_process(scene: &Scene) {
     let wanted = common::process(&["sh", "-c", "readlink /proc/1/exe; cat /proc/1/comm"]);
     let (code, text) = in_it(&target, &spec, &wanted, |_| {}).unwrap();
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("rcon-stub"), "{text}");
+    assert!(
+        text.contains("rcon-stub") && text.ends_with("\nrcon-init\n"),
+        "{text}"
+    );
     stop(&running);
 }

@@ -49,6 +49,17 @@ fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
     table.get(index).map(|(_, number)| *number)
 }
 
+/// All names that `machine` knows.
+#[cfg(test)]
+pub(super) fn names(machine: Machine) -> impl Iterator<Item = &'static str> {
+    let own = match machine {
+        Machine::X86_64 => x86_64::TABLE,
+        Machine::I386 => i386::TABLE,
+        Machine::Aarch64 => aarch64::TABLE,
+    };
+    own.iter().chain(common::TABLE).map(|(name, _)| *name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
