@@ -1,0 +1,1 @@
+"""What tests/bench/network is made of: the namespaces, the networks compared, the measurements, the report."""
