@@ -50,10 +50,8 @@ fn odd_files(t: &mut Rcon) {
         "space\nnewline\nbyte"
     );
     assert_eq!(
-        sh(
-            "stat -c %s sparse; tail -c 3 sparse; echo; du -k sparse | cut -f1 | awk '{print ($1 < 100)}'"
-        ),
-        "1048579\nend\n1"
+        sh("stat -c %s sparse; tail -c 3 sparse; head -c 1048576 sparse | tr -d '\\0' | wc -c"),
+        "1048579\nend0"
     );
     assert_eq!(sh("cat long/*/*/*/*/file"), "deep");
     assert_eq!(sh("stat -c %Y owned"), "1234567890");

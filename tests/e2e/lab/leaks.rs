@@ -46,24 +46,31 @@ fn concerns(pid: i32, needle: &str) -> bool {
         text.match_indices(needle)
             .any(|(at, _)| !text[at + needle.len()..].starts_with(|c: char| c.is_ascii_digit()))
     };
+    // The path may begin below where its file system is mounted.
+    let tail = &needle[needle[..needle.rfind('/').unwrap()].rfind('/').unwrap()..];
+    let mentions_tail = |path: &str| path.contains(&format!("{tail}/"));
     let link = |name: &str| {
         fs::read_link(format!("/proc/{pid}/{name}"))
             .is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))
     };
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).is_ok_and(|b| mentions(&b));
-    // A container's root shows its layers. Other mounts say nothing: every copy of the machine's mounts has them.
-    let root_mount = || {
+    // A container has files of its runtime folder mounted over some of its own (the fourth field is the path in
+    // the file system they come from). A mount point that is the scenario's says nothing: every copy of the
+    // machine's mounts has it.
+    let own_mounts = || {
         let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        table
-            .lines()
-            .any(|line| line.split(' ').nth(4) == Some("/") && mentions(line.as_bytes()))
+        table.lines().any(|line| {
+            let mut fields = line.split(' ').skip(3);
+            let (from, at) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+            mentions_tail(from) && !mentions_tail(at)
+        })
     };
     link("exe")
         || link("cwd")
         || link("root")
         || file("cmdline")
         || file("environ")
-        || root_mount()
+        || own_mounts()
         || fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|fds| {
             fds.filter_map(Result::ok).any(|fd| {
                 fs::read_link(fd.path()).is_ok_and(|p| mentions(p.as_os_str().as_encoded_bytes()))
