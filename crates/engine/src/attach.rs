@@ -47,6 +47,8 @@ pub struct Session {
     /// We started the container, and its output is ours.
     pub(crate) foreground: bool,
     pub(crate) id: String,
+    /// Keeps signals back that came while the container was being started; they are for the relay.
+    pub(crate) held: Option<Signals>,
 }
 
 impl Session {
@@ -89,6 +91,7 @@ impl Engine {
             process: container.state.process,
             foreground: false,
             id: container.config.id,
+            held: None,
         })
     }
 }
@@ -108,7 +111,8 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(session: Session, options: &RelayOptions) -> Result<Relay> {
+    fn new(mut session: Session, options: &RelayOptions) -> Result<Relay> {
+        let held = session.held.take();
         let raw = match session.tty && session.streams.stdin {
             true => RawMode::enter().context(|| "cannot set up the terminal".into())?,
             false => None,
@@ -118,7 +122,11 @@ impl Relay {
             (None, true) => &PROXIED,
             (None, false) => &[Signal::SIGWINCH],
         };
-        let signals = Signals::take(taken).context(|| "cannot take over signals".into())?;
+        let signals = match held {
+            Some(mut held) => held.change(taken).map(|()| held),
+            None => Signals::take(taken),
+        };
+        let signals = signals.context(|| "cannot take over signals".into())?;
         let mut relay = Relay {
             sig_proxy: options.sig_proxy,
             watcher: raw

@@ -58,12 +58,16 @@ impl Engine {
             self.take_name(request, &mut config)?;
             let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
             self.make_volumes(&config, &snapshot)?;
-            files::replace(unborn, "config.json", &config, durable)?;
+            files::replace(unborn, "config.json", &config, Durable::No)?;
             if let Some(path) = &request.cidfile {
                 write_cidfile(path, &config.id)?;
             }
             let dir = self.paths.container(&config.id);
-            fs::rename(unborn, &dir).on("create", &dir)
+            fs::rename(unborn, &dir).on("create", &dir)?;
+            match durable {
+                Durable::Yes => files::sync(&dir, "config.json").on("write", &dir),
+                Durable::No => Ok(()),
+            }
         })();
         if let Err(error) = result {
             records::drop_name(&self.paths, &config.name, &config.id);
@@ -71,6 +75,7 @@ impl Engine {
             let _ = self.discard_snapshot(&config.id);
             let _ = self.discard_anonymous_volumes(&config, None);
             let _ = files::remove_tree(unborn);
+            let _ = files::remove_tree(&self.paths.container(&config.id));
             return Err(error);
         }
         drop(lock);

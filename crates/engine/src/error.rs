@@ -129,7 +129,7 @@ impl Error {
                     "free some space: `rcon rm` and `rcon rmi` give back what is not used".into(),
                 ),
                 Some(libc::EDQUOT) => Some("your disk quota is used up".into()),
-                _ => None,
+                _ => rcon_sys::forbidden::hint_of(source),
             },
             _ => None,
         }

@@ -55,6 +55,16 @@ pub(crate) fn replace(
     result
 }
 
+/// Brings `dir/name` to the disk, with the directory it is in and that one's own name.
+pub(crate) fn sync(dir: &Path, name: &str) -> io::Result<()> {
+    File::open(dir.join(name))?.sync_all()?;
+    File::open(dir)?.sync_all()?;
+    match dir.parent() {
+        Some(above) => File::open(above)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 /// Reads what [`replace`] wrote; `None` when there is no such file.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {

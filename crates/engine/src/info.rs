@@ -104,7 +104,7 @@ pub struct StoreInfo {
 /// One step of the ladder.
 #[derive(Clone, Debug, Serialize)]
 pub struct Step {
-    /// What it is about: `ids`, `network`.
+    /// What it is about: `namespaces`, `ids`, `network`.
     pub part: String,
     /// What is used.
     pub used: String,
@@ -176,6 +176,20 @@ impl Engine {
         })
     }
 
+    /// Whether there can be containers at all; tried, since so much can forbid it.
+    fn namespaces(&self) -> Step {
+        let error = match rcon_sys::userns::run(&self.maps, |_| 0) {
+            Ok((status, _)) if status.success() => None,
+            Ok(_) => Some(crate::worker::powerless()),
+            Err(source) => Some(Error::io("cannot make containers", source)),
+        };
+        Step {
+            part: "namespaces".into(),
+            used: if error.is_none() { "user" } else { "none" }.into(),
+            why: error.and_then(|error| reason(&error, error.hint())),
+        }
+    }
+
     fn ladder(&self) -> Vec<Step> {
         let ids = match self.maps.is_single() {
             true => Step {
@@ -205,11 +219,22 @@ impl Engine {
             Err(error) => Step {
                 part: "network".into(),
                 used: "none or host".into(),
-                why: Some(format!("/dev/net/tun: {}", crate::error::describe(&error))),
+                why: {
+                    let error = rcon_net::Error::NoTun { source: error };
+                    reason(&error, error.hint())
+                },
             },
         };
-        vec![ids, network]
+        vec![self.namespaces(), ids, network]
     }
+}
+
+/// One line of the two that an error is.
+fn reason(message: impl std::fmt::Display, hint: Option<String>) -> Option<String> {
+    Some(match hint {
+        Some(hint) => format!("{message}; {hint}"),
+        None => message.to_string(),
+    })
 }
 
 fn mappings(ranges: &[rcon_sys::ids::IdRange]) -> Vec<IdMapping> {

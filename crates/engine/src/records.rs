@@ -343,8 +343,8 @@ impl Engine {
         for id in self.ids()? {
             match self.current(&id) {
                 Ok(Some(container)) => all.push(container),
-                // Removed since we read the directory.
-                Ok(None) => {}
+                // Removed since we read the directory; or damaged by a crash of the machine, which must not hide the others.
+                Ok(None) | Err(Error::Damaged(..)) => {}
                 Err(error) => return Err(error),
             }
         }

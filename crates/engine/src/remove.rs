@@ -24,8 +24,11 @@ impl Engine {
         let dir = self.paths.container(&id);
         for _ in 0..ATTEMPTS {
             // Gone by itself (--rm) is as good.
-            let Some(container) = self.current(&id)? else {
-                return Ok(id);
+            let container = match self.current(&id) {
+                Ok(Some(container)) => container,
+                Ok(None) => return Ok(id),
+                Err(Error::Damaged(..)) if request.force => return self.remove_damaged(id),
+                Err(error) => return Err(error),
             };
             if container.state.status.is_alive() {
                 if !request.force {
@@ -61,6 +64,22 @@ impl Engine {
         userns: Option<&OwnedFd>,
     ) -> Result<()> {
         self.dismantle(container, true, userns)
+    }
+
+    /// Removes a container whose record a crash of the machine has spoilt: its name is found by looking at all.
+    fn remove_damaged(&self, id: String) -> Result<String> {
+        let dir = self.paths.container(&id);
+        let Some(_lock) = Lock::take(&dir)? else {
+            return Ok(id);
+        };
+        self.discard_snapshot(&id)?;
+        files::remove_tree(&self.paths.runtime(&id))?;
+        let names = self.paths.names();
+        for entry in fs::read_dir(&names).on("read", &names)?.flatten() {
+            records::drop_name(&self.paths, &entry.file_name().to_string_lossy(), &id);
+        }
+        files::remove_tree(&dir)?;
+        Ok(id)
     }
 
     fn dismantle(

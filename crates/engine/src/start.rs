@@ -2,11 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::sys::signal::Signal;
+
 use crate::error::{Context, Error, Result};
 use crate::files::Durable;
 use crate::monitor::{self, Order};
 use crate::record::{Container, Status};
 use crate::records::Lock;
+use crate::terminal::Signals;
 use crate::{CreateRequest, Engine, RemoveRequest, Session, StartRequest, Streams};
 
 impl Engine {
@@ -65,6 +68,7 @@ impl Engine {
             process: Some(process),
             foreground: true,
             id,
+            held: None,
         }))
     }
 
@@ -78,9 +82,26 @@ impl Engine {
         start: &StartRequest,
     ) -> Result<(Container, Option<Session>)> {
         let cidfile = create.cidfile.clone();
+        // From here on until all is done or undone, nobody is interrupted half-way.
+        let mut held = Signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
+            .context(|| "cannot take over signals".into())?;
         let container = self.create_as(create, Durable::No)?;
-        match self.start(container.id(), start) {
-            Ok(session) => Ok((container, session)),
+        let mut started = match held.take_next() {
+            Some(_) => Err(Error::Interrupted),
+            None => self.start(container.id(), start),
+        };
+        // A session passes signals on to the container; without one, they are for us.
+        if matches!(started, Ok(None)) && held.take_next().is_some() {
+            started = Err(Error::Interrupted);
+        }
+        match started {
+            Ok(session) => Ok((
+                container,
+                session.map(|session| Session {
+                    held: Some(held),
+                    ..session
+                }),
+            )),
             Err(error) => {
                 // The first failure is what matters.
                 let _ = self.remove(

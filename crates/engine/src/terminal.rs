@@ -101,6 +101,22 @@ impl Signals {
         Ok(Signals { fd, before })
     }
 
+    /// Takes over these and no others from now on. What has come of them already is not lost; what has come of the others
+    /// acts as if it came now.
+    ///
+    /// # Errors
+    /// Does not happen with valid signals.
+    pub fn change(&mut self, signals: &[Signal]) -> io::Result<()> {
+        let mut mask = self.before;
+        let mut set = SigSet::empty();
+        for signal in signals {
+            set.add(*signal);
+            mask.add(*signal);
+        }
+        self.fd.set_mask(&set)?;
+        Ok(mask.thread_set_mask()?)
+    }
+
     /// The next signal that has come.
     pub fn take_next(&mut self) -> Option<i32> {
         match self.fd.read_signal() {

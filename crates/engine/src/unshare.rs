@@ -9,6 +9,10 @@ use crate::Engine;
 use crate::error::{Context, Error, Result};
 use crate::monitor::exit_code;
 use crate::terminal::Signals;
+use crate::worker;
+
+/// What the child says before it becomes the command.
+const ENTERED: &[u8] = b"e";
 
 impl Engine {
     /// Runs a command as the root of a user namespace with the containers' ids; its exit code. Without a command, the
@@ -30,8 +34,10 @@ impl Engine {
         let why = || "cannot enter a user namespace".to_string();
         // The keys that end it are for the command; we wait for it in any case.
         let signals = Signals::take(&[Signal::SIGINT, Signal::SIGQUIT]).context(why)?;
-        let (status, failure) = rcon_sys::userns::run(&self.maps, |out| {
+        let (status, said) = rcon_sys::userns::run(&self.maps, |out| {
             let _ = SigSet::empty().thread_set_mask();
+            // We are in; what ends with any code from now on is the command.
+            let _ = out.write_all(ENTERED);
             let error = Command::new(&program)
                 .args(arguments)
                 .env("CONTAINERS_GRAPHROOT", &self.paths.root)
@@ -44,7 +50,10 @@ impl Engine {
         })
         .context(why)?;
         drop(signals);
-        let Ok(code) = <[u8; 4]>::try_from(failure.as_slice()) else {
+        let Some(failure) = said.strip_prefix(ENTERED) else {
+            return Err(worker::powerless());
+        };
+        let Ok(code) = <[u8; 4]>::try_from(failure) else {
             return Ok(exit_code(status));
         };
         let source = std::io::Error::from_raw_os_error(i32::from_le_bytes(code));

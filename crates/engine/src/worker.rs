@@ -84,13 +84,20 @@ impl Engine {
                 code,
                 hint,
             }),
-            Err(_) if status.code() == Some(rcon_sys::userns::NOT_SET_UP) => Err(Error::Invalid(
-                "a new user namespace cannot be entered".into(),
-            )),
+            Err(_) if status.code() == Some(rcon_sys::userns::NOT_SET_UP) => Err(powerless()),
             Err(_) => Err(Error::Invalid(format!(
                 "the process that worked on the store ended early: {status}"
             ))),
         }
+    }
+}
+
+/// A new user namespace has no rights.
+pub(crate) fn powerless() -> Error {
+    Error::Remote {
+        message: "user namespaces can be made here but have no rights".into(),
+        code: 125,
+        hint: rcon_sys::forbidden::powerless(),
     }
 }
 

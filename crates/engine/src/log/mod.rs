@@ -8,4 +8,4 @@ pub(crate) use codec::Encoder;
 pub use codec::{LogLine, Stream};
 
 /// The file's name in the container's directory.
-pub(crate) const FILE: &str = "ctr.log";
+pub(crate) const FILE: &str = "log";

@@ -111,6 +111,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
         },
     );
     drop(report);
+    monitor.make_lasting();
     monitor.run();
     0
 }

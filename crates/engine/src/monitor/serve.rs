@@ -14,7 +14,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use super::clients::Client;
 use super::setup::Started;
 use crate::error::{Context, Error, Result};
-use crate::files::Durable;
+use crate::files::{self, Durable};
 use crate::log::{Encoder, Stream};
 use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Request};
 use crate::record::{Container, ProcessRef, State, Status};
@@ -120,6 +120,17 @@ impl Monitor {
     /// PID 1 of the container.
     pub fn process(&self) -> ProcessRef {
         self.process
+    }
+
+    /// Sees to it that the container is known after a crash of the machine. Done when the command has its answer: it need
+    /// not wait for the disk.
+    pub fn make_lasting(&self) {
+        if !self.container.config.auto_remove {
+            let _ = files::sync(
+                &self.engine.paths.container(self.container.id()),
+                "config.json",
+            );
+        }
     }
 
     /// Watches until the container has ended and everybody knows.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rcon_launch::{Request, Rootfs, Running, Stdio};
+use rcon_launch::{NetworkFailure, Request, Rootfs, Running, Stdio};
 use rcon_net::PortMapping;
 use rcon_store::Snapshot;
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
@@ -92,7 +92,10 @@ fn start_in(
 
     let in_netns: Option<rcon_launch::InNetns<'_>> = match (&config.network, &net) {
         (_, Some(net)) => Some(Box::new(|| {
-            rcon_net::set_up_namespace(net).map_err(|e| e.to_string())
+            rcon_net::set_up_namespace(net).map_err(|error| NetworkFailure {
+                message: error.to_string(),
+                hint: error.hint(),
+            })
         })),
         (Network::None, None) => Some(Box::new(loopback)),
         _ => None,
@@ -143,7 +146,7 @@ fn start_in(
 }
 
 /// All that `--network none` has.
-fn loopback() -> std::result::Result<Vec<OwnedFd>, String> {
+fn loopback() -> std::result::Result<Vec<OwnedFd>, NetworkFailure> {
     let mut batch = Batch::new();
     batch.link_up(Link {
         index: LOOPBACK,
