@@ -103,6 +103,14 @@ pub enum Error {
         /// How many images it fits.
         count: usize,
     },
+    /// The archive of a layer cannot be made again, bit for bit.
+    #[error("the archive of layer {layer} cannot be made again: {why}")]
+    NotReproducible {
+        /// Its diff id.
+        layer: Digest,
+        /// What is missing or has changed.
+        why: String,
+    },
     /// There is a snapshot with this name already.
     #[error("container storage {0} already exists")]
     SnapshotExists(String),
@@ -123,6 +131,11 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::EROFS) => {
                 Some("give a writable place with --root".to_owned())
             }
+            Self::NotReproducible { .. } => Some(
+                "remove the image and pull or load it again; if its archive has a file twice, \
+                 copy the image with another tool"
+                    .to_owned(),
+            ),
             Self::LayerMissing(_) => Some("pull or load the image again".to_owned()),
             Self::Ambiguous { .. } => Some("give more digits of the id".to_owned()),
             Self::Version { .. } => {

@@ -4,21 +4,23 @@
 //! layers of an image, when its record is put. Until then a layer counts as long as the machine
 //! runs (its `meta.json` has the boot id); after a power cut it is unpacked again.
 
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::blobs::verify;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Context, Error, Result};
 use crate::stage::{self, Stage};
 use crate::store::{self, DIRECTORY, Store};
+use crate::unpack::recipe::{self, Recorder};
 use crate::unpack::{self, Policy, Unpacked};
 
 /// What is known of an unpacked layer.
@@ -62,6 +64,61 @@ impl LayerHold {
         &self.meta
     }
 
+    /// Write the layer's archive, bit for bit as it was unpacked: from its tree and the recipe that
+    /// was kept of all else. How many bytes that were.
+    ///
+    /// Call this in a process that is root of a user namespace with the store's id maps. Only when
+    /// it has succeeded `out` has got the right bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotReproducible`] if there is no recipe or files have changed;
+    /// [`Error::Stream`] if `out` fails.
+    pub fn write_archive(&self, out: &mut dyn Write) -> Result<u64> {
+        let lost = |why: &str| Error::NotReproducible {
+            layer: self.meta.diff_id.clone(),
+            why: why.to_owned(),
+        };
+        let what = || format!("cannot read layer {}", self.meta.diff_id);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let recipe = match rustix::fs::openat(&self.dir, RECIPE, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return Err(lost("how its archive was written was not noted")),
+            Err(error) => return Err(Error::io(what(), error)),
+        };
+        let root = rustix::fs::openat(&self.dir, "fs", DIRECTORY, Mode::empty()).context(what)?;
+        let mut hashing = HashingWriter {
+            out,
+            hasher: Hasher::new(self.meta.diff_id.algorithm()),
+            count: 0,
+            failed: None,
+        };
+        let followed = recipe::follow(recipe, &root, &mut hashing);
+        let HashingWriter {
+            hasher,
+            count,
+            failed,
+            ..
+        } = hashing;
+        if let Some(error) = failed {
+            return Err(Error::Stream(error));
+        }
+        match followed {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(lost(&error.to_string()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(lost("the note of how its archive was written is cut off"));
+            }
+            other => other.context(what)?,
+        }
+        if hasher.finish() != self.meta.diff_id {
+            return Err(lost(
+                "its archive had a file twice, or its files have changed since",
+            ));
+        }
+        Ok(count)
+    }
+
     /// Whether it is known to be on disk.
     pub(crate) fn is_settled(&self) -> bool {
         rustix::fs::statat(&self.dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -78,6 +135,38 @@ impl LayerHold {
         }
     }
 }
+
+/// Computes the digest of what goes to `out`, and keeps the error of that apart from others.
+struct HashingWriter<'a> {
+    out: &'a mut dyn Write,
+    hasher: Hasher,
+    count: u64,
+    failed: Option<io::Error>,
+}
+
+impl Write for HashingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.out.write_all(bytes) {
+            Ok(()) => {
+                self.hasher.update(bytes);
+                self.count += bytes.len() as u64;
+                Ok(bytes.len())
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.failed = Some(error);
+                Err(kind.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// What it takes to make the archive again, beside the tree.
+const RECIPE: &str = "recipe.zst";
 
 /// The mark of a layer that was brought to disk.
 const SETTLED: &str = "settled";
@@ -157,7 +246,17 @@ impl LayerStage<'_> {
         let policy = Policy {
             single: self.store.is_single(),
         };
-        let unpacked = unpack::unpack(tar, self.root.as_fd(), policy, self.algorithm)?;
+        let what = || "cannot make a file for a layer";
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let dir = self.stage.dir();
+        let recipe = rustix::fs::openat(dir, RECIPE, flags, mode).context(what)?;
+        let recorder = Recorder::new(recipe.into(), recipe::LIMIT).context(what)?;
+        let root = self.root.as_fd();
+        let unpacked = unpack::unpack(tar, root, policy, self.algorithm, Some(recorder))?;
+        if !unpacked.recorded {
+            rustix::fs::unlinkat(dir, RECIPE, AtFlags::empty()).context(what)?;
+        }
         self.unpacked = Some(unpacked.clone());
         Ok(unpacked)
     }

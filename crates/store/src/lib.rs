@@ -18,6 +18,7 @@
 //! ROOT/blobs/sha256/HEX             content by digest
 //! ROOT/layers/MAPKEY/HEX/fs/        an unpacked layer; owners depend on the id map, so that is
 //!                      /meta.json   in the path. Sizes, so that nobody has to walk the tree
+//!                      /recipe.zst  what else it takes to make the layer's archive again
 //! ROOT/images/ID/manifest.json      as received
 //!               /config.json        as received
 //!               /record.json        what we need to know without parsing those

@@ -374,3 +374,46 @@ fn damaged_records_are_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_layer_gives_its_archive_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let tar = archive("dir/file", "content");
+    let layer = add_layer(&store, "other");
+    let digest = Digest::sha256(&tar);
+    let mut stage = store.stage_layer().unwrap();
+    stage.unpack(&tar[..]).unwrap();
+    let hold = stage.commit(&digest).unwrap();
+    let mut again = Vec::new();
+    assert_eq!(hold.write_archive(&mut again).unwrap(), tar.len() as u64);
+    assert!(again == tar);
+
+    // A writer that fails is its own fault, not the layer's.
+    struct Full;
+    impl std::io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = hold.write_archive(&mut Full).unwrap_err();
+    assert!(matches!(error, Error::Stream(_)), "{error}");
+
+    // What somebody changed by hand is noticed, and so is a layer from before there were recipes.
+    fs::write(store.layer_dir(&digest).join("dir/file"), "CONTENT").unwrap();
+    let error = hold.write_archive(&mut Vec::new()).unwrap_err();
+    assert!(matches!(error, Error::NotReproducible { .. }), "{error}");
+    fs::remove_file(store.layer_dir(&digest).join("dir/file")).unwrap();
+    let error = hold.write_archive(&mut Vec::new()).unwrap_err();
+    assert!(
+        error.to_string().contains("dir/file is not there"),
+        "{error}"
+    );
+    let hold = store.hold_layer(&layer).unwrap().unwrap();
+    fs::remove_file(store.layer_dir(&layer).with_file_name("recipe.zst")).unwrap();
+    let error = hold.write_archive(&mut Vec::new()).unwrap_err();
+    assert!(error.hint().is_some(), "{error}");
+}

@@ -176,7 +176,11 @@ fn put(store: &Store) -> Result<Snapshot, String> {
         let digest = Digest::sha256(&tar);
         let mut stage = store.stage_layer().map_err(text)?;
         stage.unpack(&tar[..]).map_err(text)?;
-        stage.commit(&digest).map_err(text)?;
+        let hold = stage.commit(&digest).map_err(text)?;
+        // Owners, deletions and devices are back in it, however they are kept here.
+        let mut again = Vec::new();
+        hold.write_archive(&mut again).map_err(text)?;
+        check!(again == tar);
         ids.push(digest);
     }
     let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": ids}});

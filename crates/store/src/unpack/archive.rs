@@ -10,6 +10,7 @@ use tar::Header;
 
 use super::header::{self, BLOCK, Fields, Kind};
 use super::pax::{self, Extended, Time};
+use super::recipe::Recorder;
 use super::sparse::{self, Region};
 use super::{bad, shown};
 use crate::error::{Error, Result};
@@ -44,14 +45,33 @@ pub(super) struct Archive<R> {
     left: u64,
     /// What fills up its last block.
     padding: u64,
+    /// Notes what is needed to make the archive again.
+    recorder: Option<Recorder>,
 }
 
 impl<R: BufRead> Archive<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(super) fn new(source: R, recorder: Option<Recorder>) -> Self {
         Self {
             source,
             left: 0,
             padding: 0,
+            recorder,
+        }
+    }
+
+    /// Read what comes after the last entry; whether there is a recipe of the archive.
+    pub(super) fn finish(mut self) -> Result<bool> {
+        let Some(mut recorder) = self.recorder.take() else {
+            return Ok(false);
+        };
+        loop {
+            let rest = self.source.fill_buf().map_err(Error::Stream)?;
+            let count = rest.len();
+            if count == 0 {
+                return recorder.finish().map_err(unrecorded);
+            }
+            recorder.literal(rest).map_err(unrecorded)?;
+            self.source.consume(count);
         }
     }
 
@@ -90,11 +110,33 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// Read exactly `len` bytes of the data of the current entry, in pieces as they come.
-    pub(super) fn data(
+    fn data(&mut self, len: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut recorder = self.recorder.take();
+        let done = self.take(len, |piece| {
+            if let Some(recorder) = &mut recorder {
+                recorder.literal(piece).map_err(unrecorded)?;
+            }
+            each(piece)
+        });
+        self.recorder = recorder;
+        done
+    }
+
+    /// The same for data that goes to `offset` in the file `name` of the tree.
+    pub(super) fn content(
         &mut self,
-        mut len: u64,
-        mut each: impl FnMut(&[u8]) -> Result<()>,
+        name: &[u8],
+        offset: u64,
+        len: u64,
+        each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.content(name, offset, len).map_err(unrecorded)?;
+        }
+        self.take(len, each)
+    }
+
+    fn take(&mut self, mut len: u64, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while len > 0 {
             let available = self.source.fill_buf().map_err(Error::Stream)?;
             let count = (available.len() as u64).min(len).min(self.left);
@@ -177,10 +219,7 @@ impl<R: BufRead> Archive<R> {
         let mut more = gnu.is_extended();
         while more {
             // These blocks are not part of what the header counts.
-            let mut block = [0; BLOCK];
-            self.source
-                .read_exact(&mut block)
-                .map_err(|_| "the archive ends in the middle of it")?;
+            let block = self.inner_block()?;
             more = sparse::continued(&block, &mut map)?;
         }
         Ok((size, map))
@@ -212,11 +251,8 @@ impl<R: BufRead> Archive<R> {
         let mut numbers = Numbers::default();
         let mut map = Vec::new();
         loop {
-            let mut block = [0; BLOCK];
             self.left = self.left.checked_sub(BLOCK as u64).ok_or(wrong)?;
-            self.source
-                .read_exact(&mut block)
-                .map_err(|_| "the archive ends in the middle of it")?;
+            let block = self.inner_block()?;
             for &byte in &block {
                 numbers.take(byte).ok_or(wrong)?;
                 if numbers.count == Some(0) {
@@ -283,6 +319,14 @@ impl<R: BufRead> Archive<R> {
         }
     }
 
+    /// A block of a map of holes.
+    fn inner_block(&mut self) -> Result<[u8; BLOCK], String> {
+        match self.block() {
+            Ok(Some(block)) => Ok(block),
+            _ => Err("the archive ends in the middle of it".to_owned()),
+        }
+    }
+
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
         let mut block = [0; BLOCK];
         let mut len = 0;
@@ -292,6 +336,9 @@ impl<R: BufRead> Archive<R> {
                 0 => return Err(cut_off()),
                 count => len += count,
             }
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.literal(&block).map_err(unrecorded)?;
         }
         Ok(Some(block))
     }
@@ -323,6 +370,10 @@ impl Numbers {
         }
         Some(())
     }
+}
+
+fn unrecorded(error: std::io::Error) -> Error {
+    Error::io("cannot note how the layer's archive was written", error)
 }
 
 fn cut_off() -> Error {

@@ -10,6 +10,7 @@
 //! | `tree` | directories are resolved by openat2(2) inside the layer; the last part of a name is never followed |
 //! | `place` | what each kind of entry becomes; what is in its way goes |
 //! | `whiteout` | deletions of lower layers in overlay's own form |
+//! | `recipe` | what it takes to make the archive again is noted |
 //! | `attributes` | owners, modes, times and the extended attributes that an image may set |
 //!
 //! Memory is bounded, however large the archive and each thing in it is.
@@ -21,6 +22,7 @@ mod name;
 mod pax;
 mod pipe;
 mod place;
+pub(crate) mod recipe;
 mod sparse;
 mod tree;
 mod whiteout;
@@ -61,23 +63,29 @@ pub struct Unpacked {
     pub squashed: u64,
     /// Mode of the root directory, if the archive has an entry for it.
     pub root_mode: Option<u32>,
+    /// Whether the archive can be made again from the tree and the recipe.
+    pub recorded: bool,
 }
 
-/// Unpack the archive `tar` into the directory `root`, which belongs to this call alone.
+/// Unpack the archive `tar` into the directory `root`, which belongs to this call alone. What `tar`
+/// has besides the content of files goes to `recorder`.
 pub(crate) fn unpack(
     tar: impl Read,
     root: BorrowedFd<'_>,
     policy: Policy,
     algorithm: Algorithm,
+    recorder: Option<recipe::Recorder>,
 ) -> Result<Unpacked> {
     let (read, written) = pipe::run(tar, algorithm, |chunks| {
         let own_umask = attributes::own_umask();
-        place::all(archive::Archive::new(chunks), root, policy, own_umask)
+        let mut archive = archive::Archive::new(chunks, recorder);
+        let counts = place::all(&mut archive, root, policy, own_umask)?;
+        Ok::<_, Error>((counts, archive.finish()?))
     })
     .map_err(|error| Error::io("cannot start a thread", error))?;
     // Where the stream failed the writer only saw it end too early.
     let (diff_id, size) = read.map_err(Error::Stream)?;
-    let counts = written?;
+    let (counts, recorded) = written?;
     Ok(Unpacked {
         diff_id,
         size,
@@ -86,6 +94,7 @@ pub(crate) fn unpack(
         skipped: counts.skipped,
         squashed: counts.squashed,
         root_mode: counts.root_mode,
+        recorded,
     })
 }
 

@@ -45,7 +45,7 @@ struct Placer<'a> {
 
 /// Write all entries of an archive into `root`.
 pub(super) fn all<R: BufRead>(
-    archive: Archive<R>,
+    archive: &mut Archive<R>,
     root: BorrowedFd<'_>,
     policy: Policy,
     exact_modes: bool,
@@ -55,7 +55,7 @@ pub(super) fn all<R: BufRead>(
 
 /// The same for a tree that is there already.
 pub(super) fn all_in<R: BufRead>(
-    mut archive: Archive<R>,
+    archive: &mut Archive<R>,
     tree: Tree<'_>,
     policy: Policy,
     exact_modes: bool,
@@ -68,7 +68,7 @@ pub(super) fn all_in<R: BufRead>(
         counts: Counts::default(),
     };
     while let Some(entry) = archive.next()? {
-        placer.place(&mut archive, &entry)?;
+        placer.place(archive, &entry)?;
     }
     placer.tree.finish()?;
     Ok(placer.counts)
@@ -145,7 +145,7 @@ impl Placer<'_> {
         let file = self.make(entry, name, parent, last, || {
             rustix::fs::openat(parent, last, flags, Mode::from_raw_mode(mode))
         })?;
-        self.counts.content += fill(archive, entry, &file)?;
+        self.counts.content += fill(archive, entry, name.bytes(), &file)?;
         let attributes = Attributes {
             entry,
             owner,
@@ -319,10 +319,15 @@ impl Placer<'_> {
 }
 
 /// Write the data of a file; how many bytes of it the archive has.
-fn fill<R: BufRead>(archive: &mut Archive<R>, entry: &Entry, file: &OwnedFd) -> Result<u64> {
+fn fill<R: BufRead>(
+    archive: &mut Archive<R>,
+    entry: &Entry,
+    name: &[u8],
+    file: &OwnedFd,
+) -> Result<u64> {
     let failed = |error: Errno| Error::io(format!("cannot write {}", entry.shown()), error);
     let Some(map) = &entry.map else {
-        archive.data(entry.size, |mut piece| {
+        archive.content(name, 0, entry.size, |mut piece| {
             while !piece.is_empty() {
                 let count =
                     rustix::io::retry_on_intr(|| rustix::io::write(file, piece)).map_err(failed)?;
@@ -335,7 +340,7 @@ fn fill<R: BufRead>(archive: &mut Archive<R>, entry: &Entry, file: &OwnedFd) -> 
     let mut sum = 0;
     for region in map {
         let mut offset = region.offset;
-        archive.data(region.len, |mut piece| {
+        archive.content(name, offset, region.len, |mut piece| {
             while !piece.is_empty() {
                 let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, piece, offset))
                     .map_err(failed)?;

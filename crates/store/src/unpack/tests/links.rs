@@ -143,7 +143,7 @@ fn writing_over_a_hard_link_leaves_the_other_name() {
 
 #[test]
 fn a_directory_replaced_by_a_link() {
-    let layer = Layer::new();
+    let layer = Layer::replacing();
     let tar = Tar::new()
         .dir("d")
         .file("d/canary", "inside")
@@ -162,7 +162,7 @@ fn a_directory_replaced_by_a_link() {
 
 #[test]
 fn duplicates_replace_one_another() {
-    let layer = Layer::new();
+    let layer = Layer::replacing();
     let tar = Tar::new()
         .file("x", "file")
         .dir("x")

@@ -19,6 +19,7 @@ struct Layer {
     _temp: tempfile::TempDir,
     root: PathBuf,
     canary: PathBuf,
+    replaces: bool,
 }
 
 impl Layer {
@@ -32,18 +33,49 @@ impl Layer {
             _temp: temp,
             root,
             canary,
+            replaces: false,
         }
     }
 
     fn unpack(&self, tar: &[u8]) -> Result<Unpacked> {
         let root = fs::File::open(&self.root).unwrap();
         let policy = Policy { single: true };
-        let result = unpack(Cursor::new(tar), root.as_fd(), policy, Algorithm::Sha256);
+        let recipe = tempfile::tempfile().unwrap();
+        let recorder = recipe::Recorder::new(recipe.try_clone().unwrap(), recipe::LIMIT).unwrap();
+        let result = unpack(
+            Cursor::new(tar),
+            root.as_fd(),
+            policy,
+            Algorithm::Sha256,
+            Some(recorder),
+        );
+        if result.is_ok() {
+            self.made_again(tar, recipe, root.into());
+        }
         assert_eq!(fs::read(&self.canary).unwrap(), b"safe");
         assert_eq!(fs::metadata(&self.canary).unwrap().nlink(), 1);
         let beside = fs::read_dir(self.root.parent().unwrap()).unwrap().count();
         assert_eq!(beside, 2, "something was written beside the layer");
         result
+    }
+
+    /// Whatever was unpacked can be packed again, unless something in it was replaced later.
+    fn made_again(&self, tar: &[u8], mut recipe: fs::File, root: std::os::fd::OwnedFd) {
+        std::io::Seek::rewind(&mut recipe).unwrap();
+        let mut again = Vec::new();
+        let made = recipe::follow(recipe, &root, &mut again);
+        if !self.replaces {
+            made.unwrap();
+            assert!(again == tar, "the archive made again is another one");
+        }
+    }
+
+    /// A layer whose archive has files that do not stay.
+    fn replacing() -> Self {
+        Self {
+            replaces: true,
+            ..Self::new()
+        }
     }
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -167,8 +199,8 @@ fn directories_keep_their_times_when_memory_is_short() {
     let root = fs::File::open(&layer.root).unwrap();
     let tree = crate::unpack::tree::Tree::with_limit(root.as_fd(), 1000);
     let bytes = tar.end();
-    let archive = crate::unpack::archive::Archive::new(&bytes[..]);
-    crate::unpack::place::all_in(archive, tree, Policy { single: true }, false).unwrap();
+    let mut archive = crate::unpack::archive::Archive::new(&bytes[..], None);
+    crate::unpack::place::all_in(&mut archive, tree, Policy { single: true }, false).unwrap();
     for n in 0..50 {
         let time = fs::metadata(layer.path(format!("d{n}"))).unwrap().mtime();
         assert_eq!(time, 1000 + n, "d{n}");
@@ -192,7 +224,7 @@ fn a_stream_that_fails_is_told_from_a_bad_archive() {
     let layer = Layer::new();
     let root = fs::File::open(&layer.root).unwrap();
     let policy = Policy { single: true };
-    let result = unpack(Failing(300), root.as_fd(), policy, Algorithm::Sha256);
+    let result = unpack(Failing(300), root.as_fd(), policy, Algorithm::Sha256, None);
     assert!(matches!(result, Err(Error::Stream(_))));
 }
 
