@@ -5,6 +5,7 @@
 //! [`Error::decode`] are the two ends of that.
 
 use nix::errno::Errno;
+use rcon_sys::forbidden;
 
 use crate::wire::{Reader, Writer};
 
@@ -48,8 +49,8 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
     /// The set-up of the network failed.
-    #[error("{0}")]
-    Network(String),
+    #[error("{}", .0.message)]
+    Network(NetworkFailure),
     /// The user is not in the container's passwd file.
     #[error("unable to find user {0}: no matching entries in passwd file")]
     NoUser(String),
@@ -92,6 +93,24 @@ pub enum Error {
     /// The new process went away without a word.
     #[error("the container ended while it was being set up: {0}")]
     Died(String),
+}
+
+/// What [`crate::InNetns`] fails with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFailure {
+    /// What failed and why.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<String> for NetworkFailure {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+        }
+    }
 }
 
 /// The words for an error number, as strerror(3) has them.
@@ -162,8 +181,13 @@ impl Error {
     /// What the user can do about it, where something can be done.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Namespaces { errno } => namespaces_hint(*errno),
+            Self::Namespaces { errno } => forbidden::remedy(*errno),
+            // What the root of a user namespace may do, and yet may not.
+            Self::Setup { errno, .. } if [libc::EPERM, libc::EACCES].contains(errno) => {
+                forbidden::powerless()
+            }
             Self::Ids { hint, .. } => hint.clone(),
+            Self::Network(failure) => failure.hint.clone(),
             Self::Overlay { .. } => Some(
                 "overlay mounts of ordinary users need Linux 5.11 or later and a storage folder \
                  on a local file system that is not itself an overlay"
@@ -195,7 +219,7 @@ impl Error {
             Self::Overlay { errno } => (2, *errno, "", None),
             Self::Setup { step, errno } => (3, *errno, step, None),
             Self::Invalid(what) => (4, 0, what, None),
-            Self::Network(what) => (5, 0, what, None),
+            Self::Network(failure) => (5, 0, &failure.message, failure.hint.as_deref()),
             Self::NoUser(name) => (6, 0, name, None),
             Self::NoGroup(name) => (7, 0, name, None),
             Self::Unmapped { kind, id } => (8, id.cast_signed(), kind, None),
@@ -235,7 +259,10 @@ impl Error {
             2 => Self::Overlay { errno },
             3 => Self::Setup { step: text, errno },
             4 => Self::Invalid(text),
-            5 => Self::Network(text),
+            5 => Self::Network(NetworkFailure {
+                message: text,
+                hint: reader.text(),
+            }),
             6 => Self::NoUser(text),
             7 => Self::NoGroup(text),
             8 => Self::Unmapped {
@@ -265,28 +292,6 @@ impl From<rcon_sys::ids::IdError> for Error {
     }
 }
 
-fn namespaces_hint(errno: i32) -> Option<String> {
-    let text = match errno {
-        libc::EPERM | libc::EACCES => {
-            "user namespaces are forbidden to this user: look at the sysctls \
-             kernel.unprivileged_userns_clone (should be 1), \
-             kernel.apparmor_restrict_unprivileged_userns (0, or an AppArmor profile for rcon) and \
-             user.max_user_namespaces, and whether a sandbox around this process forbids them"
-        }
-        libc::ENOSPC | libc::EUSERS => {
-            "the limit of namespaces is reached: raise the sysctls user.max_*_namespaces, of which \
-             user.max_user_namespaces is often 0"
-        }
-        libc::EINVAL | libc::ENOSYS => {
-            "this kernel lacks a kind of namespace; rcon needs Linux 5.11 or later with user, pid, \
-             mount, network, ipc, uts and cgroup namespaces"
-        }
-        libc::EAGAIN => "the limit of processes is reached (ulimit -u, or pids.max of the cgroup)",
-        _ => return None,
-    };
-    Some(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +315,11 @@ mod tests {
                 errno: -1,
             },
             Error::Invalid(text()),
-            Error::Network(text()),
+            Error::Network(text().into()),
+            Error::Network(NetworkFailure {
+                message: text(),
+                hint: Some(text()),
+            }),
             Error::NoUser(text()),
             Error::NoGroup(text()),
             Error::Unmapped {

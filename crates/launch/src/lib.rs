@@ -30,6 +30,6 @@ mod user;
 mod wire;
 
 pub use create::{Created, create};
-pub use error::{Error, Result};
+pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;
 pub use request::{ExecChild, ExecRequest, InNetns, Request, Rootfs, Running, Size, Stdio, Target};

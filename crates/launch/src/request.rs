@@ -7,8 +7,10 @@ use oci_spec::runtime::{Process, Spec};
 use rcon_sys::ids::IdMaps;
 use rustix::process::Pid;
 
+use crate::error::NetworkFailure;
+
 /// Set-up of the network from inside: gives back files for the caller, or says why it failed.
-pub type InNetns<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>, String> + 'a>;
+pub type InNetns<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>, NetworkFailure> + 'a>;
 
 /// A container to be made.
 pub struct Request<'a> {

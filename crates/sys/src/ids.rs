@@ -360,22 +360,26 @@ fn subordinate(uid_limits: &[(u32, u32)], gid_limits: &[(u32, u32)]) -> Result<I
     let egid = rustix::process::getegid().as_raw();
     let name = passwd::current_user_name();
     let who = name.clone().unwrap_or_else(|| uid.to_string());
-    let remedy = format!(
-        "ask the administrator to run: usermod --add-subuids 100000-165535 --add-subgids \
-         100000-165535 {who}"
-    );
+    let remedy = || {
+        let (first, last) = free_range(["/etc/subuid", "/etc/subgid"].map(fs::read_to_string));
+        format!("as root: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {who}")
+    };
     let ranges = |file: &str, own: u32, limits: &[(u32, u32)]| {
-        let text = fs::read(file).map_err(|_| format!("{file} cannot be read; {remedy}"))?;
+        let text = fs::read(file).map_err(|_| format!("{file} cannot be read; {}", remedy()))?;
         let text = String::from_utf8_lossy(&text);
         let found = parse_subids(&text, name.as_deref(), uid);
         if found.is_empty() {
-            return Err(format!("{who} has no subordinate ids in {file}; {remedy}"));
+            return Err(format!(
+                "{who} has no subordinate ids in {file}; {}",
+                remedy()
+            ));
         }
         let usable = usable_ranges(&found, own, limits);
         if usable.is_empty() {
             return Err(format!(
                 "none of the subordinate ids of {who} in {file} can be used here: they overlap \
-                 with ids in use or lie outside of what /proc/self/uid_map allows"
+                 with the id {own} itself or lie outside of what /proc/self/uid_map allows; {}",
+                remedy()
             ));
         }
         let mut next = 1;
@@ -427,6 +431,19 @@ fn parse_subids(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
             (mine && !owner.is_empty() && fields.next().is_none()).then_some((first, len))
         })
         .collect()
+}
+
+/// The first and last of 65536 ids that nobody has in `files`, from 100000 as useradd(8) gives them.
+fn free_range(files: [io::Result<String>; 2]) -> (u32, u32) {
+    let ends = files.iter().flatten().flat_map(|text| text.lines());
+    let ends = ends.filter_map(|line| {
+        let mut numbers = line.trim().split(':').skip(1).map(str::parse::<u32>);
+        numbers.next()?.ok()?.checked_add(numbers.next()?.ok()?)
+    });
+    let first = ends
+        .filter(|end| *end <= 0x7fff_0000)
+        .fold(100_000, u32::max);
+    (first, first + 0xffff)
 }
 
 /// The runs that the kernel will take together with the id `own`, in their order.
@@ -549,6 +566,19 @@ mod tests {
             [(100_000, 65_536), (200_000, 10)]
         );
         assert_eq!(parse_subids(text, None, 7), []);
+    }
+
+    #[test]
+    fn the_range_to_ask_for_is_nobodys() {
+        let files = |uid: &str, gid: &str| free_range([Ok(uid.to_owned()), Ok(gid.to_owned())]);
+        assert_eq!(files("", "x:y\nz"), (100_000, 165_535));
+        assert_eq!(
+            files(
+                "a:100000:65536\nb:5:5\nc:1:4294967295\n",
+                "a:200000:65536\n"
+            ),
+            (265_536, 331_071)
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::process::ExitStatus;
 use nix::sched::CloneFlags;
 use rustix::process::{Gid, Pid, Signal, Uid};
 
+use crate::forbidden::Forbidden;
 use crate::ids::{self, IdMaps, MapMethod};
 use crate::process::{self, Fork};
 
@@ -50,7 +51,8 @@ impl Worker {
 ///
 /// `f`'s value is the exit code. A panic in it ends the child with [`PANICKED`]. The child is
 /// killed when this process ends. Needs a process with one thread (see [`process::fork`]); fails
-/// where user namespaces are forbidden and where the maps are refused.
+/// where user namespaces are forbidden and where the maps are refused, with errors that
+/// [`hint_of`](crate::forbidden::hint_of) has a remedy for.
 pub fn run(
     maps: &IdMaps,
     f: impl FnOnce(&mut dyn Write) -> i32,
@@ -64,7 +66,8 @@ pub fn spawn(maps: &IdMaps, f: impl FnOnce(&mut dyn Write) -> i32) -> io::Result
     let (go, ready) = pipe()?;
     let parent = rustix::process::getpid();
     flush();
-    match process::clone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)? {
+    let kinds = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    match process::clone(kinds).map_err(Forbidden::wrap)? {
         Fork::Child => {
             drop((output, ready));
             let mut byte = [0];
@@ -74,7 +77,7 @@ pub fn spawn(maps: &IdMaps, f: impl FnOnce(&mut dyn Write) -> i32) -> io::Result
             );
             drop(go);
             work(
-                released,
+                released && has_power(),
                 parent,
                 maps.method != MapMethod::Single,
                 writer,
@@ -84,7 +87,7 @@ pub fn spawn(maps: &IdMaps, f: impl FnOnce(&mut dyn Write) -> i32) -> io::Result
         Fork::Parent { pid, pidfd } => {
             drop((writer, go));
             let mapped = ids::write_maps(pid, maps)
-                .map_err(|error| io::Error::other(error.to_string()))
+                .map_err(io::Error::other)
                 .and_then(|()| Ok(rustix::io::write(&ready, b"g").map(drop)?));
             if let Err(error) = mapped {
                 // It waits for our byte, and goes when the pipe closes; nothing is left behind.
@@ -147,6 +150,14 @@ fn work(
     let code = catch_unwind(AssertUnwindSafe(|| f(&mut writer))).unwrap_or(PANICKED);
     flush();
     process::exit_now(code)
+}
+
+/// Whether the capabilities in our new namespaces are real: a security module may have let us make
+/// them and yet forbid every use, see [`powerless`](crate::forbidden::powerless).
+fn has_power() -> bool {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    let kind = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", kind) != Err(rustix::io::Errno::PERM)
 }
 
 /// Take uid 0, gid 0 and, where that is allowed, no supplementary groups.

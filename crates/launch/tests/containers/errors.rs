@@ -135,9 +135,9 @@ fn bad_requests(scene: &Scene) {
 fn network_set_up(scene: &Scene) {
     let spec = spec(&["true"]);
     let error = failure(scene, &spec, |request| {
-        request.in_netns = Some(Box::new(|| Err("no tap to be had".to_owned())));
+        request.in_netns = Some(Box::new(|| Err("no tap to be had".to_owned().into())));
     });
-    assert_eq!(error, Error::Network("no tap to be had".to_owned()));
+    assert_eq!(error, Error::Network("no tap to be had".to_owned().into()));
 }
 
 fn refused_maps(scene: &Scene) {
