@@ -1,7 +1,8 @@
 //! `rcon info`
 
 use clap::Args;
-use serde_json::{Map, Value};
+use rcon_engine::Options;
+use serde_json::{Value, json};
 
 use crate::app::Command;
 use crate::context::Context;
@@ -31,42 +32,84 @@ impl Command for Info {
                 context.name
             )));
         }
-        let info = context.engine()?.info()?;
-        let facts = serde_json::to_value(&info).map_err(Failure::new)?;
+        let facts = facts(&context.engine()?.info()?);
         let text = match Format::parse(self.format.as_deref()) {
             Format::Default => yaml(&facts),
             Format::Json => json::pretty(&facts, 2),
-            Format::Lines(text) | Format::Table(text) => {
-                format::lines("info", &text, &[exported(&facts)])?
-            }
+            Format::Lines(text) | Format::Table(text) => format::lines("info", &text, &[facts])?,
         };
         output::print(&text)?;
         Ok(0)
     }
 }
 
-/// The same object with its keys as Go exports them: `memTotal` is `MemTotal`, and `id` at the beginning of a word `ID`.
-fn exported(value: &Value) -> Value {
-    let name = |key: &str| {
-        if let Some(rest) = key
-            .strip_prefix("id")
-            .filter(|r| r.is_empty() || r.starts_with(char::is_uppercase))
-        {
-            return format!("ID{rest}");
-        }
-        let mut letters = key.chars();
-        letters.next().map_or_else(String::new, |first| {
-            first.to_uppercase().chain(letters).collect()
-        })
-    };
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .map(|(k, v)| (name(k), exported(v)))
-                .collect::<Map<String, Value>>(),
+/// What is known of the machine, under podman's names; what only rcon has to say is in `ladder`.
+fn facts(info: &rcon_engine::Info) -> Value {
+    let (host, store) = (&info.host, &info.store);
+    let version = &info.version.version;
+    let caps = rcon_engine::bundle::capabilities(&Options::default(), None).unwrap_or_default();
+    let caps: Vec<String> = caps.bounding.iter().map(|c| format!("CAP_{c}")).collect();
+    json!({
+        "host": {
+            "arch": host.arch,
+            "cgroupManager": "cgroupfs",
+            "cgroupVersion": host.cgroup_version,
+            "cpus": host.cpus,
+            "distribution": host.distribution,
+            "hostname": host.hostname,
+            "idMappings": host.id_mappings,
+            "kernel": host.kernel,
+            "linkmode": "static",
+            "logDriver": "k8s-file",
+            "memFree": host.mem_available,
+            "memTotal": host.mem_total,
+            "networkBackend": "rcon",
+            "ociRuntime": {"name": "rcon", "version": version},
+            "os": host.os,
+            "security": {
+                "apparmorEnabled": false,
+                "capabilities": caps.join(","),
+                "rootless": host.rootless,
+                "seccompEnabled": true,
+                "selinuxEnabled": false,
+            },
+            "serviceIsRemote": false,
+            "uptime": uptime(host.uptime),
+        },
+        "ladder": info.ladder,
+        "store": {
+            "containerStore": {
+                "number": store.containers,
+                "paused": 0,
+                "running": store.running,
+                "stopped": store.stopped,
+            },
+            "graphDriverName": "overlay",
+            "graphRoot": store.graph_root,
+            "graphStatus": {"Backing Filesystem": store.backing_filesystem},
+            "imageStore": {"number": store.images},
+            "runRoot": store.run_root,
+            "volumePath": format!("{}/volumes", store.graph_root),
+        },
+        "version": {"APIVersion": version, "OsArch": info.version.os_arch, "Version": version},
+    })
+}
+
+/// `1h 2m 3.00s`, and after a day how many days that is.
+fn uptime(seconds: u64) -> String {
+    let text = format!(
+        "{}h {}m {}.00s",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    match seconds / 86400 {
+        0 => text,
+        days => format!(
+            "{text} (Approximately {}.{:02} days)",
+            days,
+            seconds % 86400 * 100 / 86400
         ),
-        Value::Array(list) => list.iter().map(exported).collect(),
-        other => other.clone(),
     }
 }
 
@@ -154,9 +197,13 @@ fn plain(value: &Value, depth: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+
+    #[test]
+    fn uptimes() {
+        assert_eq!(uptime(3723), "1h 2m 3.00s");
+        assert_eq!(uptime(129_600), "36h 0m 0.00s (Approximately 1.50 days)");
+    }
 
     #[test]
     fn facts_are_printed_as_yaml() {
@@ -168,16 +215,6 @@ mod tests {
         assert_eq!(
             yaml(&value),
             "a:\n- x: 1\n  y: \"12\"\n- x: 2\n  y: \"a: b\"\nb:\n  a: {}\n  c: []\ne: \"\"\nn: null\nt: |-\n  two\n  lines\n"
-        );
-    }
-
-    #[test]
-    fn templates_see_gos_names() {
-        let value =
-            exported(&json!({"host": {"memTotal": 1, "idMappings": [{"id": 2}], "idle": 3}}));
-        assert_eq!(
-            value,
-            json!({"Host": {"MemTotal": 1, "IDMappings": [{"ID": 2}], "Idle": 3}})
         );
     }
 }
