@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::Spec;
+use rcon_sys::fdpass;
+use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
-use rcon_sys::{fdpass, ids};
 use rustix::process::Pid;
 
 use crate::error::{Context, Error, RawError, Result};
@@ -86,16 +87,8 @@ pub fn create(request: Request<'_>) -> Result<Created> {
         .try_clone()
         .map(|pidfd| Newborn(Some(pidfd)))
         .context(|| "cannot watch the new process".to_owned())?;
-    // Before the new process hides itself.
-    let userns = namespace(pid, "user")?;
-    let netns = match namespaces.contains(CloneFlags::CLONE_NEWNET) {
-        true => Some(namespace(pid, "net")?),
-        false => None,
-    };
-    ids::write_maps(pid, maps)?;
-    let (number, mut passed) = channel::send_go(&ours)
-        .and_then(|()| channel::wait_ready(&ours))
-        .map_err(|error| why(&ours, &pidfd, error))?;
+    let met = meet(pid, namespaces, maps, &ours);
+    let (userns, netns, number, mut passed) = met.map_err(|error| why(&ours, &pidfd, error))?;
     let console = match number & WITH_CONSOLE {
         0 => None,
         _ => passed.pop(),
@@ -115,20 +108,38 @@ pub fn create(request: Request<'_>) -> Result<Created> {
     })
 }
 
-/// What is behind `error`: when the other side is gone it may have said why before it went, or
-/// its end says it.
-fn why(socket: &OwnedFd, pidfd: &OwnedFd, error: Error) -> Error {
-    let Error::Died(_) = error else {
-        return error;
+/// Map the ids of the new process and wait until it is set up: its user and network namespaces,
+/// and its "ready".
+fn meet(
+    pid: Pid,
+    namespaces: CloneFlags,
+    maps: &IdMaps,
+    socket: &OwnedFd,
+) -> Result<(OwnedFd, Option<OwnedFd>, u32, Vec<OwnedFd>)> {
+    // Before the new process hides itself.
+    let userns = namespace(pid, "user")?;
+    let netns = match namespaces.contains(CloneFlags::CLONE_NEWNET) {
+        true => Some(namespace(pid, "net")?),
+        false => None,
     };
-    if let Err(said @ (Error::Network(_) | Error::Invalid(_) | Error::Setup { .. })) =
-        channel::wait_ready(socket)
-    {
-        return said;
-    }
-    match process::try_wait_pidfd(pidfd) {
-        Ok(Some(status)) => Error::Died(status.to_string()),
-        _ => error,
+    ids::write_maps(pid, maps)?;
+    channel::send_go(socket)?;
+    let (number, passed) = channel::wait_ready(socket)?;
+    Ok((userns, netns, number, passed))
+}
+
+/// What is behind `error`: the other side may have said why before it went, or its end says it.
+/// What was done to it after its end fails too, each in its own way.
+fn why(socket: &OwnedFd, pidfd: &OwnedFd, error: Error) -> Error {
+    // If it still waits for a word from us it learns that there will be none, and ends.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    match (channel::wait_ready(socket), &error) {
+        (Ok(_) | Err(Error::Died(_)), Error::Died(_)) => match process::wait_pidfd(pidfd) {
+            Ok(status) => Error::Died(status.to_string()),
+            Err(_) => error,
+        },
+        (Ok(_) | Err(Error::Died(_)), _) => error,
+        (Err(said), _) => said,
     }
 }
 
