@@ -128,6 +128,10 @@ impl Error {
                 Some(libc::ENOSPC) => Some(
                     "free some space: `rcon rm` and `rcon rmi` give back what is not used".into(),
                 ),
+                Some(libc::EROFS) => Some(
+                    "another place for images and containers can be given with --root or XDG_DATA_HOME"
+                        .into(),
+                ),
                 Some(libc::EDQUOT) => Some("your disk quota is used up".into()),
                 _ => rcon_sys::forbidden::hint_of(source),
             },

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{Engine, ListRequest, Status};
 
 /// The machine and what rcon makes of it.

@@ -89,9 +89,13 @@ pub enum Error {
         /// The version this program writes.
         known: u32,
     },
-    /// A layer of an image is not there (any more), or was unpacked under another id map only.
+    /// A layer of an image is not there (any more).
     #[error("layer {0} is not in the local store")]
     LayerMissing(Digest),
+    /// A layer of an image was unpacked under another id map only, as happens when the subordinate
+    /// ids of the user change or newuidmap goes.
+    #[error("the image was unpacked for other user ids than containers have now")]
+    OtherIds,
     /// No such image.
     #[error("{0}: image not known")]
     NoSuchImage(String),
@@ -137,6 +141,10 @@ impl Error {
                     .to_owned(),
             ),
             Self::LayerMissing(_) => Some("pull or load the image again".to_owned()),
+            Self::OtherIds => Some(
+                "pull, load or import the image again; `rcon info` says which ids are used, and why"
+                    .to_owned(),
+            ),
             Self::Ambiguous { .. } => Some("give more digits of the id".to_owned()),
             Self::Version { .. } => {
                 Some("update rcon, or give another place with --root".to_owned())

@@ -63,8 +63,8 @@ impl Store {
     /// Make the directories for a container of this image.
     ///
     /// Fails with [`Error::NoSuchImage`] if the image was removed meanwhile, with
-    /// [`Error::LayerMissing`] if a layer was unpacked under another id map only, and with
-    /// [`Error::SnapshotExists`].
+    /// [`Error::OtherIds`] if a layer was unpacked under another id map only, with
+    /// [`Error::LayerMissing`] if it is gone, and with [`Error::SnapshotExists`].
     pub fn create_snapshot(&self, container_id: &str, image: &ImageRecord) -> Result<Snapshot> {
         let path = snapshot_path(container_id)?;
         // While we have this the image stays, and so do its layers; after that our note counts.
@@ -74,7 +74,10 @@ impl Store {
         for layer in &image.layers {
             let fs = format!("{}/fs", self.layer_path(layer));
             if rustix::fs::statat(self.dir(), fs, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-                return Err(Error::LayerMissing(layer.clone()));
+                return Err(match self.has_under_other_ids(layer) {
+                    true => Error::OtherIds,
+                    false => Error::LayerMissing(layer.clone()),
+                });
             }
         }
         let what = || format!("cannot make {}", self.path(&path).display());
@@ -96,6 +99,14 @@ impl Store {
         }
         filled.context(what)?;
         Ok(self.describe(container_id, &path, note))
+    }
+
+    fn has_under_other_ids(&self, layer: &Digest) -> bool {
+        let keys = std::fs::read_dir(self.path("layers"));
+        keys.into_iter()
+            .flatten()
+            .flatten()
+            .any(|key| key.path().join(layer.file_name()).join("fs").is_dir())
     }
 
     fn fill_snapshot(&self, path: &str, note: &Note, root_mode: Option<u32>) -> io::Result<()> {

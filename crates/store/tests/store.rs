@@ -149,6 +149,27 @@ fn a_name_belongs_to_one_image() {
 }
 
 #[test]
+fn layers_of_other_ids_are_told_from_missing_ones() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let layer = add_layer(&store, "a");
+    let image = store.put_image(image("x", &[layer], &["x"])).unwrap();
+    let mut maps = IdMaps::single();
+    maps.method = rcon_sys::ids::MapMethod::Direct;
+    (maps.uid[0].len, maps.gid[0].len) = (2, 2);
+    let other = Store::open(temp.path(), &maps).unwrap();
+    assert!(matches!(
+        other.create_snapshot("c", &image),
+        Err(Error::OtherIds)
+    ));
+    std::fs::remove_dir_all(temp.path().join("layers")).unwrap();
+    assert!(matches!(
+        other.create_snapshot("c", &image),
+        Err(Error::LayerMissing(_))
+    ));
+}
+
+#[test]
 fn images_that_are_not_right_are_refused() {
     let temp = tempfile::tempdir().unwrap();
     let store = open(temp.path());
