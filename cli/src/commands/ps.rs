@@ -224,7 +224,6 @@ pub fn status(c: &Container, now: DateTime<Utc>) -> String {
         ),
         Status::Created => "Created".into(),
         Status::Stopping => "Stopping".into(),
-        Status::Removing => "Removing".into(),
     }
 }
 

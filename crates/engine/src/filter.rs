@@ -113,7 +113,7 @@ fn unknown(key: &str) -> Error {
 fn check(key: Key, value: &str) -> Result<()> {
     match key {
         Key::Status if status(value).is_none() => Err(Error::Invalid(format!(
-            "{value:?} is not a valid status: use created, running, paused, stopping, stopped, exited or removing"
+            "{value:?} is not a valid status: use created, running, paused, stopping, stopped or exited"
         ))),
         Key::Exited if value.parse::<i32>().is_err() => Err(Error::Invalid(format!(
             "exited code out of range: {value:?}: it must be a number"
@@ -132,7 +132,6 @@ fn status(value: &str) -> Option<Status> {
         "paused" => Status::Paused,
         "stopping" => Status::Stopping,
         "stopped" | "exited" => Status::Exited,
-        "removing" => Status::Removing,
         _ => return None,
     })
 }

@@ -157,8 +157,6 @@ pub enum Status {
     Stopping,
     /// Its process has ended.
     Exited,
-    /// It is being removed; a removal that was cut is finished by the next.
-    Removing,
 }
 
 impl Status {
@@ -177,7 +175,6 @@ impl Status {
                 | (Running | Paused, Stopping)
                 | (Running, Paused)
                 | (Paused, Running)
-                | (Created | Exited | Removing, Removing)
                 | (Created, Exited)
         )
     }
@@ -190,7 +187,6 @@ impl Status {
             Status::Paused => "paused",
             Status::Stopping => "stopping",
             Status::Exited => "exited",
-            Status::Removing => "removing",
         }
     }
 }
@@ -293,8 +289,7 @@ mod tests {
         assert!(Status::Created.may_become(Status::Running));
         assert!(Status::Exited.may_become(Status::Running));
         assert!(Status::Stopping.may_become(Status::Exited));
-        assert!(!Status::Running.may_become(Status::Removing));
-        assert!(!Status::Removing.may_become(Status::Running));
+        assert!(!Status::Running.may_become(Status::Created));
         assert!(!Status::Exited.may_become(Status::Stopping));
     }
 

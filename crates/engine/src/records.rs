@@ -273,19 +273,11 @@ impl Engine {
             if is_id(name) {
                 ids.push(name.to_string());
             } else if let Some(id) = name.strip_prefix('.').filter(|id| is_id(id)) {
-                self.sweep_unborn(id);
+                // Failing is no harm: the next command tries again.
+                let _ = self.sweep_remains(id);
             }
         }
         Ok(ids)
-    }
-
-    fn sweep_unborn(&self, id: &str) {
-        let dir = unborn(&self.paths, id);
-        if let Ok(Some(_lock)) = Lock::try_take(&dir) {
-            // Failing is no harm: the next one tries again.
-            let _ = self.discard_snapshot(id);
-            let _ = files::remove_tree(&dir);
-        }
     }
 
     /// The container as it is now; `None` when it is not there (any more).

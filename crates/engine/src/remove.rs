@@ -3,16 +3,20 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rcon_store::{Removal, Store};
+use rcon_store::{DetachedSnapshot, Removal, Store};
 
 use crate::error::{Context, Error, Result};
-use crate::files::{self, Durable};
-use crate::record::{Container, Status};
+use crate::files;
+use crate::record::Container;
 use crate::records::{self, Lock};
 use crate::{Engine, RemoveRequest};
 
 /// How often a container that is started again and again under our hands is stopped.
 const ATTEMPTS: u32 = 5;
+
+/// What is left of a container that is not there any more.
+#[derive(Debug)]
+pub(crate) struct Remains(Option<DetachedSnapshot>);
 
 impl Engine {
     /// Removes a container and all that belongs to it; its full id.
@@ -52,18 +56,66 @@ impl Engine {
         Err(Error::RemoveRunning(id))
     }
 
-    /// Removes a container that does not run, by who holds its lock. Can be done again after it was cut short.
+    /// Removes a container that does not run, by who holds its lock.
     pub(crate) fn remove_locked(&self, container: &Container, volumes: bool) -> Result<()> {
-        self.dismantle(container, volumes || container.config.auto_remove, None)
+        let remains = self.withdraw(container)?;
+        self.bury(
+            container,
+            remains,
+            volumes || container.config.auto_remove,
+            None,
+        )
     }
 
-    /// The same by the monitor, which holds the container's user namespace.
-    pub(crate) fn remove_by_monitor(
+    /// Makes a container disappear, by who holds its lock: from here on it is not there, its name is free and its image is
+    /// not in use. What is left of it if we are killed now is swept by the next command.
+    pub(crate) fn withdraw(&self, container: &Container) -> Result<Remains> {
+        let id = container.id();
+        let dir = self.paths.container(id);
+        match fs::rename(&dir, records::unborn(&self.paths, id)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).on("remove", &dir),
+            _ => {}
+        }
+        records::drop_name(&self.paths, &container.config.name, id);
+        Ok(Remains(self.store.detach_snapshot(id)?))
+    }
+
+    /// Deletes what is left of a container that was withdrawn; in its user namespace, if that is still held.
+    pub(crate) fn bury(
         &self,
         container: &Container,
+        remains: Remains,
+        volumes: bool,
         userns: Option<&OwnedFd>,
     ) -> Result<()> {
-        self.dismantle(container, true, userns)
+        let id = container.id();
+        let snapshot = remains.0.map_or(Removal::Whole, DetachedSnapshot::remove);
+        if snapshot == Removal::Partly {
+            // What is left belongs to other ids of the container.
+            self.sweep_in(userns)?;
+        }
+        if volumes {
+            self.discard_anonymous_volumes(&container.config, userns)?;
+        }
+        files::remove_tree(&self.paths.runtime(id))?;
+        files::remove_tree(&records::unborn(&self.paths, id))
+    }
+
+    /// Removes what was left of a container by a command or a monitor that was killed over it, or while making it.
+    pub(crate) fn sweep_remains(&self, id: &str) -> Result<()> {
+        let dir = records::unborn(&self.paths, id);
+        let Some(_lock) = Lock::try_take(&dir)? else {
+            return Ok(());
+        };
+        self.discard_snapshot(id)?;
+        if let Ok(Some(container)) = records::load(&dir) {
+            records::drop_name(&self.paths, &container.config.name, id);
+            if container.config.auto_remove {
+                self.discard_anonymous_volumes(&container.config, None)?;
+            }
+        }
+        files::remove_tree(&self.paths.runtime(id))?;
+        files::remove_tree(&dir)
     }
 
     /// Removes a container whose record a crash of the machine has spoilt: its name is found by looking at all.
@@ -82,42 +134,11 @@ impl Engine {
         Ok(id)
     }
 
-    fn dismantle(
-        &self,
-        container: &Container,
-        volumes: bool,
-        userns: Option<&OwnedFd>,
-    ) -> Result<()> {
-        let id = container.id();
-        let dir = self.paths.container(id);
-        let mut state = container.state.clone();
-        state.status = Status::Removing;
-        records::save_state(&dir, &state, Durable::No)?;
-        self.discard_snapshot_in(id, userns)?;
-        if volumes {
-            self.discard_anonymous_volumes(&container.config, userns)?;
-        }
-        files::remove_tree(&self.paths.runtime(id))?;
-        records::drop_name(&self.paths, &container.config.name, id);
-        // From here on it is not there; what is left if we are killed now is swept by the next command.
-        let gone = records::unborn(&self.paths, id);
-        match fs::rename(&dir, &gone) {
-            Ok(()) => files::remove_tree(&gone),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e).on("remove", &dir),
-        }
-    }
-
     /// Removes a container's root file system.
     pub(crate) fn discard_snapshot(&self, id: &str) -> Result<()> {
-        self.discard_snapshot_in(id, None)
-    }
-
-    fn discard_snapshot_in(&self, id: &str, userns: Option<&OwnedFd>) -> Result<()> {
         match self.store.remove_snapshot(id)? {
             Removal::Whole => Ok(()),
-            // What is left belongs to other ids of the container.
-            Removal::Partly => self.sweep_in(userns),
+            Removal::Partly => self.sweep_in(None),
         }
     }
 

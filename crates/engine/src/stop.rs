@@ -100,9 +100,7 @@ impl Engine {
         loop {
             match (what, container.state.status) {
                 (WaitFor::Running, status) if status.is_alive() => return Ok(-1),
-                (WaitFor::Stopped, Status::Exited | Status::Removing) => {
-                    return Ok(container.state.exit_code);
-                }
+                (WaitFor::Stopped, Status::Exited) => return Ok(container.state.exit_code),
                 (WaitFor::Stopped, status) if status.is_alive() => {
                     let mut end = End::of(self, &container);
                     end.wait(None)?;

@@ -53,6 +53,6 @@ pub use images::{ImageRecord, NewImage, Platform};
 pub use layers::{LayerHold, LayerMeta, LayerStage};
 pub use probe::Overlay;
 pub use remove::{Removal, TreeSize, remove_tree, tree_size};
-pub use snapshots::{Snapshot, SnapshotUse};
+pub use snapshots::{DetachedSnapshot, Snapshot, SnapshotUse};
 pub use store::Store;
 pub use unpack::Unpacked;

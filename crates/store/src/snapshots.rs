@@ -48,6 +48,19 @@ pub struct SnapshotUse {
     pub image_id: String,
 }
 
+/// A snapshot that is out of its place. Should this process die, the next [`Store::sweep`]
+/// deletes it.
+#[derive(Debug)]
+#[must_use]
+pub struct DetachedSnapshot(Stage);
+
+impl DetachedSnapshot {
+    /// Delete it, as far as this process may (see [`Store::remove_snapshot`]).
+    pub fn remove(self) -> Removal {
+        self.0.remove()
+    }
+}
+
 /// What is on disk about a snapshot.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Note {
@@ -152,11 +165,17 @@ impl Store {
     /// [`Removal::Partly`], and [`Store::sweep`] inside of one removes the rest. No error if
     /// there is no such snapshot.
     pub fn remove_snapshot(&self, container_id: &str) -> Result<Removal> {
-        let path = snapshot_path(container_id)?;
-        Ok(match Stage::take(self, &path)? {
-            Some(stage) => stage.remove(),
+        Ok(match self.detach_snapshot(container_id)? {
+            Some(detached) => detached.remove(),
             None => Removal::Whole,
         })
+    }
+
+    /// The first half of [`Store::remove_snapshot`]: it disappears, and is to be deleted when
+    /// there is time. `None` if there is no such snapshot.
+    pub fn detach_snapshot(&self, container_id: &str) -> Result<Option<DetachedSnapshot>> {
+        let path = snapshot_path(container_id)?;
+        Ok(Stage::take(self, &path)?.map(DetachedSnapshot))
     }
 
     /// What a container wrote. Walks its upper directory; without the ids of the container's

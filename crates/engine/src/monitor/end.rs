@@ -2,6 +2,7 @@
 //! record says how it ended (or it is removed, with `--rm`), and only then does anybody hear of it.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use chrono::Utc;
@@ -30,6 +31,7 @@ impl Monitor {
         };
         self.drain_output();
         self.started.running.console = None;
+        // Its ports are closed when this is done.
         self.started.net = None;
         let state = &mut self.container.state;
         state.status = Status::Exited;
@@ -37,40 +39,47 @@ impl Monitor {
         state.finished = Some(Utc::now());
         state.process = None;
         state.ports.clear();
-        self.record();
+
+        let dir = self.engine.paths.container(self.container.id());
+        let remains = match self.container.config.auto_remove {
+            true => Lock::take(&dir)
+                .ok()
+                .flatten()
+                .and_then(|lock| Some((lock, self.engine.withdraw(&self.container).ok()?))),
+            false => None,
+        };
+        if remains.is_none() {
+            // First, since whoever reads the record may start the container again.
+            let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));
+            self.record(&dir);
+        }
         // Those who came while we were at it want to know too; who comes later reads the record.
         self.accept();
-        let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));
         self.tell_all(code);
-    }
-
-    fn record(&mut self) {
-        let dir = self.engine.paths.container(self.container.id());
-        if self.container.config.auto_remove
-            && let Ok(Some(_lock)) = Lock::take(&dir)
-        {
+        if let Some((_lock, remains)) = remains {
+            // Nobody need wait for what only takes time.
             let userns = Some(&self.started.running.userns);
-            if self
-                .engine
-                .remove_by_monitor(&self.container, userns)
-                .is_ok()
-            {
-                return;
-            }
-            // It is still there: then its record must say how it ended.
+            let _ = self.engine.bury(&self.container, remains, true, userns);
         }
+        self.linger();
+    }
+
+    fn record(&mut self, dir: &Path) {
         self.container.state.monitor = None;
-        if records::save_state(&dir, &self.container.state, Durable::Yes).is_err() {
+        if records::save_state(dir, &self.container.state, Durable::Yes).is_err() {
             // A full disk: what needs no synchronising may fit into the old file's place.
-            let _ = records::save_state(&dir, &self.container.state, Durable::No);
+            let _ = records::save_state(dir, &self.container.state, Durable::No);
         }
     }
 
-    /// Tells everybody, however long they take to read what came before.
     fn tell_all(&mut self, code: i32) {
         for client in &mut self.clients {
             client.send(&Reply::Exited(code));
         }
+    }
+
+    /// Waits for those who have not read all yet, however long they take.
+    fn linger(&mut self) {
         loop {
             self.clients
                 .retain(|client| client.is_behind() && !client.is_gone());

@@ -61,9 +61,7 @@ impl NetProcess {
 
     /// Ends it; its ports are closed when this returns.
     fn end(&mut self) {
-        if self.stop.take().is_none() {
-            return;
-        }
+        self.stop = None;
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let limit = Timespec::try_from(GRACE).ok();
         if !matches!(
