@@ -187,10 +187,21 @@ fn client_killed_early(t: &mut Rcon) {
         std::thread::sleep(whole * step / 12);
         running.signal(Signal::SIGKILL);
         drop(running);
-        eventually("nothing is left of it", 10, || {
-            (t.run(&["ps", "-aq"]).stdout.is_empty() && leaks::processes(&t.dir).is_empty())
-                .then_some(())
-        });
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (listed, running) = (t.run(&["ps", "-a"]), leaks::processes(&t.dir));
+            if listed.ok().lines().count() == 1 && running.is_empty() {
+                break;
+            }
+            let story = || {
+                format!(
+                    "step {step} of 12, {whole:?}\n{}\n{running:#?}",
+                    listed.story()
+                )
+            };
+            assert!(Instant::now() < end, "something is left after {}", story());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         t.run(&["run", "--rm", "--name", "c", &image, "true"])
             .code(0);
     }

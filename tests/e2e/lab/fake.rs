@@ -84,7 +84,16 @@ fn refusal(status: u16, code: &str) -> Response {
 fn answer(image: &Image, fault: &Fault, here: &str, request: &Request, earlier: usize) -> Response {
     let authorization = request.header("authorization");
     match fault {
-        Fault::Status(status) => return refusal(*status, "UNAVAILABLE"),
+        Fault::Status(status) => {
+            return refusal(
+                *status,
+                if *status == 403 {
+                    "DENIED"
+                } else {
+                    "UNAVAILABLE"
+                },
+            );
+        }
         Fault::NoCredentials if authorization.is_some() => return refusal(400, "LEAKED"),
         Fault::Token if request.path.starts_with("/token") => {
             let asked = ["service=lab", "scope="]
