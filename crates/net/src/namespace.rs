@@ -79,6 +79,8 @@ fn configure(config: &Config, index: u32) -> Result<()> {
     });
     if config.has_ipv6() {
         batch.address(index, CONTAINER_V6.into(), PREFIX_V6, None);
+        // The first answers may be here before the kernel has made this of itself.
+        batch.local_route(index, CONTAINER_V6.into());
         batch.neighbour(index, ROUTER_V6.into(), GATEWAY_MAC);
         batch.neighbour(index, DNS_V6.into(), GATEWAY_MAC);
         batch.default_route(Route {

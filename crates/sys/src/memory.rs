@@ -36,15 +36,17 @@ pub fn discard(buffer: &mut [u8]) {
 }
 
 /// Has the allocator take allocations of at least `bytes` straight from the system and give them
-/// back when they are freed, now and for good (mallopt(3), M_MMAP_THRESHOLD). By itself glibc
-/// raises that bound after the first such free, and large buffers then stay with the process.
+/// back when they are freed, now and for good (mallopt(3)).
 ///
-/// Does nothing with other C libraries.
+/// By itself glibc raises that bound after the first such free (M_MMAP_THRESHOLD), and takes
+/// memory for small allocations in such advance (M_TOP_PAD) that large ones fit in there too;
+/// both then stay with the process. Does nothing with other C libraries.
 pub fn set_mmap_threshold(bytes: i32) {
     #[cfg(target_env = "gnu")]
     // SAFETY: mallopt has no preconditions; an absurd value is refused.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+        libc::mallopt(libc::M_TOP_PAD, 0);
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = bytes;

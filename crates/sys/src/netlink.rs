@@ -128,7 +128,10 @@ impl Batch {
         self.optional();
     }
 
-    /// Gives a link an address; IPv6 addresses are usable at once, without duplicate detection.
+    /// Gives a link an address; IPv6 addresses are usable without duplicate detection.
+    ///
+    /// The kernel makes the route by which packets for an IPv6 address come in only a moment
+    /// later, in a worker: see [`Batch::local_route`].
     pub fn address(
         &mut self,
         index: u32,
@@ -174,6 +177,24 @@ impl Batch {
         if let Some(gateway) = route.gateway {
             self.ip_attribute(libc::RTA_GATEWAY, gateway);
         }
+        self.end();
+    }
+
+    /// Has packets for an address of the link's own come in.
+    pub fn local_route(&mut self, index: u32, address: IpAddr) {
+        let mut body = [0; 12];
+        body[0] = family(address.is_ipv6());
+        body[1] = match address {
+            IpAddr::V4(_) => 32,
+            IpAddr::V6(_) => 128,
+        };
+        body[4] = libc::RT_TABLE_LOCAL;
+        body[5] = libc::RTPROT_BOOT;
+        body[6] = libc::RT_SCOPE_HOST;
+        body[7] = libc::RTN_LOCAL;
+        self.begin("add a local route", libc::RTM_NEWROUTE, CREATE, &body);
+        self.attribute(libc::RTA_OIF, &index.to_ne_bytes());
+        self.ip_attribute(libc::RTA_DST, address);
         self.end();
     }
 

@@ -122,6 +122,7 @@ impl Open {
         self.engine
             .receive(packet, io.now, &mut *io.link, &mut io.buffer);
         self.outward();
+        self.last = io.now;
     }
 
     /// Takes news of the host socket.
@@ -144,6 +145,7 @@ impl Open {
     /// Moves what can be moved in both directions, and sends it on.
     pub(crate) fn turn(&mut self, io: &mut Io) -> Turn {
         let mut budget = TURN;
+        let before = self.moved;
         loop {
             self.outward();
             let moved = self.inward();
@@ -153,6 +155,8 @@ impl Open {
             if moved == 0 || budget == 0 {
                 break;
             }
+        }
+        if self.moved != before {
             self.last = io.now;
         }
         if self.is_over() {
@@ -173,7 +177,7 @@ impl Open {
                 (result.unwrap_or(0), result)
             });
             match result {
-                Some(Ok(count)) => self.moved += count,
+                Some(Ok(count)) => self.moved = self.moved.saturating_add(count),
                 Some(Err(Errno::AGAIN)) => self.writable = false,
                 Some(Err(Errno::INTR)) => {}
                 Some(Err(_)) => self.fail(),
@@ -218,7 +222,7 @@ impl Open {
                 Err(_) => break,
             }
         }
-        self.moved += total;
+        self.moved = self.moved.saturating_add(total);
         total
     }
 
@@ -254,11 +258,7 @@ impl Open {
             // What could be done now has been done.
             .map(|at| at.max(now + Duration::from_millis(1)));
         let memory = (self.moved > SMALL).then_some(self.last + IDLE);
-        match (tcp, memory) {
-            (Some(tcp), Some(memory)) => Some(tcp.min(memory.max(now + IDLE))),
-            (tcp, None) => tcp,
-            (None, memory) => memory.map(|at| at.max(now + Duration::from_millis(1))),
-        }
+        tcp.into_iter().chain(memory).min()
     }
 
     /// Gives memory back after a time without bytes.

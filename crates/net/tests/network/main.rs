@@ -1,0 +1,362 @@
+//! Containers with a network, on a host made of namespaces: as any user, no other program.
+//!
+//! One process of the host runs servers; each test makes a container. Where namespaces or taps
+//! cannot be had the tests are skipped, loudly, and never in CI.
+
+mod lab;
+mod servers;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use lab::{HOST_V4, HOST_V6, with_container};
+use rcon_net::{Config, Listeners, PortHandler, PortMapping};
+use servers::{ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much is sent in one direction, in bytes.
+const BULK: usize = 20_000_000;
+
+fn main() {
+    if std::fs::File::open("/dev/net/tun").is_err() {
+        return skip("/dev/net/tun cannot be opened");
+    }
+    let tests: [(&str, fn()); 9] = [
+        ("tcp_goes_out", tcp_goes_out),
+        ("tcp_goes_out_at_mtu_1500", tcp_goes_out_at_mtu_1500),
+        ("failures_are_told", failures_are_told),
+        ("udp_goes_out", udp_goes_out),
+        ("names_are_resolved", names_are_resolved),
+        ("pings_go_out", pings_go_out),
+        ("host_loopback_is_there_when_asked_for", host_loopback),
+        ("ports_keep_client_addresses", ports_keep_client_addresses),
+        ("the_namespace_is_as_the_page_shows", the_namespace),
+    ];
+    let only = std::env::args()
+        .nth(1)
+        .filter(|name| !name.starts_with('-'));
+    let run = || {
+        let servers = lab::child(|| {
+            for address in [HOST_V4, HOST_V6] {
+                servers::start(address.parse().unwrap());
+            }
+            servers::serve_who(Ipv4Addr::LOCALHOST.into(), PRIVATE);
+            servers::start_resolver();
+            std::thread::sleep(Duration::from_secs(600));
+        });
+        wait_for(SocketAddr::new(HOST_V6.parse().unwrap(), RESET));
+        wait_for("127.0.0.53:53".parse().unwrap());
+        for (name, test) in tests {
+            if only.as_deref().is_none_or(|only| name.contains(only)) {
+                test();
+                println!("test {name} ... ok");
+            }
+        }
+        servers.kill();
+    };
+    match lab::on_a_host(run) {
+        Ok(status) if status.success() => println!("network: all passed"),
+        Ok(_) => std::process::exit(1),
+        Err(error) => skip(&format!("namespaces cannot be made: {error}")),
+    }
+}
+
+fn skip(why: &str) {
+    println!("SKIPPED: the tests of the network: {why}");
+    if std::env::var_os("CI").is_some() {
+        std::process::exit(1);
+    }
+}
+
+fn wait_for(address: SocketAddr) {
+    while TcpStream::connect(address).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn with_ipv6() -> Config {
+    Config {
+        ipv6: true,
+        ..Config::default()
+    }
+}
+
+fn inside(config: &Config, f: impl FnOnce()) {
+    with_container(config, Listeners::default(), f, || {});
+}
+
+fn host(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().unwrap(), port)
+}
+
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+fn tcp_goes_out() {
+    inside(&with_ipv6(), || {
+        for address in [HOST_V4, HOST_V6] {
+            transfer(address);
+            // Everybody outside sees the host.
+            assert_eq!(servers::ask_who(host(address, WHO)), address);
+            let mut stream = connect(host(address, RESET)).unwrap();
+            stream.write_all(b"x").unwrap();
+            let error = stream.read(&mut [0; 1]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+fn tcp_goes_out_at_mtu_1500() {
+    let config = Config {
+        mtu: 1500,
+        ..with_ipv6()
+    };
+    inside(&config, || {
+        transfer(HOST_V4);
+        transfer(HOST_V6);
+    });
+}
+
+/// Sends much and receives much, whole, with one direction ended before the other.
+fn transfer(address: &str) {
+    let bytes: Vec<u8> = (0..BULK).map(servers::pattern).collect();
+    let sum = servers::digest(0, &bytes);
+    let mut stream = connect(host(address, SINK)).unwrap();
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = [0; 16];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..8], (BULK as u64).to_be_bytes());
+    assert_eq!(answer[8..], sum.to_be_bytes());
+
+    let mut stream = connect(host(address, SOURCE)).unwrap();
+    stream.write_all(&(BULK as u64).to_be_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert!(received == bytes);
+}
+
+fn failures_are_told() {
+    inside(&with_ipv6(), || {
+        let kind = |address: &str, port| connect(host(address, port)).unwrap_err().kind();
+        assert_eq!(kind(HOST_V4, NOBODY), ErrorKind::ConnectionRefused);
+        assert_eq!(kind(HOST_V6, NOBODY), ErrorKind::ConnectionRefused);
+        // The host has no route there.
+        assert_eq!(kind("192.0.2.1", 80), ErrorKind::NetworkUnreachable);
+        assert_eq!(kind("2001:db8::1", 80), ErrorKind::NetworkUnreachable);
+        // Closed, though the host listens there.
+        assert_eq!(kind("10.0.2.2", PRIVATE), ErrorKind::ConnectionRefused);
+        assert_eq!(kind("fd00::2", PRIVATE), ErrorKind::ConnectionRefused);
+        assert_eq!(kind("10.0.2.3", 80), ErrorKind::ConnectionRefused);
+    });
+}
+
+fn udp(to: SocketAddr) -> UdpSocket {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(to).unwrap();
+    socket
+}
+
+fn exchange(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
+    let mut buffer = vec![0; 70_000];
+    socket.send(message).unwrap();
+    let count = socket
+        .recv(&mut buffer)
+        .unwrap_or_else(|error| panic!("{} bytes: {error}", message.len()));
+    buffer.truncate(count);
+    buffer
+}
+
+fn udp_goes_out() {
+    for mtu in [65520, 1500] {
+        let config = Config { mtu, ..with_ipv6() };
+        inside(&config, || {
+            for (address, longest) in [(HOST_V4, 65507), (HOST_V6, 65527)] {
+                let socket = udp(host(address, ECHO));
+                assert_eq!(exchange(&socket, b"who"), address.as_bytes());
+                for length in [0, 1, 1472, 1473, 9000, 65000, longest] {
+                    let message: Vec<u8> = (0..length).map(servers::pattern).collect();
+                    assert!(exchange(&socket, &message) == message, "{length}");
+                }
+                let socket = udp(host(address, NOBODY));
+                socket.send(b"anybody?").unwrap();
+                let error = socket.recv(&mut [0; 10]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+            }
+        });
+    }
+}
+
+fn names_are_resolved() {
+    let config = Config {
+        // Nobody answers at the first.
+        dns: vec![
+            Ipv4Addr::new(127, 0, 0, 99).into(),
+            servers::RESOLVER.parse().unwrap(),
+        ],
+        ..with_ipv6()
+    };
+    inside(&config, || {
+        for server in ["10.0.2.3", "fd00::3"] {
+            let socket = udp(host(server, 53));
+            let answer = exchange(&socket, &servers::query("www"));
+            assert!(answer.ends_with(&[0, 4, 192, 0, 2, 7]));
+            // Longer than fits into a frame of common length.
+            let answer = exchange(&socket, &servers::query("big"));
+            assert!(answer.len() > 10_000);
+
+            let query = servers::query("www");
+            let mut stream = connect(host(server, 53)).unwrap();
+            let length = (query.len() as u16).to_be_bytes();
+            stream.write_all(&[&length, &query[..]].concat()).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!(answer.ends_with(&[0, 4, 192, 0, 2, 7]));
+        }
+    });
+}
+
+fn pings_go_out() {
+    use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
+    inside(&with_ipv6(), || {
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
+        let ping = |address: &str, request: u8| {
+            let to = host(address, 0);
+            let (family, protocol) = match to {
+                SocketAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+                SocketAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
+            };
+            let socket = rustix::net::socket(family, SocketType::DGRAM, Some(protocol)).unwrap();
+            let timeout = sockopt::Timeout::Recv;
+            sockopt::set_socket_timeout(&socket, timeout, Some(PATIENCE)).unwrap();
+            rustix::net::connect(&socket, &to).unwrap();
+            let message = [&[request, 0, 0, 0, 0, 0, 0, 7][..], b"payload"].concat();
+            rustix::net::send(&socket, &message, rustix::net::SendFlags::empty()).unwrap();
+            let mut answer = [0; 100];
+            let flags = rustix::net::RecvFlags::empty();
+            let (count, _) = rustix::net::recv(&socket, &mut answer[..], flags)?;
+            assert_eq!(&answer[6..count], b"\0\x07payload");
+            Ok::<(), rustix::io::Errno>(())
+        };
+        for address in [HOST_V4, "10.0.2.2", "10.0.2.3"] {
+            ping(address, 8).unwrap();
+        }
+        for address in [HOST_V6, "fd00::2", "fd00::3"] {
+            ping(address, 128).unwrap();
+        }
+    });
+}
+
+fn host_loopback() {
+    let config = Config {
+        allow_host_loopback: true,
+        ..Config::default()
+    };
+    inside(&config, || {
+        assert_eq!(servers::ask_who(host("10.0.2.2", PRIVATE)), "127.0.0.1");
+        let error = connect(host("10.0.2.2", NOBODY)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+fn ports_keep_client_addresses() {
+    for (handler, loopback_v4, loopback_v6) in [
+        (PortHandler::Rootlesskit, "10.0.2.100", "fd00::100"),
+        (PortHandler::Slirp4netns, "10.0.2.2", "fd00::2"),
+    ] {
+        let mut config = Config {
+            port_handler: handler,
+            ..with_ipv6()
+        };
+        for port in ["18000-18001:9000-9001", "18010:9010/udp", "18009:9"] {
+            config.ports.extend(PortMapping::parse(port).unwrap());
+        }
+        let listeners = rcon_net::bind(&config.ports).unwrap();
+        let (done, finished) = io::pipe().unwrap();
+        let (mut ready, told) = io::pipe().unwrap();
+        let container = move || {
+            servers::start(Ipv4Addr::UNSPECIFIED.into());
+            // Mapped addresses are the other family's business.
+            servers::start(container_v6());
+            drop(told);
+            let _ = { done }.read(&mut [0; 1]);
+        };
+        with_container(&config, listeners, container, move || {
+            // The container holds the other end until its servers are there.
+            let _ = ready.read(&mut [0; 1]);
+            for (address, seen) in [
+                ("127.0.0.1", loopback_v4),
+                ("::1", loopback_v6),
+                (HOST_V4, HOST_V4),
+                (HOST_V6, HOST_V6),
+            ] {
+                assert_eq!(servers::ask_who(host(address, 18000)), seen);
+                let socket = udp(host(address, 18010));
+                assert_eq!(exchange(&socket, b"who"), seen.as_bytes());
+                assert_eq!(exchange(&socket, &[7; 65_000]), [7; 65_000]);
+                upload(host(address, 18001));
+                // Nobody listens inside.
+                let refused = connect(host(address, 18009)).and_then(|mut s| s.read(&mut [0; 1]));
+                let kind = refused.unwrap_err().kind();
+                assert!(matches!(
+                    kind,
+                    ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+                ));
+            }
+            drop(finished);
+        });
+    }
+}
+
+/// The address of the container, of the family that its IPv4 servers leave alone.
+fn container_v6() -> IpAddr {
+    "fd00::100".parse().unwrap()
+}
+
+fn upload(to: SocketAddr) {
+    let bytes: Vec<u8> = (0..BULK).map(servers::pattern).collect();
+    let mut stream = connect(to).unwrap();
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = [0; 16];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[8..], servers::digest(0, &bytes).to_be_bytes());
+}
+
+fn the_namespace() {
+    inside(&with_ipv6(), || {
+        let addresses: Vec<String> = nix::ifaddrs::getifaddrs()
+            .unwrap()
+            .filter(|interface| interface.interface_name == "tap0")
+            .filter_map(|interface| Some(interface.address?.to_string()))
+            .collect();
+        assert!(
+            addresses.contains(&"10.0.2.100:0".to_owned()),
+            "{addresses:?}"
+        );
+        assert!(
+            addresses.contains(&"[fd00::100]:0".to_owned()),
+            "{addresses:?}"
+        );
+        assert!(!addresses.iter().any(|address| address.contains("fe80")));
+        let routes = std::fs::read_to_string("/proc/net/route").unwrap();
+        // Destination 0.0.0.0 by 10.0.2.2, in the machine's byte order.
+        let gateway = format!("{:08X}", u32::from_ne_bytes([10, 0, 2, 2]));
+        assert!(
+            routes.contains(&format!("tap0\t00000000\t{gateway}")),
+            "{routes}"
+        );
+        let congestion = "/proc/sys/net/ipv4/tcp_congestion_control";
+        assert_eq!(std::fs::read_to_string(congestion).unwrap(), "reno\n");
+    });
+}
