@@ -122,10 +122,11 @@ pub fn root_definition() -> clap::Command {
 }
 
 /// The nouns that commands hang on, and what they are about.
-pub const NOUNS: [(&str, &str); 3] = [
+pub const NOUNS: [(&str, &str); 4] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
     ("system", "Manage rcon"),
+    ("volume", "Manage volumes"),
 ];
 
 /// Runs a command line, the program's name first.

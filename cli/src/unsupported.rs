@@ -3,7 +3,7 @@
 //! What is built leaves these lists (a test sees to it).
 
 /// podman's commands.
-pub const COMMANDS: [&str; 75] = [
+pub const COMMANDS: [&str; 83] = [
     "auto-update",
     "build",
     "commit",
@@ -33,7 +33,6 @@ pub const COMMANDS: [&str; 75] = [
     "umount",
     "unpause",
     "update",
-    "volume",
     "farm",
     "artifact",
     "quadlet",
@@ -70,6 +69,15 @@ pub const COMMANDS: [&str; 75] = [
     "image trust",
     "image unmount",
     "image umount",
+    "volume create",
+    "volume exists",
+    "volume export",
+    "volume import",
+    "volume inspect",
+    "volume mount",
+    "volume prune",
+    "volume reload",
+    "volume unmount",
     "system check",
     "system connection",
     "system df",

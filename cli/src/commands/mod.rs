@@ -35,6 +35,7 @@ mod tag;
 mod unshare;
 mod untag;
 mod version;
+mod volume;
 mod wait;
 
 use crate::app::{Entry, entry};
@@ -69,6 +70,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<load::Load>(&["load", "image load"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
+    entry::<volume::VolumeLs>(&["volume ls", "volume list"]),
+    entry::<volume::VolumeRm>(&["volume rm"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),
