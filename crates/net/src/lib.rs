@@ -1,5 +1,18 @@
 //! A user-mode network for a network namespace: TCP/IP, DNS, ping and published ports, without
 //! privilege and without a helper program.
+//!
+//! It can be used by itself, to give any process in a network namespace of its own the network
+//! that slirp4netns made familiar; `examples/with_network.rs` does. The steps, and where each runs:
+//!
+//! 1. on the host, before anything else: [`bind`] takes the host ports, or says why not;
+//! 2. in the new namespace, by its first process: [`set_up_namespace`] makes `tap0` with its
+//!    addresses and routes, and gives the tap;
+//! 3. on the host, in a process with one thread: [`serve`] answers what the tap brings, until told
+//!    to stop; [`resolv_conf`] is for the container's /etc/resolv.conf.
+//!
+//! Where to look: `namespace.rs` is the container's side. `device.rs` reads and writes frames,
+//! `serve.rs` has the loop, `stack/` decides what becomes of a frame (its `mod.rs` has the map),
+//! `outside.rs` makes the host's sockets, `ports/` is about published ports.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

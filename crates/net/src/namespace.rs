@@ -41,7 +41,7 @@ pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
     // control that paces (BBR) only costs time. Reno is the one every namespace may choose.
     write_setting("ipv4/tcp_congestion_control", "reno").ok();
     if config.publishes_tcp() {
-        keep_client_addresses(config.has_ipv6())?;
+        keep_client_addresses(config.has_ipv6());
     }
     Ok(vec![tap])
 }
@@ -116,18 +116,28 @@ fn configure(config: &Config, index: u32) -> Result<()> {
 /// address: the mark of the connection's first packet goes over to the server's socket
 /// (tcp_fwmark_accept) and to resets (fwmark_reflect), and by the mark, answers go to the relay's
 /// socket in the same namespace and not out by the tap (ip-sysctl).
-fn keep_client_addresses(ipv6: bool) -> Result<()> {
-    let mut settings = vec!["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect"];
-    if ipv6 {
-        settings.push("ipv6/fwmark_reflect");
-    }
-    for setting in settings {
-        write_setting(setting, "1").map_err(Error::io(format!(
-            "cannot set net/{setting} in the container"
-        )))?;
-    }
-    Ok(())
+///
+/// Where settings cannot be written (/proc/sys is read-only in many containers), clients will
+/// appear as the container: the relay looks, see [`keeps_client_addresses`].
+fn keep_client_addresses(ipv6: bool) {
+    let first = match ipv6 {
+        true => write_setting("ipv6/fwmark_reflect", "1"),
+        false => Ok(()),
+    };
+    // The one that is looked at comes last, and only if all is well.
+    let _ = first
+        .and_then(|()| write_setting("ipv4/fwmark_reflect", "1"))
+        .and_then(|()| write_setting(FWMARK_ACCEPT, "1"));
 }
+
+/// Whether the namespace of the calling thread lets servers answer by the client's address.
+pub(crate) fn keeps_client_addresses() -> bool {
+    std::fs::read_to_string(format!("/proc/sys/net/{FWMARK_ACCEPT}"))
+        .is_ok_and(|value| value.trim_end() == "1")
+}
+
+/// Has accepted connections inherit the mark of the packet that opened them.
+const FWMARK_ACCEPT: &str = "ipv4/tcp_fwmark_accept";
 
 fn write_setting(name: &str, value: &str) -> io::Result<()> {
     std::fs::write(format!("/proc/sys/net/{name}"), value)

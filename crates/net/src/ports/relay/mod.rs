@@ -28,7 +28,7 @@ use smoltcp::time::{Duration, Instant};
 
 use super::bind::Listener;
 use crate::config::PortHandler;
-use crate::namespace::MARK;
+use crate::namespace::{MARK, keeps_client_addresses};
 use crate::outside::{is_loopback, prefer_reno};
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::slab::{Key, Slab};
@@ -56,6 +56,8 @@ pub(crate) struct Relay {
     queue: Vec<Key>,
     pipes: Pipes,
     buffer: Vec<u8>,
+    /// Whether the server can see clients by their own addresses.
+    transparent: bool,
 }
 
 impl Relay {
@@ -83,11 +85,13 @@ impl Relay {
             queue: Vec::new(),
             pipes: Pipes::default(),
             buffer: vec![0; COPY_BUFFER],
+            transparent: false,
         })
     }
 
     /// Relays until the end. The calling thread must be in the container's network namespace.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        self.transparent = keeps_client_addresses();
         let start = Clock::now();
         let mut ready = Vec::new();
         loop {
@@ -191,7 +195,8 @@ impl Relay {
             .container(client.is_ipv6())
             .unwrap_or_else(|| config.container_v4().into());
         let to = SocketAddr::new(inside, port);
-        let own = matches!(self.policy.target(client.ip()), Target::Outside(_))
+        let own = self.transparent
+            && matches!(self.policy.target(client.ip()), Target::Outside(_))
             && client.is_ipv4() == inside.is_ipv4();
         if own {
             // The same client port may be in use towards this server from another published port;
@@ -201,7 +206,7 @@ impl Relay {
                     return Ok(socket);
                 }
             }
-        } else if config.port_handler == PortHandler::Slirp4netns {
+        } else if self.transparent && config.port_handler == PortHandler::Slirp4netns {
             let gateway: IpAddr = self.policy.gateway(inside);
             if let Ok(socket) = dial_from(SocketAddr::new(gateway, 0), to) {
                 return Ok(socket);
