@@ -107,7 +107,7 @@ impl Command for VolumeRm {
     const EXAMPLES: &'static [&'static str] = &["volume rm myvol1 myvol2", "volume rm --all"];
 
     fn run(self, context: &Context) -> Outcome {
-        if self.all == !self.names.is_empty() {
+        if self.all != self.names.is_empty() {
             return Err(Failure::new("choose either one or more volumes or all"));
         }
         let engine = context.engine()?;
