@@ -24,6 +24,14 @@ pub enum Error {
         /// Why.
         error: Box<Error>,
     },
+    /// Nothing could be pushed to this destination.
+    #[error("copying image to {destination}: {error}")]
+    Target {
+        /// With its transport.
+        destination: String,
+        /// Why.
+        error: Box<Error>,
+    },
     /// A short name stood for several sources, and none worked.
     #[error("{} errors occurred while pulling:{}", .0.len(), list(.0))]
     Several(Vec<Error>),
@@ -297,7 +305,9 @@ impl Error {
     /// What the user could do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Error::Source { error, .. } | Error::Layer { error, .. } => error.hint(),
+            Error::Source { error, .. }
+            | Error::Target { error, .. }
+            | Error::Layer { error, .. } => error.hint(),
             Error::Several(errors) => errors.iter().find_map(Error::hint),
             Error::Ping { registry, cause } => match cause {
                 Failure::Certificate { no_roots: true, .. } => Some(

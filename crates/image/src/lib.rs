@@ -1,4 +1,4 @@
-//! OCI images: names, the registry protocol, pull, load and import.
+//! OCI images: names, the registry protocol, pull and push, load, save and import.
 //!
 //! This crate turns a name into an image in a [`rcon_store::Store`]:
 //!
@@ -7,6 +7,7 @@
 //! - [`pull()`] speaks the OCI distribution protocol (and Docker's v2 schema 2) with token and basic
 //!   authentication, and streams every layer from the socket into its tree in one pass;
 //! - [`load()`] and [`import()`] do the same from archives and plain tarballs;
+//! - [`push()`] and [`save()`] go the other way: layers are made again of their trees, bit for bit;
 //! - [`auth`] keeps credentials where podman, buildah and skopeo keep them.
 //!
 //! # The way of one layer
@@ -36,20 +37,26 @@ mod layers;
 pub mod load;
 pub mod local;
 mod manifest;
+pub mod out;
 pub mod platform;
 pub mod progress;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registries;
 mod registry;
+pub mod save;
 mod work;
 
 pub use error::{Error, Result};
 pub use import::{ImportOptions, import};
 pub use load::{LoadedImage, Source, load};
 pub use local::find_local;
+pub use out::{Destination, Format, Output};
 pub use platform::Platform;
 pub use progress::{BlobKind, Progress, PullEvent, Silent};
 pub use pull::{PullOptions, pull, pull_all_tags, pull_with};
+pub use push::{PushOptions, push};
 pub use reference::{ParseError, Reference};
 pub use registry::Patience;
+pub use save::{SaveOptions, SavedImage, save};

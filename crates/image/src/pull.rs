@@ -168,6 +168,48 @@ fn source_error(reference: &Reference, error: Error) -> Error {
     }
 }
 
+/// How an endpoint is to be spoken to.
+pub(crate) fn settings(
+    endpoint: &Endpoint,
+    opts: &PullOptions,
+    patience: &Patience,
+    progress: &dyn Progress,
+) -> Result<Settings> {
+    let credentials = match &opts.creds {
+        Some((user, password)) => Some(Credentials::Basic {
+            user: user.clone(),
+            password: password.clone(),
+        }),
+        None => stored_credentials(&endpoint.reference, opts, progress)?,
+    };
+    Ok(Settings {
+        tls_verify: opts.tls_verify,
+        insecure: endpoint.insecure,
+        cert_dir: opts.cert_dir.clone(),
+        credentials,
+        patience: patience.clone(),
+    })
+}
+
+/// A helper that is gone or broken does not keep anybody from pulling what is public.
+fn stored_credentials(
+    there: &Reference,
+    opts: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Option<Credentials>> {
+    let opts = AuthOptions {
+        authfile: opts.authfile.clone(),
+        ..AuthOptions::default()
+    };
+    match auth::lookup(&there.name(), &opts) {
+        Err(e @ Error::Helper { .. }) => {
+            progress.event(PullEvent::Warning(e.to_string()));
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
 /// All that a pull needs to know.
 #[derive(Clone, Copy)]
 struct Pull<'a, 'scope, 'env> {
@@ -295,20 +337,7 @@ impl<'a> Pull<'a, '_, '_> {
 
     async fn connect(&self, endpoint: &Endpoint) -> Result<Client<'a>> {
         let there = &endpoint.reference;
-        let credentials = match &self.opts.creds {
-            Some((user, password)) => Some(Credentials::Basic {
-                user: user.clone(),
-                password: password.clone(),
-            }),
-            None => self.stored_credentials(there)?,
-        };
-        let settings = Settings {
-            tls_verify: self.opts.tls_verify,
-            insecure: endpoint.insecure,
-            cert_dir: self.opts.cert_dir.clone(),
-            credentials,
-            patience: self.patience.clone(),
-        };
+        let settings = settings(endpoint, self.opts, self.patience, self.progress)?;
         Client::connect(
             there.registry(),
             Some(there.repository()),
@@ -316,21 +345,6 @@ impl<'a> Pull<'a, '_, '_> {
             self.progress,
         )
         .await
-    }
-
-    /// A helper that is gone or broken does not keep anybody from pulling what is public.
-    fn stored_credentials(&self, there: &Reference) -> Result<Option<Credentials>> {
-        let opts = AuthOptions {
-            authfile: self.opts.authfile.clone(),
-            ..AuthOptions::default()
-        };
-        match auth::lookup(&there.name(), &opts) {
-            Err(e @ Error::Helper { .. }) => {
-                self.progress.event(PullEvent::Warning(e.to_string()));
-                Ok(None)
-            }
-            other => other,
-        }
     }
 
     /// Follow indexes down to the manifest for our platform.

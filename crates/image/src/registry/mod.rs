@@ -7,6 +7,7 @@
 //! | `failure` | saying in words why not |
 //! | `request` | one request: redirects, authorization, patience |
 //! | `blob` | a blob as a stream that survives cuts |
+//! | `upload` | blobs and manifests on their way there |
 //!
 //! HTTP/1.1 is spoken on purpose: the layers of an image then come over connections of their own,
 //! each with its own window, and a stalled one does not hold up the others.
@@ -18,9 +19,11 @@ mod failure;
 mod request;
 mod tls;
 mod token;
+mod upload;
 
 pub(crate) use blob::Sink;
 pub(crate) use failure::clean;
+pub(crate) use upload::{Mounted, Packed, Session};
 
 use crate::auth::Credentials;
 use crate::error::Failure;

@@ -44,19 +44,8 @@ impl Client<'_> {
             let wanted = challenges(response.headers());
             let answer = Answer::read(response).await;
             if status == 401 && !renewed {
-                // The token has ended, or this path needs another one than the ping told.
-                let bearer = wanted
-                    .iter()
-                    .find(|c| matches!(c, Challenge::Bearer { .. }));
-                let basic = wanted.contains(&Challenge::Basic) && self.credentials.is_some();
-                if let Some(bearer) = bearer {
-                    renewed = true;
-                    self.authorization(Some(bearer)).await?;
-                    continue;
-                }
-                if basic && self.challenges().is_empty() {
-                    renewed = true;
-                    self.set_challenges(wanted);
+                renewed = true;
+                if self.renew(&wanted).await? {
                     continue;
                 }
             }
@@ -71,9 +60,30 @@ impl Client<'_> {
         }
     }
 
+    /// After a 401: the token has ended, or this path needs another one than the ping told. Whether
+    /// it is worth while to ask again.
+    pub(super) async fn renew(&self, wanted: &[Challenge]) -> Result<bool> {
+        let bearer = wanted
+            .iter()
+            .find(|c| matches!(c, Challenge::Bearer { .. }));
+        let basic = wanted.contains(&Challenge::Basic) && self.credentials.is_some();
+        if let Some(bearer) = bearer {
+            self.authorization(Some(bearer)).await?;
+            return Ok(true);
+        }
+        if basic && self.challenges().is_empty() {
+            self.set_challenges(wanted.to_vec());
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// What to send as `Authorization`. With `anew` a token is fetched for that challenge, whether
     /// there is one or not.
-    async fn authorization(&self, anew: Option<&Challenge>) -> Result<Option<HeaderValue>> {
+    pub(super) async fn authorization(
+        &self,
+        anew: Option<&Challenge>,
+    ) -> Result<Option<HeaderValue>> {
         let all = self.challenges();
         let bearer = anew.or_else(|| all.iter().find(|c| matches!(c, Challenge::Bearer { .. })));
         let mut token = self.token.lock().await;
@@ -196,7 +206,7 @@ impl Client<'_> {
     }
 
     /// A redirect must not lead from TLS to plain HTTP, nor from outside into this machine.
-    fn check_redirect(&self, from: &Url, to: &Url, what: &str) -> Result<()> {
+    pub(super) fn check_redirect(&self, from: &Url, to: &Url, what: &str) -> Result<()> {
         let refuse = |why: &str| {
             let why = format!("a redirect to {} is not followed: {why}", shown(to));
             Err(Error::invalid(what, why))

@@ -1,4 +1,4 @@
-//! Pulling from registries that behave and from registries that do not; archives; and, where
+//! Pulling from and pushing to registries that behave and registries that do not; archives; and, where
 //! Debian's docker-registry and skopeo are installed, the real thing.
 
 mod archives;
@@ -8,5 +8,7 @@ mod lab;
 mod login;
 mod patience;
 mod pulls;
+mod push;
 mod real;
+mod saves;
 mod signals;

@@ -12,12 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// bcrypt of `pw` (cost 5).
-const HTPASSWD: &str = "me:$2y$05$2lPDEHqAmWTstvyj5i7Ns.roQQuxUhIih71MUfUgVT6BjdjzXet2a\n";
+pub const HTPASSWD: &str = "me:$2y$05$2lPDEHqAmWTstvyj5i7Ns.roQQuxUhIih71MUfUgVT6BjdjzXet2a\n";
 
 /// A running registry; killed when dropped.
-struct Registry {
+pub struct Registry {
     child: Child,
-    address: String,
+    pub address: String,
 }
 
 impl Drop for Registry {
@@ -27,7 +27,7 @@ impl Drop for Registry {
     }
 }
 
-fn have(program: &str) -> bool {
+pub fn have(program: &str) -> bool {
     let found = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
@@ -39,12 +39,12 @@ fn have(program: &str) -> bool {
     found.is_ok()
 }
 
-fn tools() -> bool {
+pub fn tools() -> bool {
     have("docker-registry") && have("skopeo") && have("openssl")
 }
 
 /// Start one with these lines in its `http` section, and these after it.
-fn start(lab: &Lab, http: &str, rest: &str) -> Registry {
+pub fn start(lab: &Lab, http: &str, rest: &str) -> Registry {
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -79,7 +79,7 @@ fn start(lab: &Lab, http: &str, rest: &str) -> Registry {
     registry
 }
 
-fn skopeo(lab: &Lab, args: &[&str]) {
+pub fn skopeo(lab: &Lab, args: &[&str]) {
     let out = Command::new("skopeo")
         .args(["--insecure-policy", "copy", "-q"])
         .args(args)
@@ -174,7 +174,7 @@ fn openssl(dir: &Path, line: &str) {
 }
 
 /// A certificate authority and a server certificate for 127.0.0.1, in the folder.
-fn certificates(dir: &Path) {
+pub fn certificates(dir: &Path) {
     std::fs::create_dir_all(dir).unwrap();
     std::fs::write(
         dir.join("san"),

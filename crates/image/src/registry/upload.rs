@@ -1,0 +1,523 @@
+//! Pushing: blobs in one request or in pieces, and manifests (distribution spec, "Push").
+//!
+//! A blob that the registry has is not sent, one that it has in another repository is mounted. What
+//! is sent goes in one `PUT`, as most registries like it best. If that is cut the registry is asked
+//! how far it came, and the rest follows in pieces; a front end that refuses large requests gets
+//! pieces from the beginning. Where a registry forgets what it had all begins anew.
+
+use super::failure::{self, Answer};
+use super::request::shown;
+use super::{Client, Settings, challenge, http_client, is_loopback};
+use crate::error::Failure;
+use crate::{Error, Progress, PullEvent, Reference, Result};
+use bytes::Bytes;
+use rcon_store::Digest;
+use reqwest::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    RANGE,
+};
+use reqwest::{Method, Response, Url};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Size of a piece where pieces are sent and the registry has no wish.
+const PIECE: u64 = 16 << 20;
+/// Read from the file at once.
+const READ: usize = 128 * 1024;
+/// How often it is looked whether bytes still go.
+const LOOK: Duration = Duration::from_millis(100);
+/// A registry may take this many times the usual patience to digest what it got.
+const DIGESTING: u32 = 5;
+/// Redirects followed for one request.
+const HOPS: usize = 5;
+
+/// A blob to be pushed, in a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Packed {
+    pub file: Arc<File>,
+    pub digest: Digest,
+    pub size: u64,
+    /// What it is called in progress, and its size there: of a layer what it is made of, the making
+    /// being half of the work.
+    pub shown: (Digest, u64),
+}
+
+impl Packed {
+    /// So much of it was sent, as progress.
+    fn told(&self, sent: u64) -> PullEvent {
+        let (digest, size) = &self.shown;
+        let half = size / 2;
+        let part = u128::from(size - half) * u128::from(sent) / u128::from(self.size.max(1));
+        PullEvent::Bytes {
+            digest: digest.clone(),
+            done: half + u64::try_from(part).unwrap_or(0),
+        }
+    }
+}
+
+/// What came of the wish to mount a blob.
+pub(crate) enum Mounted {
+    /// It is there now.
+    Done,
+    /// It is not, but it may be sent here.
+    Session(Session),
+    /// It is not.
+    No,
+}
+
+/// Where a blob is being sent.
+pub(crate) struct Session {
+    url: Url,
+    /// Something was sent there; how much arrived is to be asked.
+    used: bool,
+    /// The registry wants pieces of at least this size.
+    piece: u64,
+}
+
+enum Body<'a> {
+    Empty,
+    Bytes(&'a Bytes),
+    /// A part of a file: from, to.
+    Part(&'a Packed, u64, u64),
+}
+
+impl Body<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Body::Empty => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Part(_, from, to) => to - from,
+        }
+    }
+
+    /// The body to be sent, counted as it goes.
+    fn make(&self, sent: &Arc<AtomicU64>) -> reqwest::Body {
+        sent.store(0, Ordering::Relaxed);
+        match self {
+            Body::Empty => reqwest::Body::default(),
+            Body::Bytes(bytes) => Bytes::clone(bytes).into(),
+            Body::Part(blob, from, to) => {
+                let start = (Arc::clone(&blob.file), *from, *to, Arc::clone(sent));
+                let stream = futures_util::stream::try_unfold(start, |state| async move {
+                    let (file, at, to, sent) = state;
+                    if at == to {
+                        return Ok(None);
+                    }
+                    let mut piece = vec![0; (to - at).min(READ as u64) as usize];
+                    file.read_exact_at(&mut piece, at)?;
+                    let len = piece.len() as u64;
+                    sent.fetch_add(len, Ordering::Relaxed);
+                    Ok::<_, io::Error>(Some((Bytes::from(piece), (file, at + len, to, sent))))
+                });
+                reqwest::Body::wrap_stream(stream)
+            }
+        }
+    }
+}
+
+impl<'a> Client<'a> {
+    /// As [`Client::connect`], to push to `repository`, and to mount from others (`from`).
+    pub(crate) async fn connect_to_push(
+        registry: &str,
+        repository: &str,
+        from: &[String],
+        settings: &Settings,
+        progress: &'a dyn Progress,
+    ) -> Result<Client<'a>> {
+        let mut client = Client::connect(registry, Some(repository), settings, progress).await?;
+        let loopback = is_loopback(client.base.host_str().unwrap_or_default());
+        let insecure = client.insecure;
+        // Its limit for the next bytes of an answer would count while we send. We look ourselves.
+        let unhurried = super::Patience {
+            stall: Duration::from_secs(24 * 3600),
+            ..settings.patience.clone()
+        };
+        let cert_dir = settings.cert_dir.as_deref();
+        (client.http, _) = http_client(registry, cert_dir, insecure, loopback, &unhurried)?;
+        let mut scope = format!("repository:{repository}:pull,push");
+        for other in from {
+            scope += &format!(" repository:{other}:pull");
+        }
+        client.scope = Some(scope);
+        Ok(client)
+    }
+
+    /// Does the repository have this blob?
+    pub(crate) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        let what = format!(
+            "checking whether blob {digest} exists in {}/{repository}",
+            self.registry
+        );
+        let url = self.url(&format!("/v2/{repository}/blobs/{digest}"));
+        match self
+            .patiently(Method::HEAD, url, &[], &Body::Empty, &what)
+            .await
+        {
+            Ok(_) => Ok(true),
+            // Some registries do not let a repository be looked at that does not exist yet.
+            Err(
+                Error::Refused {
+                    status: 404 | 403, ..
+                }
+                | Error::Unauthorized { .. },
+            ) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Take a blob over from another repository of the registry.
+    pub(crate) async fn mount(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: &str,
+    ) -> Result<Mounted> {
+        let what = format!("mounting blob {digest} from {from}");
+        let mut url = self.url(&format!("/v2/{repository}/blobs/uploads/"));
+        url.query_pairs_mut()
+            .append_pair("mount", &digest.to_string())
+            .append_pair("from", from);
+        match self
+            .patiently(Method::POST, url, &[], &Body::Empty, &what)
+            .await
+        {
+            Ok(response) if response.status().as_u16() == 201 => Ok(Mounted::Done),
+            Ok(response) => Ok(self
+                .session(&response, &what)
+                .map_or(Mounted::No, Mounted::Session)),
+            // Mounting is a kindness; sending it will tell what is really wrong.
+            Err(Error::Refused { .. } | Error::Unauthorized { .. }) => Ok(Mounted::No),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Send a blob, in pieces of `piece` bytes if that is given.
+    pub(crate) async fn upload(
+        &self,
+        repository: &str,
+        blob: &Packed,
+        session: Option<Session>,
+        mut piece: Option<u64>,
+    ) -> Result<()> {
+        let mut session = session;
+        let mut failures = 0;
+        loop {
+            let error = match self.attempt(repository, blob, &mut session, piece).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match &error {
+                Error::Refused { status: 413, .. } if piece.is_none() => {
+                    piece = Some(PIECE);
+                    session = None;
+                    continue;
+                }
+                Error::Transport { cause, .. } if cause.may_pass() => {}
+                Error::Refused { status, .. } if failure::may_pass(*status) => {}
+                // It lost what we sent: from the beginning.
+                Error::Refused {
+                    status: 404 | 416, ..
+                } if session.is_some() => session = None,
+                _ => return Err(error),
+            }
+            failures += 1;
+            if failures > self.patience.retries {
+                return Err(error);
+            }
+            self.wait(&error.to_string(), failures, None).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        repository: &str,
+        blob: &Packed,
+        session: &mut Option<Session>,
+        piece: Option<u64>,
+    ) -> Result<()> {
+        let what = format!("writing blob {}", blob.digest);
+        let mut offset = 0;
+        if session.as_ref().is_some_and(|s| s.used) {
+            let resumed = self.resume(session, blob, &what).await?;
+            match resumed {
+                Some(have) => offset = have,
+                None => *session = None,
+            }
+        }
+        let open = match session {
+            Some(open) => open,
+            None => session.insert(self.begin(repository, &what).await?),
+        };
+        open.used = true;
+        let octets = (CONTENT_TYPE, "application/octet-stream".to_owned());
+        if offset == 0 && piece.is_none() {
+            let url = finished(&open.url, &blob.digest);
+            let body = Body::Part(blob, 0, blob.size);
+            self.ask(Method::PUT, url, &[octets], &body, 0, &what)
+                .await?;
+            return Ok(());
+        }
+        let size = piece.unwrap_or(PIECE).max(open.piece).max(1);
+        while offset < blob.size {
+            let end = blob.size.min(offset + size);
+            let headers = [
+                octets.clone(),
+                (CONTENT_RANGE, format!("{offset}-{}", end - 1)),
+            ];
+            let body = Body::Part(blob, offset, end);
+            let answer = self
+                .ask(
+                    Method::PATCH,
+                    open.url.clone(),
+                    &headers,
+                    &body,
+                    offset,
+                    &what,
+                )
+                .await?;
+            // It may have taken less than it was given.
+            offset = match received(&answer) {
+                Some(have) if have > offset && have <= end => have,
+                _ => end,
+            };
+            if let Some(next) = self.session(&answer, &what) {
+                open.url = next.url;
+            }
+        }
+        let url = finished(&open.url, &blob.digest);
+        let end = Body::Empty;
+        self.ask(Method::PUT, url, &[octets], &end, blob.size, &what)
+            .await?;
+        Ok(())
+    }
+
+    async fn begin(&self, repository: &str, what: &str) -> Result<Session> {
+        let what = format!("{what}: initiating the upload");
+        let url = self.url(&format!("/v2/{repository}/blobs/uploads/"));
+        let response = self
+            .patiently(Method::POST, url, &[], &Body::Empty, &what)
+            .await?;
+        self.session(&response, &what)
+            .ok_or_else(|| Error::invalid(&what, "the registry does not say where to send it"))
+    }
+
+    /// How much of a blob arrived; nothing if that is not known (any more).
+    async fn resume(
+        &self,
+        session: &mut Option<Session>,
+        blob: &Packed,
+        what: &str,
+    ) -> Result<Option<u64>> {
+        let Some(open) = session else {
+            return Ok(None);
+        };
+        let url = open.url.clone();
+        match self.ask(Method::GET, url, &[], &Body::Empty, 0, what).await {
+            Ok(answer) => {
+                // `0-0` is said for nothing as for one byte.
+                let have = received(&answer).filter(|&have| have > 1 && have <= blob.size);
+                if let (Some(_), Some(next)) = (have, self.session(&answer, what)) {
+                    open.url = next.url;
+                }
+                Ok(have)
+            }
+            Err(Error::Refused { status, .. }) if !failure::may_pass(status) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Put a manifest under the reference's tag or digest.
+    pub(crate) async fn put_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        manifest: Vec<u8>,
+    ) -> Result<()> {
+        let selector = reference.selector();
+        let what = format!("uploading manifest {selector} to {}", reference.name());
+        let path = format!("/v2/{}/manifests/{selector}", reference.repository());
+        let headers = [(CONTENT_TYPE, media_type.to_owned())];
+        let manifest = Bytes::from(manifest);
+        let body = Body::Bytes(&manifest);
+        self.patiently(Method::PUT, self.url(&path), &headers, &body, &what)
+            .await?;
+        Ok(())
+    }
+
+    /// The upload that an answer points to.
+    fn session(&self, response: &Response, what: &str) -> Option<Session> {
+        let location = response.headers().get(LOCATION)?.to_str().ok()?;
+        let url = response.url().join(location).ok()?;
+        self.check_redirect(response.url(), &url, what).ok()?;
+        let wish = response.headers().get("oci-chunk-min-length");
+        let piece = wish.and_then(|v| v.to_str().ok()?.parse().ok());
+        Some(Session {
+            url,
+            used: false,
+            piece: piece.unwrap_or(0),
+        })
+    }
+
+    /// [`Client::ask`], again and again while it may pass.
+    async fn patiently(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &[(reqwest::header::HeaderName, String)],
+        body: &Body<'_>,
+        what: &str,
+    ) -> Result<Response> {
+        let mut attempt = 0;
+        loop {
+            let asked = self
+                .ask(method.clone(), url.clone(), headers, body, 0, what)
+                .await;
+            let reason = match &asked {
+                Err(Error::Transport { cause, .. }) if cause.may_pass() => cause.to_string(),
+                Err(Error::Refused {
+                    status, message, ..
+                }) if failure::may_pass(*status) => message.clone(),
+                _ => return asked,
+            };
+            if attempt >= self.patience.retries {
+                return asked;
+            }
+            attempt += 1;
+            self.wait(&reason, attempt, None).await;
+        }
+    }
+
+    /// Send one request, logged in as the registry wishes; only success comes back as `Ok`. Progress
+    /// is told from `before` on, for parts of files.
+    async fn ask(
+        &self,
+        method: Method,
+        url: Url,
+        headers: &[(reqwest::header::HeaderName, String)],
+        body: &Body<'_>,
+        before: u64,
+        what: &str,
+    ) -> Result<Response> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| Error::invalid(what, "the name does not fit into a header"))?;
+            map.insert(name, value);
+        }
+        if !matches!(method, Method::GET | Method::HEAD) {
+            map.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        let mut here = url;
+        let mut renewed = false;
+        for _ in 0..=HOPS {
+            let mut headers = map.clone();
+            // What signs an upload to another host is in its address.
+            if here.origin() == self.base.origin()
+                && let Some(value) = self.authorization(None).await?
+            {
+                headers.insert(AUTHORIZATION, value);
+            }
+            let response = self
+                .exchange(&method, &here, headers, body, before, what)
+                .await?;
+            let status = response.status().as_u16();
+            if response.status().is_success() {
+                return Ok(response);
+            }
+            if matches!(status, 307 | 308) {
+                let target = response
+                    .headers()
+                    .get(LOCATION)
+                    .and_then(|v| v.to_str().ok());
+                let next = target.and_then(|t| here.join(t).ok()).ok_or_else(|| {
+                    Error::invalid(what, "the registry redirects us, but does not say where to")
+                })?;
+                self.check_redirect(&here, &next, what)?;
+                here = next;
+                continue;
+            }
+            let wanted = challenge::challenges(response.headers());
+            let answer = Answer::read(response).await;
+            if status == 401
+                && !std::mem::replace(&mut renewed, true)
+                && here.origin() == self.base.origin()
+                && self.renew(&wanted).await?
+            {
+                continue;
+            }
+            return Err(match status {
+                401 => self.unauthorized(what, &answer),
+                _ => Error::Refused {
+                    what: what.to_owned(),
+                    status,
+                    message: answer.text(),
+                },
+            });
+        }
+        Err(Error::invalid(what, format!("more than {HOPS} redirects")))
+    }
+
+    /// Send once. Bytes must go, or come, every now and then.
+    async fn exchange(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: &Body<'_>,
+        before: u64,
+        what: &str,
+    ) -> Result<Response> {
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut request = self
+            .http
+            .request(method.clone(), url.clone())
+            .headers(headers);
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            request = request.body(body.make(&sent));
+        }
+        let mut answer = std::pin::pin!(request.send());
+        let (mut count, mut moved) = (0, Instant::now());
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    return answer.map_err(|e| {
+                        self.lost(what, failure::classify(&e, &shown(url), self.no_roots))
+                    });
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = sent.load(Ordering::Relaxed);
+            if let (Body::Part(blob, ..), true) = (body, now > count) {
+                (count, moved) = (now, Instant::now());
+                self.progress.event(blob.told(before + count));
+            }
+            let patience = match body {
+                Body::Part(..) if count == body.len() => self.patience.stall * DIGESTING,
+                _ => self.patience.stall,
+            };
+            if moved.elapsed() > patience {
+                return Err(self.lost(what, Failure::TimedOut { url: shown(url) }));
+            }
+        }
+    }
+}
+
+/// The address that ends an upload.
+fn finished(url: &Url, digest: &Digest) -> Url {
+    let mut url = url.clone();
+    url.query_pairs_mut()
+        .append_pair("digest", &digest.to_string());
+    url
+}
+
+/// How many bytes the registry says it has: `Range: 0-99` are a hundred.
+fn received(response: &Response) -> Option<u64> {
+    let range = response.headers().get(RANGE)?.to_str().ok()?;
+    let (start, end) = range.trim().trim_start_matches("bytes=").split_once('-')?;
+    let end: u64 = end.parse().ok()?;
+    (start == "0").then(|| end.saturating_add(1))
+}
