@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 const LEASH: &str = r#"trap '' INT HUP TERM
 "$@" 2>&1 </dev/null &
 read -r _
-kill -KILL $! 2>/dev/null
+exec 2>/dev/null
+kill -KILL $!
 wait $!"#;
 
 /// A background program and what it prints.
