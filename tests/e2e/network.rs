@@ -43,7 +43,7 @@ fn what_it_sees(t: &mut Rcon) {
     let names: Vec<&str> = out.lines().filter_map(|l| l.split(": ").nth(1)).collect();
     assert_eq!(names, ["lo", "tap0"], "{out}");
     assert!(
-        out.lines().nth(0).unwrap().contains("UP") && out.contains("mtu 65520"),
+        out.lines().next().unwrap().contains("UP") && out.contains("mtu 65520"),
         "{out}"
     );
     t.run(&[
@@ -269,7 +269,7 @@ fn tcp_half_close(t: &mut Rcon) {
         let (mut stream, _) = listener.accept().unwrap();
         let mut all = Vec::new();
         stream.read_to_end(&mut all).unwrap();
-        write!(stream, "{} bytes\n", all.len()).unwrap();
+        writeln!(stream, "{} bytes", all.len()).unwrap();
     });
     t.run(&[
         "run",
