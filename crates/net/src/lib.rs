@@ -20,6 +20,7 @@
 mod config;
 mod device;
 mod error;
+mod limits;
 mod namespace;
 mod outside;
 mod poll;

@@ -13,6 +13,7 @@ use smoltcp::time::{Duration, Instant};
 use crate::config::{Config, PortHandler, Protocol};
 use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
+use crate::limits::Limits;
 use crate::outside::HostSockets;
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::ports::bind::{Listener, Listeners};
@@ -49,7 +50,7 @@ pub fn serve(
 ) -> Result<()> {
     close_everything_else(&listeners, &[&tap, &userns, &netns, &stop]);
     give_up_privilege()?;
-    raise_descriptor_limit();
+    let limits = Limits::for_descriptors(raise_descriptor_limit());
     rcon_sys::memory::set_mmap_threshold(SMALLEST_BUFFER as i32);
 
     let (tcp, udp): (Vec<Listener>, Vec<Listener>) = listeners
@@ -60,7 +61,7 @@ pub fn serve(
     let relay = match tcp.is_empty() {
         true => None,
         false => Some(
-            Relay::new(policy.clone(), tcp, stop.as_fd())
+            Relay::new(policy.clone(), limits, tcp, stop.as_fd())
                 .map_err(Error::io("cannot watch the published ports"))?,
         ),
     };
@@ -85,7 +86,7 @@ pub fn serve(
         }
     }
     drop(userns);
-    let served = Server::new(tap, policy, config, ports, udp, stop.as_fd())?.run();
+    let served = Server::new(tap, policy, limits, config, ports, udp, stop.as_fd())?.run();
     if let Some(thread) = thread
         && let Ok(relayed) = thread.join()
     {
@@ -138,12 +139,14 @@ fn give_up_privilege() -> Result<()> {
         .map_err(|errno| Error::io("cannot give up privilege")(errno.into()))
 }
 
-/// Allows as many descriptors as may be: each flow has one or two.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+/// Allows as many descriptors as may be, for each flow has one or two; gives how many that are.
+fn raise_descriptor_limit() -> u64 {
+    /// What every process may have (systemd's and the kernel's default).
+    const USUAL: u64 = 1024;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((_, hard)) if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() => hard,
+        Ok((soft, _)) => soft,
+        Err(_) => USUAL,
     }
 }
 
@@ -158,6 +161,7 @@ impl Server {
     fn new(
         tap: OwnedFd,
         policy: Policy,
+        limits: Limits,
         config: &Config,
         mut ports: UdpPorts,
         udp: Vec<Listener>,
@@ -172,7 +176,7 @@ impl Server {
         };
         let poller = watch().map_err(Error::io("cannot watch the tap"))?;
         let outside = Box::new(HostSockets::new(config));
-        let io = Io::new(Box::new(link), outside, poller, policy);
+        let io = Io::new(Box::new(link), outside, poller, policy, limits);
         for listener in udp {
             ports
                 .add(&io, listener)

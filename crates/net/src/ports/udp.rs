@@ -31,8 +31,6 @@ use crate::stack::policy::Target;
 use crate::stack::udp::{self, Datagram};
 use crate::timers::Deadline;
 
-/// How many clients there may be; the one that was quiet the longest makes room for another.
-const MAX_CLIENTS: usize = 4096;
 /// How long a client is remembered after its last datagram in either direction.
 const LIFETIME: Duration = Duration::from_secs(180);
 /// How many datagrams are taken from one port in one turn.
@@ -167,7 +165,7 @@ impl UdpPorts {
         }
         let known = matches!(io.policy.target(sender.ip()), Target::Outside(_))
             && sender.is_ipv4() == inside.is_ipv4();
-        if self.clients.len() >= MAX_CLIENTS {
+        if self.clients.len() >= io.limits.udp_clients {
             self.forget_quietest();
         }
         let seen = match (known, &self.inner) {

@@ -21,8 +21,6 @@ use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
 
-/// How many pings there may be at a time; the one that was quiet the longest makes room.
-const MAX_PINGS: usize = 256;
 /// How long an unused ping is kept (as nf_conntrack_icmp_timeout).
 const LIFETIME: Duration = Duration::from_secs(30);
 /// Echo request and reply (RFC 792; RFC 4443 §4).
@@ -99,7 +97,7 @@ impl Echoes {
     }
 
     fn open(&mut self, io: &mut Io, name: Name) -> io::Result<Key> {
-        if self.pings.len() >= MAX_PINGS {
+        if self.pings.len() >= io.limits.pings {
             let quietest = self
                 .by_name
                 .values()

@@ -27,6 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use smoltcp::time::Instant;
 
 use crate::device;
+use crate::limits::Limits;
 use crate::outside::Outside;
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::ports::udp::UdpPorts;
@@ -51,6 +52,7 @@ pub(crate) struct Io {
     pub(crate) poller: Poller,
     pub(crate) timers: Timers,
     pub(crate) policy: Policy,
+    pub(crate) limits: Limits,
     /// The time of this turn of the loop.
     pub(crate) now: Instant,
     /// Where packets for the container are put together.
@@ -63,6 +65,7 @@ impl Io {
         outside: Box<dyn Outside>,
         poller: Poller,
         policy: Policy,
+        limits: Limits,
     ) -> Io {
         Io {
             link,
@@ -70,6 +73,7 @@ impl Io {
             poller,
             timers: Timers::default(),
             policy,
+            limits,
             now: Instant::ZERO,
             buffer: vec![0; device::FRAME_LEN],
         }

@@ -20,8 +20,6 @@ use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
 
-/// How many flows there may be; the one that was quiet the longest makes room for another.
-const MAX_FLOWS: usize = 2048;
 /// How long a flow is kept that was never answered (RFC 4787 REQ-5 leaves that to us; as conntrack).
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// How long a flow is kept that was answered (as nf_conntrack_udp_timeout_stream was for long).
@@ -135,7 +133,7 @@ impl Udp {
             Target::Prohibited => return Err(Some(Reason::Prohibited)),
             Target::Ignored => return Err(None),
         };
-        if self.flows.len() >= MAX_FLOWS {
+        if self.flows.len() >= io.limits.udp_flows {
             self.close_quietest();
         }
         let outside = SocketAddr::new(address, name.1.port());

@@ -28,6 +28,7 @@ use smoltcp::time::{Duration, Instant};
 
 use super::bind::Listener;
 use crate::config::PortHandler;
+use crate::limits::Limits;
 use crate::namespace::{MARK, keeps_client_addresses};
 use crate::outside::{is_loopback, prefer_reno};
 use crate::poll::{Kind, Poller, Ready, Token};
@@ -37,8 +38,6 @@ use crate::timers::Timers;
 use pair::{Pair, Side, Turn};
 use pipe::Pipes;
 
-/// How many connections there may be; beyond that, clients wait in the kernel's queue.
-const MAX_PAIRS: usize = 16384;
 /// How many clients of one port are accepted in one turn.
 const BATCH: usize = 64;
 /// How long accepting rests when there are no descriptors, or too many connections.
@@ -51,6 +50,8 @@ pub(crate) struct Relay {
     poller: Poller,
     timers: Timers,
     policy: Policy,
+    /// How many connections there may be.
+    limit: usize,
     ports: Slab<Listener>,
     pairs: Slab<Pair>,
     queue: Vec<Key>,
@@ -64,6 +65,7 @@ impl Relay {
     /// A relay for these ports, which ends when `stop` is readable.
     pub(crate) fn new(
         policy: Policy,
+        limits: Limits,
         listeners: Vec<Listener>,
         stop: BorrowedFd<'_>,
     ) -> io::Result<Relay> {
@@ -80,6 +82,7 @@ impl Relay {
             poller,
             timers: Timers::default(),
             policy,
+            limit: limits.relayed,
             ports,
             pairs: Slab::default(),
             queue: Vec::new(),
@@ -124,7 +127,7 @@ impl Relay {
             let Some(listener) = self.ports.get(key) else {
                 return;
             };
-            if self.pairs.len() >= MAX_PAIRS {
+            if self.pairs.len() >= self.limit {
                 return self.rest(now, key, true);
             }
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

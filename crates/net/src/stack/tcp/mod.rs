@@ -25,8 +25,6 @@ use engine::Settings;
 use flow::{Flow, Open, Phase, Turn};
 use segment::{Header, RST};
 
-/// How many flows there may be; beyond that, new ones are reset.
-const MAX_FLOWS: usize = 16384;
 /// How long a SYN may be, in bytes: headers, options, and what fast open (RFC 7413) may add, which
 /// is passed over and comes again.
 const MAX_SYN: usize = 2048;
@@ -103,7 +101,7 @@ impl Tcp {
             Target::Ignored => return,
         };
         let absurd = port == 0 || name.0.port() == 0 || syn.len() > MAX_SYN;
-        if absurd || self.flows.len() >= MAX_FLOWS {
+        if absurd || self.flows.len() >= io.limits.tcp_flows {
             return reset(io, header);
         }
         self.dial(io, name, syn.to_vec(), targets);

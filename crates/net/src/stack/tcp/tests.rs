@@ -14,6 +14,7 @@ use smoltcp::time::Duration;
 use super::segment::{ACK, FIN, Header, RST, SYN, segment};
 use crate::config::Config;
 use crate::device::Frame;
+use crate::limits::Limits;
 use crate::outside::Outside;
 use crate::poll::Poller;
 use crate::ports::udp::UdpPorts;
@@ -95,6 +96,7 @@ impl Lab {
             Box::new(outside),
             Poller::new().unwrap(),
             Policy::new(&config),
+            Limits::for_descriptors(4096),
         );
         Lab {
             stack: Stack::new(io, Dns::new(&[]), UdpPorts::default()),
