@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The kernel or its administrator does not let this user make namespaces.
-    #[error("cannot create the namespaces of the container: {}", describe(*.errno))]
+    #[error("cannot create the namespaces of the container: {}", forbidden::reason(*.errno))]
     Namespaces {
         /// The error number of clone(2).
         errno: i32,

@@ -113,6 +113,9 @@ fn set_up(
 ) -> Result<(Prepared, Streams)> {
     let spec = request.spec;
     let described = described(spec)?;
+    if !userns::has_power() {
+        return Err(Error::Namespaces { errno: libc::EPERM });
+    }
     // The caller maps our ids meanwhile: time for all that needs none.
     let passed = match request.in_netns {
         Some(set_up_network) => set_up_network().map_err(Error::Network)?,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// No namespaces can be made; the error that [`crate::userns::spawn`] puts in its [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("user namespaces are not to be had: {}", nix::errno::Errno::from_raw(*.errno).desc())]
+#[error("user namespaces are not to be had: {}", reason(*.errno))]
 pub struct Forbidden {
     /// The error number of clone(2).
     pub errno: i32,
@@ -27,6 +27,15 @@ impl Forbidden {
             Some(errno) => io::Error::new(error.kind(), Forbidden { errno }),
             None => error,
         }
+    }
+}
+
+/// What `errno` of clone(2) means for namespaces, in words.
+pub fn reason(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOSPC | libc::EUSERS => "their limit is reached",
+        libc::ENOSYS => "not supported here",
+        errno => nix::errno::Errno::from_raw(errno).desc(),
     }
 }
 
@@ -218,6 +227,17 @@ mod tests {
         assert!(
             says(libc::EPERM, &debian).contains("sysctl -w kernel.unprivileged_userns_clone=1")
         );
+    }
+
+    #[test]
+    fn a_limit_is_no_full_disk() {
+        let error = Forbidden::wrap(io::Error::from_raw_os_error(libc::ENOSPC));
+        assert_eq!(
+            error.to_string(),
+            "user namespaces are not to be had: their limit is reached"
+        );
+        assert!(hint_of(&error).is_some());
+        assert_eq!(hint_of(&io::Error::from_raw_os_error(libc::EPERM)), None);
     }
 
     #[test]

@@ -154,7 +154,9 @@ fn work(
 
 /// Whether the capabilities in our new namespaces are real: a security module may have let us make
 /// them and yet forbid every use, see [`powerless`](crate::forbidden::powerless).
-fn has_power() -> bool {
+///
+/// To be asked in the first process of a new user and mount namespace.
+pub fn has_power() -> bool {
     use rustix::mount::{MountPropagationFlags, mount_change};
     let kind = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", kind) != Err(rustix::io::Errno::PERM)
