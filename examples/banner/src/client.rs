@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
+use crate::words;
+
 /// How long to wait for a connection, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -22,12 +24,12 @@ pub fn fetch(url: &str) -> Result<(), String> {
     };
     let address = resolve(host)?;
     let mut stream = TcpStream::connect_timeout(&(address, port).into(), PATIENCE)
-        .map_err(|error| format!("cannot connect to {host} port {port}: {error}"))?;
+        .map_err(|error| format!("cannot connect to {host} port {port}: {}", words(&error)))?;
     let body = exchange(&mut stream, host, path)
-        .map_err(|error| format!("no answer from {host} port {port}: {error}"))?;
+        .map_err(|error| format!("no answer from {host} port {port}: {}", words(&error)))?;
     std::io::stdout()
         .write_all(&body)
-        .map_err(|error| error.to_string())
+        .map_err(|error| words(&error))
 }
 
 fn exchange(stream: &mut TcpStream, host: &str, path: &str) -> std::io::Result<Vec<u8>> {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::Ipv4Addr;
 
+use crate::words;
+
 /// A line of /proc/net/route: an IPv4 route of the main table.
 struct Route {
     device: String,
@@ -16,7 +18,7 @@ pub fn addresses() -> Result<(), String> {
     let routes = read_routes()?;
     let locals = local_addresses();
     let mut devices: Vec<(u32, String)> = fs::read_dir("/sys/class/net")
-        .map_err(|error| format!("cannot list the interfaces: {error}"))?
+        .map_err(|error| format!("cannot list the interfaces: {}", words(&error)))?
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .map(|name| (fact(&name, "ifindex").parse().unwrap_or(0), name))
@@ -97,7 +99,7 @@ fn flag_names(flags: u32, carrier: &str) -> String {
 
 fn read_routes() -> Result<Vec<Route>, String> {
     let text = fs::read_to_string("/proc/net/route")
-        .map_err(|error| format!("cannot read the routes: {error}"))?;
+        .map_err(|error| format!("cannot read the routes: {}", words(&error)))?;
     let hex = |word: &str| u32::from_str_radix(word, 16).map(u32::from_be).unwrap_or(0);
     let mut routes: Vec<Route> = text
         .lines()

@@ -42,3 +42,10 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// The reason of an error in words, without its number.
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
+}

@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use crate::words;
+
 /// What `curl http://10.0.0.67:8080` prints in the walkthrough.
 const BANNER: &str = concat!(
     "   ___          __              \n",
@@ -22,7 +24,7 @@ const LONGEST_HEAD: u64 = 16 * 1024;
 /// Listens on every address at `port` and answers until it is killed.
 pub fn serve(port: u16) -> Result<(), String> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-        .map_err(|error| format!("cannot listen on port {port}: {error}"))?;
+        .map_err(|error| format!("cannot listen on port {port}: {}", words(&error)))?;
     for stream in listener.incoming() {
         match stream {
             Ok(stream) => {
