@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, lab, leaks, registry, skip};
+use crate::lab::{Rcon, eventually, lab, leaks, registry, skip};
 
 scenarios!(pull, run);
 
@@ -97,6 +97,11 @@ fn run(t: &mut Rcon) {
     ]);
     out.code(0).says("no space left");
     t.has_containers(0);
+    // What it wrote is deleted after everybody was told; until then space comes back.
+    let tmp = disk.0.join("tmp");
+    eventually("the removed container to be deleted", 10, || {
+        leaks::files(&tmp).is_empty().then_some(())
+    });
     let filler = disk.fill();
     t.run(&["run", "--name", "c", &image, "true"])
         .refused(125)

@@ -12,6 +12,14 @@ pub enum Error {
     /// Neither image nor user says what to run.
     #[error("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")]
     NoCommand,
+    /// The working directory is not one that a container can have.
+    #[error("workdir {path:?} does not exist on container {container}")]
+    NoWorkdir {
+        /// What the user said.
+        path: String,
+        /// The id of the container.
+        container: String,
+    },
     /// A value was refused; the text is the whole message.
     #[error("{message}")]
     Value {
@@ -44,6 +52,7 @@ impl Error {
         match self {
             Error::NoCommand => Some("give a command after the image name".into()),
             Error::Value { hint, .. } => hint.clone(),
+            Error::NoWorkdir { .. } => Some("give an absolute path".into()),
             Error::ImageConfig(_) => None,
         }
     }

@@ -180,10 +180,10 @@ fn working_dir(
     context: &Context,
 ) -> Result<(String, bool), Error> {
     match options.workdir.as_deref().filter(|w| !w.is_empty()) {
-        Some(path) if !path.starts_with('/') || path.contains('\0') => Err(Error::value(format!(
-            "workdir {path:?} does not exist on container {}",
-            context.container_id
-        ))),
+        Some(path) if !path.starts_with('/') || path.contains('\0') => Err(Error::NoWorkdir {
+            path: path.to_owned(),
+            container: context.container_id.clone(),
+        }),
         Some(path) => Ok((parse::clean(path), false)),
         None => Ok((
             parse::clean(

@@ -104,11 +104,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// The exit code for a command that fails with this: 127 for a program that does not exist in the container, 126 for one
-    /// that cannot be run, 130 after ctrl-c, 125 for everything of ours.
+    /// that cannot be run (as podman has it, also for want of a port or of the working directory), 130 after ctrl-c, 125 for
+    /// everything of ours.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Remote { code, .. } => *code,
             Error::Launch(e) => e.exit_code(),
+            Error::Net(rcon_net::Error::PrivilegedPort { .. } | rcon_net::Error::Bind { .. })
+            | Error::Bundle(rcon_bundle::Error::NoWorkdir { .. }) => 126,
             Error::Interrupted => 130,
             Error::ExecNotRunning => 255,
             _ => 125,

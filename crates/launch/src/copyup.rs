@@ -20,10 +20,14 @@ use crate::mounts::readable;
 /// How deep folders may lie in one another.
 const MAX_DEPTH: usize = 128;
 
-/// Copy what is in the folder `from` into the folder `to`, and its mode and owner to it.
-pub(crate) fn fill(from: &OwnedFd, to: impl AsFd) -> io::Result<()> {
+/// Copy what is in the folder `from` into the folder `to`, and its owner and times to it; its mode
+/// too, but for a folder that was given one of its own.
+pub(crate) fn fill(from: &OwnedFd, to: impl AsFd, own_mode: bool) -> io::Result<()> {
     let from = readable(from)?;
-    let stat = rustix::fs::fstat(&from)?;
+    let mut stat = rustix::fs::fstat(&from)?;
+    if own_mode {
+        stat.st_mode = rustix::fs::fstat(&to)?.st_mode;
+    }
     copy_entries(from, to.as_fd(), MAX_DEPTH)?;
     let to = openat(
         &to,
@@ -149,7 +153,7 @@ mod tests {
         symlink("/nowhere", from.path().join("link")).unwrap();
         let path_only =
             |path| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        fill(&path_only(from.path()), path_only(to.path())).unwrap();
+        fill(&path_only(from.path()), path_only(to.path()), false).unwrap();
         let copy = to.path().join("a/b/file");
         assert_eq!(fs::read_to_string(&copy).unwrap(), "text");
         assert_eq!(

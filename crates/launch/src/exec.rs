@@ -98,8 +98,25 @@ fn join(
             channel::fail(Some(&socket), &error);
         }
         let step = || "cannot start a process in the container".to_owned();
+        // The second process says nothing before the first has told who it is.
+        let (told, tell) = match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
+            Ok(ends) => ends,
+            Err(error) => channel::fail(
+                Some(&socket),
+                &Error::Setup {
+                    step: step(),
+                    errno: error.raw_os_error(),
+                },
+            ),
+        };
         match process::fork_sibling() {
-            Ok(Fork::Child) => become_program(request, socket, own),
+            Ok(Fork::Child) => {
+                drop(tell);
+                // Nothing but the end of the first process, or its word, comes through.
+                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut [0_u8]));
+                drop(told);
+                become_program(request, socket, own)
+            }
             Ok(Fork::Parent { pid, pidfd }) => {
                 let number = pid.as_raw_nonzero().get().unsigned_abs();
                 if channel::send_ready(&socket, number, &[pidfd.as_fd()]).is_err() {

@@ -204,7 +204,8 @@ impl<'a> Mounter<'a> {
                 .context(step)?;
         }
         if options.copy_up {
-            copyup::fill(&target, &filesystem)
+            let own_mode = options.data.iter().any(|(name, _)| name == "mode");
+            copyup::fill(&target, &filesystem, own_mode)
                 .context(|| format!("cannot copy what is in {}", place.display()))?;
         }
         mount::attach(&filesystem, &target).context(step)?;

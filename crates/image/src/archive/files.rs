@@ -85,7 +85,16 @@ impl Files {
     }
 
     fn index(file: File, name: &str, cancel: &Cancel) -> Result<Files> {
-        let bad = |e: io::Error| damaged(name, &e);
+        // What the library says of a header that is none quotes the file, line breaks and all.
+        let bad = |e: io::Error| match e.kind() {
+            io::ErrorKind::Other | io::ErrorKind::InvalidData if cancel.check().is_ok() => {
+                Error::Archive {
+                    archive: name.to_owned(),
+                    why: "it is not a tar archive, or a damaged one".to_owned(),
+                }
+            }
+            _ => damaged(name, &e),
+        };
         let mut index = HashMap::new();
         let mut archive = tar::Archive::new(&file);
         for entry in archive.entries_with_seek().map_err(bad)? {
