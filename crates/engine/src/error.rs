@@ -99,6 +99,10 @@ pub enum Error {
     Interrupted,
 }
 
+/// The way out where we cannot write.
+const ANOTHER_PLACE: &str =
+    "another place for images and containers can be given with --root or XDG_DATA_HOME";
+
 /// The engine's results.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -131,14 +135,25 @@ impl Error {
                 Some(libc::ENOSPC) => Some(
                     "free some space: `rcon rm` and `rcon rmi` give back what is not used".into(),
                 ),
-                Some(libc::EROFS) => Some(
-                    "another place for images and containers can be given with --root or XDG_DATA_HOME"
-                        .into(),
-                ),
+                Some(libc::EROFS) => Some(ANOTHER_PLACE.into()),
                 Some(libc::EDQUOT) => Some("your disk quota is used up".into()),
                 _ => rcon_sys::forbidden::hint_of(source),
             },
             _ => None,
+        }
+    }
+
+    /// The same, with the way out when it is the place for our directories that we may not write to.
+    pub(crate) fn in_wrong_place(self) -> Error {
+        match &self {
+            Error::Io { source, .. } if source.raw_os_error() == Some(libc::EACCES) => {
+                Error::Remote {
+                    message: self.to_string(),
+                    code: self.exit_code(),
+                    hint: Some(ANOTHER_PLACE.into()),
+                }
+            }
+            _ => self,
         }
     }
 
@@ -180,5 +195,21 @@ pub(crate) fn describe(error: &io::Error) -> String {
             })
         }
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_not_ours_names_the_way_out() {
+        let error = |code| Error::io("cannot create /x", io::Error::from_raw_os_error(code));
+        assert_eq!(error(libc::EACCES).hint(), None);
+        for code in [libc::EACCES, libc::EROFS] {
+            let error = error(code).in_wrong_place();
+            assert!(error.to_string().starts_with("cannot create /x: "));
+            assert!(error.hint().unwrap().contains("--root"));
+        }
     }
 }

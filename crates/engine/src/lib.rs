@@ -89,7 +89,7 @@ impl Engine {
     /// When a directory cannot be made or is not ours.
     pub fn open(paths: Paths) -> Result<Engine> {
         let maps = IdMaps::detect();
-        records::prepare(&paths)?;
+        records::prepare(&paths).map_err(|error| error.in_wrong_place())?;
         let store = Store::open(&paths.root, &maps)?;
         Ok(Engine { paths, maps, store })
     }
