@@ -3,7 +3,7 @@
 //! What is built leaves these lists (a test sees to it).
 
 /// podman's commands.
-pub const COMMANDS: [&str; 83] = [
+pub const COMMANDS: [&str; 75] = [
     "auto-update",
     "build",
     "commit",
@@ -13,7 +13,6 @@ pub const COMMANDS: [&str; 83] = [
     "export",
     "generate",
     "healthcheck",
-    "history",
     "init",
     "kube",
     "machine",
@@ -23,8 +22,6 @@ pub const COMMANDS: [&str; 83] = [
     "pause",
     "play",
     "pod",
-    "push",
-    "save",
     "search",
     "secret",
     "stats",
@@ -57,15 +54,10 @@ pub const COMMANDS: [&str; 83] = [
     "container update",
     "image build",
     "image diff",
-    "image history",
     "image mount",
-    "image prune",
-    "image push",
-    "image save",
     "image scp",
     "image search",
     "image sign",
-    "image tree",
     "image trust",
     "image unmount",
     "image umount",
@@ -107,7 +99,7 @@ const RUN: &str = "--blkio-weight --blkio-weight-device --cgroup-conf --cgroup-p
     --sdnotify --seccomp-policy --secret --shm-size-systemd --subgidname --subuidname --systemd --timeout --tz \
     --uidmap --userns --uts --volumes-from";
 
-const OTHERS: [(&str, &str); 14] = [
+const OTHERS: [(&str, &str); 18] = [
     (
         "exec",
         "--cidfile --no-session --preserve-fd --preserve-fds",
@@ -124,8 +116,16 @@ const OTHERS: [(&str, &str); 14] = [
         "pull",
         "--decryption-key --disable-content-trust --policy --retry --retry-delay",
     ),
+    ("prune", "--build-cache --external"),
+    (
+        "push",
+        "--all --disable-content-trust --encrypt-layer --encryption-key --remove-signatures --retry --retry-delay \
+         --sign-by --sign-by-sigstore --sign-by-sigstore-private-key --sign-passphrase-file --signature-policy",
+    ),
     ("rm", "--depend"),
     ("rmi", "--no-prune"),
+    ("save", "--signature-policy"),
+    ("tree", "--whatrequires"),
     ("unshare", "--rootless-netns"),
     ("wait", "-i --interval --return-on-first"),
 ];
@@ -179,10 +179,11 @@ mod tests {
         check("run", &GLOBAL.replace("-c ", ""));
         for (command, list) in OTHERS {
             check(
-                if command == "ls" {
-                    "container ls"
-                } else {
-                    command
+                match command {
+                    "ls" => "container ls",
+                    "prune" => "image prune",
+                    "tree" => "image tree",
+                    command => command,
                 },
                 list,
             );

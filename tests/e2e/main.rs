@@ -21,6 +21,7 @@ mod logs;
 mod network;
 mod ports;
 mod ps;
+mod push;
 mod registry;
 mod run;
 mod terminal;

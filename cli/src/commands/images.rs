@@ -174,7 +174,11 @@ fn glob(pattern: &str, text: &str) -> bool {
 /// What an image must meet.
 type Condition<'a> = Box<dyn Fn(&ImageRecord) -> Result<bool, Failure> + 'a>;
 
-fn filtered(
+/// The images that meet a `--filter`.
+///
+/// # Errors
+/// For one that is none.
+pub fn filtered(
     engine: &Engine,
     images: Vec<ImageRecord>,
     filter: &str,
@@ -223,7 +227,11 @@ fn filtered(
     Ok(kept)
 }
 
-fn config(image: &ImageRecord) -> Result<Value, Failure> {
+/// The configuration of an image.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn config(image: &ImageRecord) -> Result<Value, Failure> {
     let bytes = image.config().map_err(Error::from)?;
     serde_json::from_slice(&bytes).map_err(|e| {
         Failure::new(format!(

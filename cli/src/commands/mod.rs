@@ -10,6 +10,9 @@ mod container_request;
 mod create;
 mod exec;
 mod exists;
+mod history;
+mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod info;
@@ -23,11 +26,13 @@ pub mod port;
 mod progress;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod select;
 mod start;
 mod stop;
@@ -68,6 +73,11 @@ pub const COMMANDS: &[Entry] = &[
     entry::<untag::Untag>(&["untag", "image untag"]),
     entry::<import::Import>(&["import", "image import"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<push::Push>(&["push", "image push"]),
+    entry::<save::Save>(&["save", "image save"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<image_prune::ImagePrune>(&["image prune"]),
+    entry::<image_tree::ImageTree>(&["image tree"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),

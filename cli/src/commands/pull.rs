@@ -102,7 +102,10 @@ pub fn platform(
 }
 
 /// `USER[:PASSWORD]`; a password that is not given is asked for.
-fn credentials(text: &str) -> Result<(String, String), Failure> {
+///
+/// # Errors
+/// When there is no user, or nobody to ask.
+pub fn credentials(text: &str) -> Result<(String, String), Failure> {
     let (user, password) = match text.split_once(':') {
         Some((user, password)) => (user, password.to_owned()),
         None => (text, super::login::ask_password()?),

@@ -256,7 +256,7 @@ fn local_name(name: &str) -> Result<String> {
 }
 
 /// The full name among the image's own that the user means by `name`, if it is a name and not an id.
-fn own_name(image: &ImageRecord, name: &str) -> Option<String> {
+pub fn own_name(image: &ImageRecord, name: &str) -> Option<String> {
     let name = name.strip_prefix("docker://").unwrap_or(name);
     let last = name.rsplit('/').next().unwrap_or(name);
     let tagged = if last.contains([':', '@']) {

@@ -36,6 +36,7 @@ pub mod log;
 pub mod login;
 pub mod monitor;
 pub mod names;
+mod outgoing;
 pub mod paths;
 pub mod protocol;
 pub mod record;

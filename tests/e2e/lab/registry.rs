@@ -1,7 +1,7 @@
 //! Debian's docker-registry, serving what the image script pushed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -21,7 +21,10 @@ pub const USER: (&str, &str) = ("ada", "correct horse");
 
 impl Registry {
     fn start(options: &[&str]) -> Registry {
-        let storage = lab().cache.join("registry");
+        Registry::start_on(&lab().cache.join("registry"), options)
+    }
+
+    fn start_on(storage: &Path, options: &[&str]) -> Registry {
         let mut args = vec![storage.to_str().unwrap()];
         args.extend(options);
         let mut service = Service::leashed(&script("registry"), &args);
@@ -81,15 +84,46 @@ pub fn guarded() -> &'static Registry {
         lab()
             .images("busybox")
             .unwrap_or_else(|e| panic!("no lab: {e}"));
+        Registry::start(&["--htpasswd", passwords().to_str().unwrap()])
+    });
+    &GUARDED
+}
+
+/// Plain HTTP, empty, for pushing to.
+pub fn writable() -> &'static Registry {
+    static WRITABLE: LazyLock<Registry> =
+        LazyLock::new(|| Registry::start_on(&lab().base.join("pushed"), &["--fill"]));
+    &WRITABLE
+}
+
+/// The same with the certificate of [`tls`] and the password of [`guarded`].
+pub fn writable_guarded() -> &'static Registry {
+    static WRITABLE: LazyLock<Registry> = LazyLock::new(|| {
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let (cert, key) = (keys().join("server.crt"), keys().join("server.key"));
+        let storage = lab().base.join("pushed-guarded");
+        let options = [path(&cert), path(&key), path(passwords())];
+        let [cert, key, passwords] = &options;
+        Registry::start_on(
+            &storage,
+            &["--fill", "--tls", cert, key, "--htpasswd", passwords],
+        )
+    });
+    &WRITABLE
+}
+
+/// The file with [`USER`]'s password.
+fn passwords() -> &'static PathBuf {
+    static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let file = lab().base.join("htpasswd");
         let out = Command::new("htpasswd")
             .args(["-nbB", USER.0, USER.1])
             .output()
             .expect("htpasswd");
         fs::write(&file, out.stdout).unwrap();
-        Registry::start(&["--htpasswd", file.to_str().unwrap()])
+        file
     });
-    &GUARDED
+    &FILE
 }
 
 /// The certificate of the lab's authority.

@@ -1,0 +1,82 @@
+//! Images on their way out: push, save; and those that nobody needs any more.
+
+use rcon_image::{Destination, Patience, Progress, PushOptions, SaveOptions, SavedImage};
+use rcon_store::{Digest, ImageRecord};
+
+use crate::error::{Error, Result};
+use crate::{Engine, RemovedImage};
+
+impl Engine {
+    /// Pushes an image; the digest of the manifest it has there. `progress` is called in another process.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; what the registry or the store says; [`Error::Interrupted`] after ctrl-c.
+    pub fn push(
+        &self,
+        image: &str,
+        to: &Destination,
+        options: &PushOptions,
+        progress: &dyn Progress,
+    ) -> Result<Digest> {
+        let id = self.find_image(image)?.id;
+        self.in_worker(|store| {
+            rcon_image::push(store, &id, to, options, &Patience::default(), progress)
+        })
+    }
+
+    /// Writes images to a file or a folder; the digest of the last one's manifest. `progress` is called in another process.
+    ///
+    /// # Errors
+    /// What the store says, or a destination that cannot be written; [`Error::Interrupted`] after ctrl-c.
+    pub fn save(
+        &self,
+        images: &[SavedImage],
+        to: &Destination,
+        options: &SaveOptions,
+        progress: &dyn Progress,
+    ) -> Result<Digest> {
+        self.in_worker(|store| rcon_image::save(store, images, to, options, progress))
+    }
+
+    /// Removes the images that no container uses, those without a name or, with `all`, any; `wanted` says which of them.
+    /// What they were is given to `each`, one by one.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written. An image that came into use meanwhile is none.
+    pub fn prune_images(
+        &self,
+        all: bool,
+        mut wanted: impl FnMut(&ImageRecord) -> bool,
+        mut each: impl FnMut(RemovedImage),
+    ) -> Result<()> {
+        for image in self.images()? {
+            if !(all || image.names.is_empty())
+                || !self.image_users(&image.id)?.is_empty()
+                || !wanted(&image)
+            {
+                continue;
+            }
+            match self.prune_image(&image) {
+                Ok(Some(removed)) => each(removed),
+                Ok(None) | Err(Error::NoSuchImage(_) | Error::ImageInUse { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an image with all its names, unless it has got some since it was found without.
+    fn prune_image(&self, image: &ImageRecord) -> Result<Option<RemovedImage>> {
+        if self.find_image(&image.id)?.names != image.names {
+            return Ok(None);
+        }
+        for name in image.names.iter().skip(1) {
+            self.store.untag(&image.id, name)?;
+        }
+        let removed = self.remove_image(&image.id, false)?;
+        Ok(Some(RemovedImage {
+            untagged: image.names.clone(),
+            deleted: removed.deleted,
+        }))
+    }
+}
