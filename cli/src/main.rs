@@ -10,6 +10,8 @@
 //!
 //! Nothing here starts a thread before a container is made: the engine forks.
 #![forbid(unsafe_code)]
+// The comments on arguments are their help, in podman's words: brackets and angles there are no markup.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod app;
 mod commands;

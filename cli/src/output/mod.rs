@@ -20,7 +20,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes a line to standard output at once.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn println(line: &str) -> io::Result<()> {
     print(&format!("{line}\n"))
 }
