@@ -433,3 +433,91 @@ fn what_umoci_unpacks_is_what_was_put_in() {
         3_000_000
     );
 }
+
+/// A registry that takes one blob at a time, and hangs up once in the middle of it. It keeps what
+/// it got until then, and says so. Gives what it was asked, and what it has in the end.
+fn forgetful_of_nothing(
+    expected: usize,
+) -> (String, std::thread::JoinHandle<(Vec<String>, Vec<u8>)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let serve = move || {
+        let (mut asked, mut have) = (Vec::new(), Vec::new());
+        let mut manifest = false;
+        while !manifest {
+            let (mut client, _) = listener.accept().unwrap();
+            while let Some((line, length)) = head(&mut client) {
+                asked.push(line.clone());
+                let is = |start: &str| line.starts_with(start);
+                let upload = line.contains("/uploads/");
+                let cut = is("PUT") && upload && length == expected && have.is_empty();
+                let mut body = vec![0; if cut { length / 2 } else { length }];
+                client.read_exact(&mut body).unwrap();
+                if length > 1000 || (upload && is("PATCH")) {
+                    have.extend_from_slice(&body);
+                }
+                if cut {
+                    break;
+                }
+                manifest = is("PUT") && line.contains("/manifests/");
+                let range = format!("Range: 0-{}\r\n", have.len().max(1) - 1);
+                let location = "Location: /v2/x/blobs/uploads/1?state=a\r\n";
+                let (status, headers) = match () {
+                    () if is("GET /v2/ ") => ("200 OK", String::new()),
+                    () if is("HEAD") => ("404 Not Found", String::new()),
+                    () if is("GET") => ("204 No Content", format!("{location}{range}")),
+                    () if is("PUT") => ("201 Created", String::new()),
+                    () => ("202 Accepted", format!("{location}{range}")),
+                };
+                let answer = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n");
+                client.write_all(answer.as_bytes()).unwrap();
+                if manifest {
+                    break;
+                }
+            }
+        }
+        (asked, have)
+    };
+    (address, std::thread::spawn(serve))
+}
+
+/// The first line of a request, and the length of its body.
+fn head(client: &mut TcpStream) -> Option<(String, usize)> {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).ok()?;
+        // Somebody tries whether we speak TLS.
+        if text.is_empty() && byte[0] == 0x16 {
+            return None;
+        }
+        text.push(byte[0]);
+    }
+    let text = String::from_utf8(text).ok()?;
+    let length = text.lines().find_map(|l| {
+        let (name, value) = l.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.parse().ok())?
+    });
+    Some((text.lines().next()?.to_owned(), length.unwrap_or(0)))
+}
+
+#[test]
+fn the_rest_of_a_blob_is_sent_after_a_cut() {
+    let lab = Lab::new();
+    let layer = tar(&[("noise", &noise(400_000))]);
+    let (image, _) = loaded(&lab, &[layer.clone()]);
+    let options = PushOptions {
+        compression: Some(Compression::None),
+        registry: PullOptions {
+            tls_verify: Some(false),
+            ..PullOptions::default()
+        },
+        ..PushOptions::default()
+    };
+    let (address, server) = forgetful_of_nothing(layer.len());
+    push(&lab, &image, &format!("{address}/x:1"), &options).unwrap();
+    let (asked, have) = server.join().unwrap();
+    assert!(have == layer, "{asked:#?}");
+    assert!(asked.iter().any(|l| l.starts_with("PATCH")), "{asked:#?}");
+}
