@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// An image in the lab's store, from an OCI layout. What it is made of, too.
@@ -434,11 +435,12 @@ fn what_umoci_unpacks_is_what_was_put_in() {
     );
 }
 
+/// What a registry was asked, and the bytes it has in the end.
+type Story = (Vec<String>, Vec<u8>);
+
 /// A registry that takes one blob at a time, and hangs up once in the middle of it. It keeps what
-/// it got until then, and says so. Gives what it was asked, and what it has in the end.
-fn forgetful_of_nothing(
-    expected: usize,
-) -> (String, std::thread::JoinHandle<(Vec<String>, Vec<u8>)>) {
+/// it got until then, and says so.
+fn forgetful_of_nothing(expected: usize) -> (String, JoinHandle<Story>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let serve = move || {
@@ -506,7 +508,7 @@ fn head(client: &mut TcpStream) -> Option<(String, usize)> {
 fn the_rest_of_a_blob_is_sent_after_a_cut() {
     let lab = Lab::new();
     let layer = tar(&[("noise", &noise(400_000))]);
-    let (image, _) = loaded(&lab, &[layer.clone()]);
+    let (image, _) = loaded(&lab, std::slice::from_ref(&layer));
     let options = PushOptions {
         compression: Some(Compression::None),
         registry: PullOptions {
