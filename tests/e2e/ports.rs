@@ -23,6 +23,7 @@ scenarios!(
     half_close,
     ipv6,
     many_clients,
+    host_within_the_containers_network,
 );
 
 fn serve(t: &Rcon, publish: &[&str]) {
@@ -421,4 +422,26 @@ fn many_clients(t: &mut Rcon) {
         .collect();
     let served: usize = workers.into_iter().map(|w| w.join().unwrap()).sum();
     assert_eq!(served, 400);
+}
+
+/// As in a guest of VirtualBox or QEMU, whose own address is in 10.0.2.0/24.
+fn host_within_the_containers_network(t: &mut Rcon) {
+    let Some(host) = Host::new() else { return };
+    t.move_to(&host);
+    let image = host.image("banner");
+    serve_image(t, &image, &["8080:80"]);
+    let to = format!("{ADDRESS}:8080");
+    let page = eventually("the page", 20, || fetch(Some(host.neighbour()), &to).ok());
+    let (network, url) = ("slirp4netns:cidr=10.0.0.0/24", format!("http://{to}"));
+    t.run(&[
+        "run",
+        "--rm",
+        "--network",
+        network,
+        &image,
+        "wget",
+        "-qO-",
+        &url,
+    ])
+    .prints(&page);
 }

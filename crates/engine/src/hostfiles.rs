@@ -31,7 +31,7 @@ pub(crate) fn write(dir: &Path, config: &Config, hostname: &str) -> Result<()> {
 
 /// What the host is reached at: the address it would leave by. Connecting a datagram socket looks up the route and sends
 /// nothing.
-fn host_address() -> Option<Ipv4Addr> {
+pub(crate) fn host_address() -> Option<Ipv4Addr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     // An address for documentation (RFC 5737): reached by the default route if by any.
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;

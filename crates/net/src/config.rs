@@ -40,6 +40,9 @@ pub struct Config {
     pub mtu: u16,
     /// Whether the container has IPv6.
     pub ipv6: bool,
+    /// The host's own address where it lies in `cidr`, as in many a virtual machine: the container
+    /// reaches it there all the same.
+    pub host: Option<Ipv4Addr>,
     /// Whether the gateway address reaches the host's 127.0.0.1 (and `fd00::2` its `::1`).
     pub allow_host_loopback: bool,
     /// Where IPv4 connections leave the host from.
@@ -64,6 +67,7 @@ impl Default for Config {
             cidr: Ipv4Cidr::default(),
             mtu: MAX_MTU,
             ipv6: false,
+            host: None,
             allow_host_loopback: false,
             outbound_addr: None,
             outbound_addr6: None,

@@ -68,6 +68,7 @@ fn start_in(
             Some(rcon_net::Config {
                 ports: ports.clone(),
                 dns,
+                host: hostfiles::host_address().filter(|host| net.cidr.contains(*host)),
                 ..(**net).clone()
             })
         }

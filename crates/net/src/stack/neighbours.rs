@@ -119,7 +119,9 @@ fn send(io: &mut Io, from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) {
 fn is_ours(io: &Io, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            address == io.policy.config().gateway_v4()
+            let config = io.policy.config();
+            address == config.gateway_v4()
+                || config.host == Some(address)
                 || io.policy.target(address.into()) == Target::Dns
         }
         IpAddr::V6(address) => [ROUTER_V6, GATEWAY_V6, DNS_V6].contains(&address),

@@ -43,8 +43,10 @@ impl Policy {
 
     /// Whether the container may send from this address: one of its networks, not one of ours.
     pub(crate) fn is_container(&self, source: IpAddr) -> bool {
-        let ours = matches!(self.target(source), Target::Gateway | Target::Dns)
-            || source == IpAddr::V4(self.config.gateway_v4())
+        let ours = matches!(
+            self.target(source),
+            Target::Gateway | Target::Dns | Target::Outside(_)
+        ) || source == IpAddr::V4(self.config.gateway_v4())
             || source == IpAddr::V6(GATEWAY_V6);
         match source {
             IpAddr::V4(source) => {
@@ -96,6 +98,9 @@ impl Policy {
         if address.is_multicast() || address.is_broadcast() || address == config.cidr.broadcast() {
             return Target::Ignored;
         }
+        if config.host == Some(address) {
+            return Target::Outside(address.into());
+        }
         // 240.0.0.0/4 is reserved (RFC 1112 §4).
         if config.cidr.contains(address) || address.octets()[0] >= 240 {
             return Target::Nobody;
@@ -143,6 +148,20 @@ mod tests {
 
     fn target(config: &Config, address: &str) -> Target {
         Policy::new(config).target(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_host_in_the_containers_network_is_reached_there() {
+        let host = Ipv4Addr::new(10, 0, 2, 15);
+        let config = Config {
+            host: Some(host),
+            ..Config::default()
+        };
+        assert_eq!(target(&config, "10.0.2.15"), Target::Outside(host.into()));
+        assert_eq!(target(&config, "10.0.2.16"), Target::Nobody);
+        assert!(!Policy::new(&config).is_container(host.into()));
+        let elsewhere = Config::default();
+        assert_eq!(target(&elsewhere, "10.0.2.15"), Target::Nobody);
     }
 
     #[test]
