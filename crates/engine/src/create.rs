@@ -10,7 +10,7 @@ use rcon_bundle::ImageConfig;
 
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Durable};
-use crate::record::{Config, Container, FORMAT, Network, State};
+use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
 use crate::{CreateRequest, Engine, bundling, names, volumes};
 
@@ -20,11 +20,26 @@ impl Engine {
     /// # Errors
     /// [`Error::NameInUse`], options that do not go together, no space.
     pub fn create(&self, request: CreateRequest) -> Result<Container> {
-        self.create_as(request, Durable::Yes)
+        self.create_as(request, State::default(), Durable::Yes)
     }
 
-    /// [`Engine::create`], where nobody hears of the container before it runs.
-    pub(crate) fn create_as(&self, request: CreateRequest, durable: Durable) -> Result<Container> {
+    /// [`Engine::create`], for one who starts the container too: nobody hears of it before it runs, and if we are killed
+    /// until then, it is removed by the next command that comes along.
+    pub(crate) fn create_to_run(&self, request: CreateRequest) -> Result<Container> {
+        let state = State {
+            creator: ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get()),
+            boot_id: records::boot_id(),
+            ..State::default()
+        };
+        self.create_as(request, state, Durable::No)
+    }
+
+    fn create_as(
+        &self,
+        request: CreateRequest,
+        state: State,
+        durable: Durable,
+    ) -> Result<Container> {
         if let Some(path) = &request.cidfile
             && path.symlink_metadata().is_ok()
         {
@@ -41,7 +56,7 @@ impl Engine {
             .mode(0o700)
             .create(&unborn)
             .on("create", &unborn)?;
-        self.make(&request, config, &unborn, durable)
+        self.make(&request, config, state, &unborn, durable)
     }
 
     /// Fills the directory, takes the name, and lets the container be seen.
@@ -49,6 +64,7 @@ impl Engine {
         &self,
         request: &CreateRequest,
         mut config: Config,
+        state: State,
         unborn: &Path,
         durable: Durable,
     ) -> Result<Container> {
@@ -59,6 +75,9 @@ impl Engine {
             let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
             self.make_volumes(&config, &snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
+            if state.creator.is_some() {
+                records::save_state(unborn, &state, Durable::No)?;
+            }
             if let Some(path) = &request.cidfile {
                 write_cidfile(path, &config.id)?;
             }
@@ -79,10 +98,7 @@ impl Engine {
             return Err(error);
         }
         drop(lock);
-        Ok(Container {
-            config,
-            state: State::default(),
-        })
+        Ok(Container { config, state })
     }
 
     fn take_name(&self, request: &CreateRequest, config: &mut Config) -> Result<()> {
@@ -92,6 +108,12 @@ impl Engine {
                 return Ok(());
             }
             let id = records::name_holder(&self.paths, name).unwrap_or_default();
+            // The holder may be one that nobody is going to start, and gone once it is looked at.
+            if matches!(self.current(&id), Ok(None))
+                && records::claim_name(&self.paths, name, &config.id)?
+            {
+                return Ok(());
+            }
             return Err(Error::NameInUse {
                 name: name.clone(),
                 id,

@@ -216,6 +216,9 @@ pub struct State {
     pub process: Option<ProcessRef>,
     /// The monitor.
     pub monitor: Option<ProcessRef>,
+    /// The `run` that made it and has not started it yet; without that process it is nobody's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator: Option<ProcessRef>,
     /// The boot these processes belong to.
     pub boot_id: String,
     /// When it was last started.

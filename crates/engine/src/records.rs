@@ -124,6 +124,19 @@ impl State {
         process.is_some_and(|p| p.is_there()) && self.boot_id == boot_id()
     }
 
+    /// Whether the command that made it was killed before it was started.
+    fn is_abandoned(&self) -> bool {
+        self.status == Status::Created && self.creator.is_some() && !self.has(self.creator)
+    }
+
+    /// Whether it is as it says: nothing that would have written down otherwise was killed.
+    fn is_true(&self) -> bool {
+        match self.status.is_alive() {
+            true => self.monitor_lives() || self.has(self.process),
+            false => !self.is_abandoned(),
+        }
+    }
+
     /// Whether the monitor is there.
     pub fn monitor_lives(&self) -> bool {
         self.has(self.monitor)
@@ -287,7 +300,7 @@ impl Engine {
             return Ok(None);
         };
         let state = &container.state;
-        if !state.status.is_alive() || state.monitor_lives() || state.has(state.process) {
+        if state.is_true() {
             return Ok(Some(container));
         }
         let Some(_lock) = Lock::take(&dir)? else {
@@ -296,15 +309,20 @@ impl Engine {
         self.settle(id)
     }
 
-    /// As [`Engine::current`], by one who holds the lock: writes down the end of a container whose monitor could not.
+    /// As [`Engine::current`], by one who holds the lock: writes down the end of a container whose monitor could not, and
+    /// removes one whose creator was killed before it ran.
     pub(crate) fn settle(&self, id: &str) -> Result<Option<Container>> {
         let dir = self.paths.container(id);
         let Some(mut container) = load(&dir)? else {
             return Ok(None);
         };
         let state = &mut container.state;
-        if !state.status.is_alive() || state.monitor_lives() || state.has(state.process) {
+        if state.is_true() {
             return Ok(Some(container));
+        }
+        if state.is_abandoned() {
+            self.remove_locked(&container, true)?;
+            return Ok(None);
         }
         state.error = if state.boot_id == boot_id() {
             "the monitor was killed before it could see how the container ended".into()

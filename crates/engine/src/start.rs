@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
-use crate::files::Durable;
 use crate::monitor::{self, Order};
 use crate::record::{Container, Status};
 use crate::records::Lock;
@@ -85,7 +84,7 @@ impl Engine {
         // From here on until all is done or undone, nobody is interrupted half-way.
         let mut held = Signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
             .context(|| "cannot take over signals".into())?;
-        let container = self.create_as(create, Durable::No)?;
+        let container = self.create_to_run(create)?;
         let mut started = match held.take_next() {
             Some(_) => Err(Error::Interrupted),
             None => self.start(container.id(), start),
