@@ -76,7 +76,7 @@ impl Engine {
             self.make_volumes(&config, &snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
             if state.creator.is_some() {
-                records::save_state(unborn, &state, Durable::No)?;
+                files::replace(unborn, records::CREATOR, &state, Durable::No)?;
             }
             if let Some(path) = &request.cidfile {
                 write_cidfile(path, &config.id)?;

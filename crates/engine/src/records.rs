@@ -27,6 +27,10 @@ use crate::{Engine, ListRequest, Paths};
 /// The exit code of a container whose end nobody saw.
 pub(crate) const UNKNOWN_EXIT: i32 = 255;
 
+/// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
+/// out at once when another is renamed over it, which the start would wait for.
+pub(crate) const CREATOR: &str = "creator.json";
+
 /// Makes the directories everything else expects.
 pub(crate) fn prepare(paths: &Paths) -> Result<()> {
     for dir in [
@@ -182,7 +186,10 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Container>> {
     let Some(config) = files::read::<Config>(&dir.join("config.json"))? else {
         return Ok(None);
     };
-    let state = files::read::<State>(&dir.join("state.json"))?.unwrap_or_default();
+    let state = match files::read::<State>(&dir.join("state.json"))? {
+        Some(state) => state,
+        None => files::read(&dir.join(CREATOR))?.unwrap_or_default(),
+    };
     Ok(Some(Container { config, state }))
 }
 
