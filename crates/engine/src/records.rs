@@ -1,6 +1,6 @@
 //! The records on disk: finding, listing and locking containers, and seeing how they really are.
 //!
-//! Each container is a directory under `containers/`, named by its id, with `config.json` and `state.json`. The directory
+//! Each container is a directory under `containers/`, named by its id, with `config.json` and, once it ran, `state.json`. The directory
 //! itself carries the lock (flock(2)): whoever starts, removes, renames or repairs a container holds it; nobody holds it
 //! while waiting for a container to end. While a monitor lives it alone writes the state, and needs no lock for that but at
 //! the end.
