@@ -8,6 +8,7 @@ mod lab;
 
 mod attach;
 mod configuration;
+mod documents;
 mod errors;
 mod exec;
 mod files;

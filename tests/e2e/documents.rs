@@ -1,0 +1,137 @@
+//! What the documents show is what happens: their `console` blocks, run line by line.
+
+use std::process::Stdio;
+
+use crate::lab::host::Host;
+use crate::lab::program::Running;
+use crate::lab::pty::Terminal;
+use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, skip};
+
+scenarios!(walkthrough, recorrido);
+
+/// The prompt of the shell in a container.
+const INNER: &str = "/ # ";
+
+fn walkthrough(t: &mut Rcon) {
+    follow(t, include_str!("../../docs/walkthrough.md"));
+}
+
+fn recorrido(t: &mut Rcon) {
+    follow(t, include_str!("../../docs/recorrido.md"));
+}
+
+/// A line that is typed and what is shown after it.
+struct Step<'a> {
+    /// Typed in a container's shell, not in the user's.
+    inner: bool,
+    typed: &'a str,
+    shown: Vec<&'a str>,
+}
+
+fn steps(document: &str) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    let mut inside = false;
+    for line in document.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        } else if inside {
+            let typed = [("$ ", false), (INNER, true)]
+                .into_iter()
+                .find_map(|(prompt, inner)| Some((line.strip_prefix(prompt)?, inner)));
+            match typed {
+                Some((typed, inner)) => steps.push(Step {
+                    inner,
+                    typed,
+                    shown: Vec::new(),
+                }),
+                None => steps
+                    .last_mut()
+                    .expect("a block begins with a prompt")
+                    .shown
+                    .push(line),
+            }
+        }
+    }
+    steps
+}
+
+/// On the page's host, with images that have the names of the page's.
+fn follow(t: &mut Rcon, document: &str) {
+    let Some(host) = Host::new() else {
+        return skip("the page's host needs root");
+    };
+    t.move_to(&host);
+    for (stored, name) in [
+        ("banner", "quay.io/libpod/banner"),
+        ("busybox", "docker.io/library/alpine"),
+    ] {
+        let image = host.image(stored);
+        t.ok(&["pull", "-q", &image]);
+        t.ok(&["tag", &image, name]);
+    }
+    let mut terminal: Option<Terminal> = None;
+    for step in steps(document) {
+        let printed = match (&mut terminal, step.inner) {
+            (Some(terminal), true) if step.typed == "exit" => {
+                terminal.send("exit\r");
+                assert_eq!(terminal.wait(), 0, "{}", terminal.story());
+                String::new()
+            }
+            (Some(terminal), true) => {
+                terminal.send(&format!("{}\r", step.typed));
+                terminal.expect("\n");
+                let printed = terminal.expect(INNER).replace('\r', "");
+                printed.trim_end_matches(INNER).to_owned()
+            }
+            (None, true) => panic!("{}: no container has been entered", step.typed),
+            (_, false) if step.typed.contains(" -it ") => {
+                let words: Vec<&str> = step.typed.split(' ').skip(1).collect();
+                let mut entered = t.terminal_of(50, 200, &words);
+                entered.expect(INNER);
+                terminal = Some(entered);
+                String::new()
+            }
+            (_, false) => {
+                let line = format!(
+                    "rcon() {{ {} \"$@\"; }}; {}",
+                    t.program.display(),
+                    step.typed
+                );
+                let command = t.command_of(&["sh".into(), "-c".into(), line]);
+                let out = Running::start(command, Stdio::null()).wait();
+                format!("{}{}", out.stdout, out.stderr)
+            }
+        };
+        assert!(
+            matches(&step.shown, &printed.lines().collect::<Vec<_>>()),
+            "$ {}\nthe document shows:\n{}\nbut it printed:\n{printed}",
+            step.typed,
+            step.shown.join("\n"),
+        );
+    }
+}
+
+/// Whether `printed` is what `shown` says: `...` is any number of lines or the rest of one, `<word>` any text without a blank.
+fn matches(shown: &[&str], printed: &[&str]) -> bool {
+    match shown {
+        [] => printed.is_empty(),
+        ["...", rest @ ..] => (0..=printed.len()).any(|at| matches(rest, &printed[at..])),
+        [line, rest @ ..] => printed
+            .split_first()
+            .is_some_and(|(first, more)| line_matches(line, first) && matches(rest, more)),
+    }
+}
+
+fn line_matches(shown: &str, printed: &str) -> bool {
+    let words = |line: &'_ str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let (mut shown, mut printed) = (words(shown), words(printed));
+    // The rest of a line may be left out.
+    if shown.last().is_some_and(|last| last == "...") {
+        shown.pop();
+        printed.truncate(shown.len());
+    }
+    let placeholder = |word: &str| word.starts_with('<') && word == word.to_lowercase();
+    let fits = |(s, p): (&String, &String)| s == p || placeholder(s) && !p.is_empty();
+    shown.len() == printed.len() && shown.iter().zip(&printed).all(fits)
+}
