@@ -8,7 +8,7 @@ use crate::lab::pty::Terminal;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, skip};
 
-scenarios!(walkthrough, recorrido);
+scenarios!(walkthrough, recorrido, service_test);
 
 /// The prompt of the shell in a container.
 const INNER: &str = "/ # ";
@@ -19,6 +19,33 @@ fn walkthrough(t: &mut Rcon) {
 
 fn recorrido(t: &mut Rcon) {
     follow(t, include_str!("../../docs/recorrido.md"));
+}
+
+/// `examples/ci/service-test`, which docs/ci.md and the recipes beside it call.
+fn service_test(t: &mut Rcon) {
+    let image = t.pull("banner");
+    let script = crate::lab::script("../../examples/ci/service-test");
+    let script = t.write("service-test", std::fs::read(script).unwrap());
+    let path = format!("{}:/usr/bin:/bin", t.program.parent().unwrap().display());
+    t.set_env("PATH", &path);
+    let words = [
+        "sh",
+        &script,
+        &image,
+        "sh",
+        "-c",
+        "echo at $SERVICE; exit 3",
+    ];
+    let command = t.command_of(&words.map(String::from));
+    let out = Running::start(command, Stdio::null()).wait();
+    out.code(3);
+    let at = out
+        .stdout
+        .trim()
+        .strip_prefix("at 127.0.0.1:")
+        .map(str::parse::<u16>);
+    assert!(matches!(at, Some(Ok(_))), "{}", out.story());
+    t.has_containers(0);
 }
 
 /// A line that is typed and what is shown after it.
