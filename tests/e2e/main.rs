@@ -10,6 +10,7 @@ mod attach;
 mod configuration;
 mod documents;
 mod errors;
+mod events;
 mod exec;
 mod files;
 mod full_disk;

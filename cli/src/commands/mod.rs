@@ -8,6 +8,7 @@ mod attach;
 mod container_args;
 mod container_request;
 mod create;
+mod events;
 mod exec;
 mod exists;
 mod history;
@@ -78,6 +79,7 @@ pub const COMMANDS: &[Entry] = &[
     entry::<history::History>(&["history", "image history"]),
     entry::<image_prune::ImagePrune>(&["image prune"]),
     entry::<image_tree::ImageTree>(&["image tree"]),
+    entry::<events::Events>(&["events", "system events"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),

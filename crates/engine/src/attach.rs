@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Context, Error, Result};
+use crate::events::Action;
 use crate::keys::Watcher;
 use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Reply, Request};
 use crate::record::{ProcessRef, Status};
@@ -84,6 +85,7 @@ impl Engine {
         let mut message = Vec::new();
         Request::Attach(streams).encode(&mut message);
         protocol::try_send(&socket, &message).context(|| "cannot talk to the monitor".into())?;
+        self.emit_container(&container, Action::Attach);
         Ok(Session {
             socket,
             tty: container.config.options.tty,

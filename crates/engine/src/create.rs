@@ -9,6 +9,7 @@ use chrono::Utc;
 use rcon_bundle::ImageConfig;
 
 use crate::error::{Context, Error, Result};
+use crate::events::Action;
 use crate::files::{self, Durable};
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
@@ -98,7 +99,9 @@ impl Engine {
             return Err(error);
         }
         drop(lock);
-        Ok(Container { config, state })
+        let container = Container { config, state };
+        self.emit_container(&container, Action::Create);
+        Ok(container)
     }
 
     fn take_name(&self, request: &CreateRequest, config: &mut Config) -> Result<()> {

@@ -4,6 +4,7 @@ use rcon_image::{ImportOptions, LoadedImage, Progress, PullOptions, Reference, S
 use rcon_store::ImageRecord;
 
 use crate::error::{Error, Result};
+use crate::events::{Action, Event};
 use crate::requests::PullPolicy;
 use crate::{Engine, ImageRequest, RemoveRequest};
 
@@ -69,7 +70,9 @@ impl Engine {
         let id = self.in_worker(|store| {
             rcon_image::pull(store, name, options, progress).map(|image| image.id)
         })?;
-        self.known(&id)
+        let image = self.known(&id)?;
+        self.emit(&Event::image(&image, Action::Pull, name));
+        Ok(image)
     }
 
     /// `pull --all-tags`.
@@ -86,6 +89,9 @@ impl Engine {
             let images = rcon_image::pull_all_tags(store, name, options, progress);
             images.map(|images| images.into_iter().map(|image| image.id).collect())
         })?;
+        for id in &ids {
+            self.emit(&Event::image_id(id, Action::Pull, name));
+        }
         ids.iter().map(|id| self.known(id)).collect()
     }
 
@@ -106,6 +112,8 @@ impl Engine {
         loaded
             .into_iter()
             .map(|(id, names)| {
+                let name = names.first().unwrap_or(&id);
+                self.emit(&Event::image_id(&id, Action::Load, name));
                 Ok(LoadedImage {
                     record: self.known(&id)?,
                     names,
@@ -127,7 +135,10 @@ impl Engine {
         let id = self.in_worker(|store| {
             rcon_image::import(store, source, options, progress).map(|image| image.id)
         })?;
-        self.known(&id)
+        let image = self.known(&id)?;
+        let name = image.names.first().unwrap_or(&image.id);
+        self.emit(&Event::image(&image, Action::Import, name));
+        Ok(image)
     }
 
     /// All images.
@@ -146,6 +157,7 @@ impl Engine {
         let image = self.find_image(image)?;
         let full = local_name(name)?;
         self.store.tag(&image.id, &full)?;
+        self.emit(&Event::image(&image, Action::Tag, &full));
         Ok(full)
     }
 
@@ -167,6 +179,7 @@ impl Engine {
         };
         for name in names {
             self.store.untag(&image.id, &name)?;
+            self.emit(&Event::image(&image, Action::Untag, &name));
         }
         Ok(())
     }
@@ -180,6 +193,7 @@ impl Engine {
         match own_name(&image, name) {
             Some(full) if image.names.len() > 1 => {
                 self.store.untag(&image.id, &full)?;
+                self.emit(&Event::image(&image, Action::Untag, &full));
                 return Ok(RemovedImage {
                     untagged: vec![full],
                     deleted: None,
@@ -208,6 +222,10 @@ impl Engine {
             )?;
         }
         let removed = self.store.remove_image(&image.id)?;
+        for name in &removed.names {
+            self.emit(&Event::image(&image, Action::Untag, name));
+        }
+        self.emit(&Event::image(&image, Action::Remove, &image.id));
         if removed.collected.partly {
             self.sweep_in(None)?;
         }

@@ -25,6 +25,7 @@ pub mod attach;
 mod bundling;
 pub mod create;
 pub mod error;
+pub mod events;
 pub mod exec;
 mod files;
 pub mod filter;
@@ -52,6 +53,7 @@ mod worker;
 
 pub use attach::Session;
 pub use error::{Error, Result};
+pub use events::{Action, Event, EventFilters, EventRequest};
 pub use filter::Filters;
 pub use images::RemovedImage;
 pub use info::Info;

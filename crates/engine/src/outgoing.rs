@@ -4,6 +4,7 @@ use rcon_image::{Destination, Patience, Progress, PushOptions, SaveOptions, Save
 use rcon_store::{Digest, ImageRecord};
 
 use crate::error::{Error, Result};
+use crate::events::{Action, Event};
 use crate::{Engine, RemovedImage};
 
 impl Engine {
@@ -19,9 +20,11 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<Digest> {
         let id = self.find_image(image)?.id;
-        self.in_worker(|store| {
+        let digest = self.in_worker(|store| {
             rcon_image::push(store, &id, to, options, &Patience::default(), progress)
-        })
+        })?;
+        self.emit(&Event::image_id(&id, Action::Push, image));
+        Ok(digest)
     }
 
     /// Writes images to a file or a folder; the digest of the last one's manifest. `progress` is called in another process.
@@ -35,7 +38,16 @@ impl Engine {
         options: &SaveOptions,
         progress: &dyn Progress,
     ) -> Result<Digest> {
-        self.in_worker(|store| rcon_image::save(store, images, to, options, progress))
+        let digest =
+            self.in_worker(|store| rcon_image::save(store, images, to, options, progress))?;
+        for image in images {
+            let name = image
+                .names
+                .first()
+                .map_or_else(|| image.id.clone(), ToString::to_string);
+            self.emit(&Event::image_id(&image.id, Action::Save, &name));
+        }
+        Ok(digest)
     }
 
     /// Removes the images that no container uses, those without a name or, with `all`, any; `wanted` says which of them.

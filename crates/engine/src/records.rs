@@ -20,6 +20,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
+use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::record::{Config, Container, ProcessRef, State, Status};
 use crate::{Engine, ListRequest, Paths};
@@ -343,6 +344,7 @@ impl Engine {
         state.monitor = None;
         state.ports.clear();
         save_state(&dir, state, Durable::Yes)?;
+        self.emit(&Event::container(&container, Action::Died).exited(UNKNOWN_EXIT));
         let _ = files::remove_tree(&self.paths.runtime(id));
         if container.config.auto_remove {
             self.remove_locked(&container, true)?;
@@ -398,6 +400,8 @@ impl Engine {
         let old = std::mem::replace(&mut config.name, new.to_string());
         files::replace(&dir, "config.json", &config, Durable::Yes)?;
         drop_name(&self.paths, &old, &id);
+        let state = State::default();
+        self.emit_container(&Container { config, state }, Action::Rename);
         Ok(())
     }
 }

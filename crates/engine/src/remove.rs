@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rcon_store::{DetachedSnapshot, Removal, Store};
 
 use crate::error::{Context, Error, Result};
+use crate::events::Action;
 use crate::files;
 use crate::record::Container;
 use crate::records::{self, Lock};
@@ -77,6 +78,7 @@ impl Engine {
             _ => {}
         }
         records::drop_name(&self.paths, &container.config.name, id);
+        self.emit_container(container, Action::Remove);
         Ok(Remains(self.store.detach_snapshot(id)?))
     }
 

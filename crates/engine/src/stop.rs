@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Error, Result};
+use crate::events::Action;
 use crate::protocol::{self, MAX_MESSAGE, Reply, Request};
 use crate::record::{Container, Status};
 use crate::{Engine, StartRequest, WaitFor};
@@ -53,6 +54,7 @@ impl Engine {
         }
         // With its monitor gone, nobody has written down the end yet.
         self.current(container.id())?;
+        self.emit_container(&container, Action::Stop);
         Ok(())
     }
 
@@ -77,7 +79,9 @@ impl Engine {
             false => return Err(refused(state.status)),
         };
         rcon_sys::process::pidfd_send_signal(&pidfd, signal)
-            .context(|| format!("cannot signal {}", container.config.name))
+            .context(|| format!("cannot signal {}", container.config.name))?;
+        self.emit_container(&container, Action::Kill);
+        Ok(())
     }
 
     /// Stops the container if it runs and starts it.
@@ -87,7 +91,11 @@ impl Engine {
     pub fn restart(&self, name_or_id: &str, timeout: Option<u32>) -> Result<()> {
         let id = self.resolve(name_or_id)?;
         self.stop(&id, timeout)?;
-        self.start(&id, &StartRequest::default()).map(drop)
+        self.start(&id, &StartRequest::default())?;
+        if let Some(container) = self.current(&id)? {
+            self.emit_container(&container, Action::Restart);
+        }
+        Ok(())
     }
 
     /// Waits for the container's end; its exit code, also of one that removes itself.

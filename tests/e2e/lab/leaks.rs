@@ -104,12 +104,12 @@ pub fn files(dir: &Path) -> Vec<String> {
     found
 }
 
-/// What is under the runtime folder and is neither a folder nor an empty file (a lock) nor a credential.
+/// What is under the runtime folder and is neither a folder nor an empty file (a lock) nor a credential nor the log of events.
 pub fn runtime_files(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     walk(dir, &mut |path, kind| {
         let empty = kind.is_file() && fs::metadata(path).is_ok_and(|m| m.len() == 0);
-        let kept = path.ends_with("containers/auth.json");
+        let kept = path.ends_with("containers/auth.json") || path.ends_with("rcon/events.log");
         if !kind.is_dir() && !empty && !kept || kind.is_socket() {
             found.push(path.display().to_string());
         }

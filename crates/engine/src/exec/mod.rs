@@ -14,6 +14,7 @@ use rustix::process::Pid;
 
 use self::relay::{Relay, Streams};
 use crate::error::{Context, Error, Result};
+use crate::events::{Action, Event};
 use crate::record::{Config, Status};
 use crate::{Engine, ExecOutcome, ExecRequest, Outcome, bundling, names, terminal};
 
@@ -60,11 +61,15 @@ impl Engine {
                 preserve_fds: Vec::new(),
             },
         )?;
+        self.emit_container(&container, Action::Exec);
         if request.detach {
             leave(child)?;
             return Ok(ExecOutcome::Started(names::random_id()?));
         }
         let (outcome, child) = Relay::new(child, streams, request)?.run()?;
+        if let Outcome::Exited(code) = outcome {
+            self.emit(&Event::container(&container, Action::ExecDied).exited(code));
+        }
         if outcome == Outcome::Detached {
             leave(child)?;
         }

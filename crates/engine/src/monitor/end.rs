@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clients::Client;
 use super::serve::Monitor;
+use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::protocol::Reply;
 use crate::record::Status;
@@ -23,6 +24,19 @@ pub(crate) fn exit_code(status: ExitStatus) -> i32 {
 }
 
 impl Monitor {
+    /// Lets it be known that the program runs, and that the command that started it listens.
+    pub(super) fn note_start(&self) {
+        let mut actions = vec![Action::Init, Action::Start];
+        if self.clients.iter().any(|client| client.foreground) {
+            actions.push(Action::Attach);
+        }
+        let events = actions.into_iter();
+        let events: Vec<Event> = events
+            .map(|action| Event::container(&self.container, action))
+            .collect();
+        self.engine.emit_all(&events);
+    }
+
     /// Does all of it; returns when everybody has been told.
     pub(super) fn finish(&mut self) {
         let code = match rcon_sys::process::wait_pidfd(&self.started.running.pidfd) {
@@ -41,6 +55,12 @@ impl Monitor {
         state.ports.clear();
 
         let dir = self.engine.paths.container(self.container.id());
+        // It may have been renamed since it was started.
+        if let Ok(Some(now)) = records::load(&dir) {
+            self.container.config.name = now.config.name;
+        }
+        self.engine
+            .emit(&Event::container(&self.container, Action::Died).exited(code));
         let remains = match self.container.config.auto_remove {
             true => Lock::take(&dir)
                 .ok()

@@ -104,6 +104,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
             return 1;
         }
     };
+    monitor.note_start();
     tell(
         &report,
         &Report::Started {

@@ -16,6 +16,7 @@ use rcon_store::{Removal, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::record::{Config, VolumeUse};
 use crate::records::{self, Lock};
@@ -135,6 +136,7 @@ impl Engine {
                 labels: BTreeMap::new(),
             };
             files::replace(&dir, "volume.json", &record, Durable::No)?;
+            self.emit(&Event::volume(&record.name, Action::Create));
         }
         Ok(())
     }
@@ -181,6 +183,7 @@ impl Engine {
         let dir = self.volume_dir(name);
         // Unfinished from here on, in case we are cut short.
         files::remove_file(&dir.join("volume.json"))?;
+        self.emit(&Event::volume(name, Action::Remove));
         if rcon_store::remove_tree(&dir) == Removal::Whole {
             return Ok(());
         }
