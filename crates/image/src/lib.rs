@@ -31,6 +31,7 @@ mod archive;
 pub mod auth;
 mod changes;
 mod channel;
+pub mod commit;
 pub mod error;
 pub mod import;
 mod layers;
@@ -48,6 +49,7 @@ mod registry;
 pub mod save;
 mod work;
 
+pub use commit::{CommitOptions, commit};
 pub use error::{Error, Result};
 pub use import::{ImportOptions, import};
 pub use load::{LoadedImage, Source, load};

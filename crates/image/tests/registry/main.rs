@@ -2,6 +2,7 @@
 //! Debian's docker-registry and skopeo are installed, the real thing.
 
 mod archives;
+mod commits;
 mod fake;
 mod hostile;
 mod lab;

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// Where the true owner of a file is kept that had to be given to somebody else: the protocol
 /// buffer message of <https://rootlesscontaine.rs>, `Resource { uid = 1, gid = 2 }`.
-const TRUE_OWNER: &str = "user.rootlesscontainers";
+pub(crate) const TRUE_OWNER: &str = "user.rootlesscontainers";
 
 /// Give this thread a umask of its own, of nothing, so that modes need no second call; whether
 /// that worked. The umask of the process does not change.
@@ -116,7 +116,7 @@ pub(super) fn own_at(parent: &OwnedFd, name: &[u8], entry: &Entry, owner: Owner)
 }
 
 /// Whether an image may set this attribute.
-pub(super) fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn is_allowed(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.")
             && !name.starts_with(b"user.overlay.")
@@ -159,6 +159,29 @@ fn true_owner(uid: u64, gid: u64) -> Vec<u8> {
         message.push(rest as u8);
     }
     message
+}
+
+/// The owner that such a message names.
+pub(crate) fn parse_true_owner(message: &[u8]) -> Option<(u64, u64)> {
+    let mut owner = [0_u64; 2];
+    let mut rest = message.iter();
+    while let Some(&key) = rest.next() {
+        let field = match key {
+            0x08 => 0,
+            0x10 => 1,
+            _ => return None,
+        };
+        let mut value = 0_u64;
+        for shift in (0..35).step_by(7) {
+            let digit = *rest.next()?;
+            value |= u64::from(digit & 0x7f) << shift;
+            if digit & 0x80 == 0 {
+                break;
+            }
+        }
+        owner[field] = u64::from(u32::try_from(value).ok()?);
+    }
+    Some(owner.into())
 }
 
 /// Change the mode of a directory in `parent`; links are not followed.
@@ -210,6 +233,21 @@ mod tests {
             true_owner(u64::from(u32::MAX), 0),
             [0x08, 0xff, 0xff, 0xff, 0xff, 0x0f]
         );
+    }
+
+    #[test]
+    fn true_owners_come_back() {
+        for owner in [(0, 0), (1, 0), (33, 300), (4_000_000_000, 7)] {
+            assert_eq!(parse_true_owner(&true_owner(owner.0, owner.1)), Some(owner));
+        }
+        for bad in [
+            &[0x18, 1][..],
+            &[0x08],
+            &[0x08, 0x80],
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0x7f],
+        ] {
+            assert_eq!(parse_true_owner(bad), None);
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Notes of aufs to itself.
 const AUFS: &[u8] = b".wh..wh.";
 
-const OPAQUE_XATTR: &str = "user.overlay.opaque";
-const WHITEOUT_XATTR: &str = "user.overlay.whiteout";
+pub(crate) const OPAQUE_XATTR: &str = "user.overlay.opaque";
+pub(crate) const WHITEOUT_XATTR: &str = "user.overlay.whiteout";
 
 /// What a name asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

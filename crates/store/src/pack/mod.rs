@@ -1,0 +1,422 @@
+//! From a tree to an archive: what a container changed as a layer, or all of a root file system.
+//!
+//! Overlay's deletions become those of layers (image-spec, layer.md, "Whiteouts"), the true owners
+//! that were noted where there is only one id become owners again, and of extended attributes the
+//! archive gets what an image may set. Names come in the order of their bytes, so the same tree
+//! always gives the same archive.
+//!
+//! Call this in a process that is root of a user namespace with the store's id maps.
+
+mod header;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufWriter, PipeReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::stage::names_in;
+use crate::store::DIRECTORY;
+use crate::unpack::{OPAQUE_XATTR, TRUE_OWNER, WHITEOUT_XATTR, is_allowed, parse_true_owner};
+use header::{BLOCK, Head};
+
+/// How deep a tree may be: each level takes a descriptor.
+const DEPTH: usize = 512;
+
+/// Bytes read at once.
+const BUFFER: usize = 128 * 1024;
+
+/// What a tree is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeForm {
+    /// All there is, for example a mounted root file system.
+    Whole,
+    /// The upper directory of an overlay mount: whiteouts and opaque directories delete.
+    Changes,
+}
+
+/// Write the tree below `dir` as an archive. Directories of other file systems mounted in it are
+/// written, but not entered. What is called as one of `leave_out` (paths relative to `dir`) is left
+/// out if it is an empty file or directory, as the places are that something was mounted on.
+///
+/// # Errors
+/// What cannot be read, or nested too deeply; [`Error::Stream`] if `out` fails.
+pub fn write_tree(
+    dir: impl AsFd,
+    form: TreeForm,
+    leave_out: &[PathBuf],
+    out: &mut dyn Write,
+) -> Result<()> {
+    let what = || "cannot read the files of the container";
+    let root = rustix::fs::openat(dir, ".", DIRECTORY, Mode::empty()).context(what)?;
+    let device = rustix::fs::fstat(&root).context(what)?.st_dev;
+    let mut walk = Walk {
+        out,
+        form,
+        leave_out: leave_out
+            .iter()
+            .map(|path| path.as_os_str().as_bytes().to_vec())
+            .collect(),
+        device,
+        linked: HashMap::new(),
+        buffer: vec![0; BUFFER],
+    };
+    walk.dir(&root, &mut Vec::new(), 0)?;
+    out.write_all(&[0; 2 * BLOCK]).map_err(Error::Stream)
+}
+
+struct Walk<'a> {
+    out: &'a mut dyn Write,
+    form: TreeForm,
+    leave_out: BTreeSet<Vec<u8>>,
+    device: u64,
+    /// Files with several names, and the first of these.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+/// What an entry becomes.
+struct Found<'a> {
+    path: &'a [u8],
+    stat: &'a Stat,
+    /// The open file or directory, if it is one.
+    file: Option<&'a OwnedFd>,
+}
+
+impl Walk<'_> {
+    fn dir(&mut self, dir: &OwnedFd, path: &mut Vec<u8>, depth: usize) -> Result<()> {
+        if depth > DEPTH {
+            return Err(Error::Archive {
+                entry: shown(path),
+                why: format!("it lies more than {DEPTH} directories deep"),
+            });
+        }
+        let mut names = names_in(dir).map_err(|error| unreadable(path, error))?;
+        names.sort();
+        let len = path.len();
+        for name in names {
+            path.extend_from_slice(name.as_bytes());
+            self.entry(dir, &name, path, depth)?;
+            path.truncate(len);
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        path: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<()> {
+        let failed = |error| unreadable(path, error);
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // The container may run, and remove what it made.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let open = |flags: OFlags| {
+            let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, Mode::empty())
+        };
+        match kind {
+            FileType::Directory => {
+                let dir = open(OFlags::DIRECTORY).map_err(failed)?;
+                if self.leave_out.contains(&path[..]) && names_in(&dir).is_ok_and(|n| n.is_empty())
+                {
+                    return Ok(());
+                }
+                path.push(b'/');
+                let found = Found {
+                    path,
+                    stat: &stat,
+                    file: Some(&dir),
+                };
+                self.head(&found, b'5', b"", 0)?;
+                if self.form == TreeForm::Changes && has_mark(&dir, OPAQUE_XATTR, b"y") {
+                    self.deletion(&[path, &b".wh..wh..opq"[..]].concat())?;
+                }
+                // What is mounted there is not part of this tree.
+                if stat.st_dev == self.device {
+                    self.dir(&dir, path, depth + 1)?;
+                }
+                Ok(())
+            }
+            FileType::RegularFile => {
+                if stat.st_size == 0 && self.leave_out.contains(&path[..]) {
+                    return Ok(());
+                }
+                if self.known(path, &stat)? {
+                    return Ok(());
+                }
+                let file = match open(OFlags::NONBLOCK) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    other => other.map_err(failed)?,
+                };
+                if self.form == TreeForm::Changes
+                    && stat.st_size == 0
+                    && has_mark(&file, WHITEOUT_XATTR, b"")
+                {
+                    return self.deletion(&whiteout(path, name));
+                }
+                self.file(path, &stat, file)
+            }
+            FileType::Symlink => {
+                if self.known(path, &stat)? {
+                    return Ok(());
+                }
+                let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?;
+                let found = Found {
+                    path,
+                    stat: &stat,
+                    file: None,
+                };
+                self.head(&found, b'2', target.to_bytes(), 0)
+            }
+            FileType::CharacterDevice if stat.st_rdev == 0 && self.form == TreeForm::Changes => {
+                self.deletion(&whiteout(path, name))
+            }
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
+                let kind = match kind {
+                    FileType::CharacterDevice => b'3',
+                    FileType::BlockDevice => b'4',
+                    _ => b'6',
+                };
+                let found = Found {
+                    path,
+                    stat: &stat,
+                    file: None,
+                };
+                self.head(&found, kind, b"", 0)
+            }
+            // A socket without its program is of no use, and archives know none.
+            _ => Ok(()),
+        }
+    }
+
+    /// Write a hard link if this is another name of a file that was written.
+    fn known(&mut self, path: &[u8], stat: &Stat) -> Result<bool> {
+        if stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        let key = (stat.st_dev, stat.st_ino);
+        let Some(first) = self.linked.get(&key).cloned() else {
+            self.linked.insert(key, path.to_vec());
+            return Ok(false);
+        };
+        let found = Found {
+            path,
+            stat,
+            file: None,
+        };
+        self.head(&found, b'1', &first, 0)?;
+        Ok(true)
+    }
+
+    fn file(&mut self, path: &[u8], stat: &Stat, file: OwnedFd) -> Result<()> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let found = Found {
+            path,
+            stat,
+            file: Some(&file),
+        };
+        self.head(&found, b'0', b"", size)?;
+        let mut file = File::from(file);
+        let mut left = size;
+        while left > 0 {
+            let want = left.min(self.buffer.len() as u64) as usize;
+            let count = match file.read(&mut self.buffer[..want]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other
+                    .map_err(|error| Error::io(format!("cannot read {}", shown(path)), error))?,
+            };
+            if count == 0 {
+                // It became shorter meanwhile: zeros, as all archivers do.
+                self.buffer[..want].fill(0);
+            }
+            let count = if count == 0 { want } else { count };
+            self.put(|out, buffer| out.write_all(&buffer[..count]))?;
+            left -= count as u64;
+        }
+        self.put(|out, _| header::fill(out, size))
+    }
+
+    /// An entry that deletes.
+    fn deletion(&mut self, path: &[u8]) -> Result<()> {
+        let head = Head {
+            kind: b'0',
+            name: path,
+            link: b"",
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            device: (0, 0),
+            xattrs: &[],
+        };
+        self.put(|out, _| head.write(out))
+    }
+
+    fn head(&mut self, found: &Found<'_>, kind: u8, link: &[u8], size: u64) -> Result<()> {
+        let stat = found.stat;
+        let attributes = match found.file {
+            Some(file) => attributes(file).map_err(|error| unreadable(found.path, error))?,
+            None => Vec::new(),
+        };
+        let noted = attributes
+            .iter()
+            .find(|(name, _)| name == TRUE_OWNER.as_bytes())
+            .and_then(|(_, value)| parse_true_owner(value));
+        let (uid, gid) = noted.unwrap_or((stat.st_uid.into(), stat.st_gid.into()));
+        let mut xattrs = attributes;
+        xattrs.retain(|(name, _)| kind != b'1' && is_allowed(name));
+        xattrs.sort();
+        let device = match kind {
+            b'3' | b'4' => (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
+            _ => (0, 0),
+        };
+        let head = Head {
+            kind,
+            name: found.path,
+            link,
+            mode: stat.st_mode & 0o7777,
+            uid,
+            gid,
+            size,
+            mtime: stat.st_mtime,
+            device,
+            xattrs: &xattrs,
+        };
+        self.put(|out, _| head.write(out))
+    }
+
+    fn put(&mut self, put: impl FnOnce(&mut dyn Write, &[u8]) -> io::Result<()>) -> Result<()> {
+        put(self.out, &self.buffer).map_err(Error::Stream)
+    }
+}
+
+/// The name that deletes the last part of `path`.
+fn whiteout(path: &[u8], name: &OsStr) -> Vec<u8> {
+    let dir = &path[..path.len() - name.len()];
+    [dir, b".wh.", name.as_bytes()].concat()
+}
+
+/// Whether a file has the attribute, beginning with `value`.
+fn has_mark(file: &OwnedFd, attribute: &str, value: &[u8]) -> bool {
+    let mut buffer = [0_u8; 16];
+    rustix::fs::fgetxattr(file, attribute, &mut buffer[..])
+        .is_ok_and(|len| buffer[..len].starts_with(value))
+}
+
+/// All extended attributes of a file.
+fn attributes(file: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // The kernel's limits (xattr(7)).
+    let mut names = vec![0_u8; 64 * 1024];
+    let len = match rustix::fs::flistxattr(file, &mut names[..]) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut all = Vec::new();
+    let mut buffer = Vec::new();
+    for name in names[..len].split(|&byte| byte == 0) {
+        if name.is_empty() {
+            continue;
+        }
+        buffer.resize(64 * 1024, 0);
+        match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut buffer[..]) {
+            Ok(len) => all.push((name.to_vec(), buffer[..len].to_vec())),
+            // Not for us, or gone.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
+}
+
+fn unreadable(path: &[u8], error: Errno) -> Error {
+    Error::io(format!("cannot read /{}", shown(path)), error)
+}
+
+/// The archive of a tree as a stream that another thread writes. It only ends if all of it was
+/// written: what went wrong there is the error here.
+#[derive(Debug)]
+pub struct TreeReader {
+    pipe: Option<PipeReader>,
+    writer: Option<JoinHandle<Result<()>>>,
+}
+
+impl TreeReader {
+    /// As [`write_tree`].
+    ///
+    /// # Errors
+    /// When there is no descriptor or no thread to be had.
+    pub fn new(dir: OwnedFd, form: TreeForm, leave_out: Vec<PathBuf>) -> Result<Self> {
+        let what = || "cannot start a thread";
+        let (pipe, end) = io::pipe().context(what)?;
+        let writer = std::thread::Builder::new()
+            .name("pack".to_owned())
+            .spawn(move || {
+                let mut out = BufWriter::with_capacity(BUFFER, end);
+                write_tree(&dir, form, &leave_out, &mut out)?;
+                out.flush().map_err(Error::Stream)
+            })
+            .context(what)?;
+        Ok(Self {
+            pipe: Some(pipe),
+            writer: Some(writer),
+        })
+    }
+}
+
+impl Read for TreeReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match &mut self.pipe {
+            Some(pipe) => pipe.read(buffer)?,
+            None => 0,
+        };
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(writer) = self.writer.take()
+        {
+            match writer.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(io::Error::other(error)),
+                Err(_) => {
+                    return Err(io::Error::other(
+                        "the thread that read the files broke down",
+                    ));
+                }
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for TreeReader {
+    fn drop(&mut self) {
+        // Its next write fails.
+        self.pipe = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
