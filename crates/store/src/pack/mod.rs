@@ -18,13 +18,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::owners::Owners;
 use crate::stage::names_in;
 use crate::store::DIRECTORY;
-use crate::unpack::{OPAQUE_XATTR, TRUE_OWNER, WHITEOUT_XATTR, is_allowed, parse_true_owner};
+use crate::unpack::{OPAQUE_XATTR, WHITEOUT_XATTR, is_allowed};
 use header::{BLOCK, Head};
 
 /// How deep a tree may be: each level takes a descriptor.
@@ -60,6 +62,10 @@ pub fn write_tree(
     let mut walk = Walk {
         out,
         form,
+        owners: match form {
+            TreeForm::Whole => Owners::default(),
+            TreeForm::Changes => Owners::beside(&root).context(what)?,
+        },
         leave_out: leave_out
             .iter()
             .map(|path| path.as_os_str().as_bytes().to_vec())
@@ -75,6 +81,8 @@ pub fn write_tree(
 struct Walk<'a> {
     out: &'a mut dyn Write,
     form: TreeForm,
+    /// Of what takes no attributes.
+    owners: Owners,
     leave_out: BTreeSet<Vec<u8>>,
     device: u64,
     /// Files with several names, and the first of these.
@@ -88,6 +96,8 @@ struct Found<'a> {
     stat: &'a Stat,
     /// The open file or directory, if it is one.
     file: Option<&'a OwnedFd>,
+    /// Whose it is, where that is not known from the file itself.
+    noted: Option<TrueOwner>,
 }
 
 impl Walk<'_> {
@@ -139,6 +149,7 @@ impl Walk<'_> {
                     path,
                     stat: &stat,
                     file: Some(&dir),
+                    noted: None,
                 };
                 self.head(&found, b'5', b"", 0)?;
                 if self.form == TreeForm::Changes && has_mark(&dir, OPAQUE_XATTR, b"y") {
@@ -178,6 +189,7 @@ impl Walk<'_> {
                     path,
                     stat: &stat,
                     file: None,
+                    noted: self.owners.beside_of(parent, name, &stat).map_err(failed)?,
                 };
                 self.head(&found, b'2', target.to_bytes(), 0)
             }
@@ -194,6 +206,7 @@ impl Walk<'_> {
                     path,
                     stat: &stat,
                     file: None,
+                    noted: self.owners.beside_of(parent, name, &stat).map_err(failed)?,
                 };
                 self.head(&found, kind, b"", 0)
             }
@@ -216,6 +229,7 @@ impl Walk<'_> {
             path,
             stat,
             file: None,
+            noted: None,
         };
         self.head(&found, b'1', &first, 0)?;
         Ok(true)
@@ -227,7 +241,15 @@ impl Walk<'_> {
             path,
             stat,
             file: Some(&file),
+            noted: self
+                .owners
+                .beside_of(&file, OsStr::new(""), stat)
+                .map_err(|error| unreadable(path, error))?,
         };
+        if let Some(device) = noted_owner(&file).and_then(|owner| owner.device) {
+            let kind = if device.block { b'4' } else { b'3' };
+            return self.head(&found, kind, b"", 0);
+        }
         self.head(&found, b'0', b"", size)?;
         let mut file = File::from(file);
         let mut left = size;
@@ -275,16 +297,22 @@ impl Walk<'_> {
         let noted = attributes
             .iter()
             .find(|(name, _)| name == TRUE_OWNER.as_bytes())
-            .and_then(|(_, value)| parse_true_owner(value));
-        let (uid, gid) = noted.unwrap_or((stat.st_uid.into(), stat.st_gid.into()));
+            .and_then(|(_, value)| TrueOwner::decode(value))
+            .or(found.noted)
+            // What belongs to somebody else really does.
+            .filter(|_| (stat.st_uid, stat.st_gid) == (0, 0) || found.noted.is_none());
+        let (uid, gid) = match noted {
+            Some(owner) => (owner.uid, owner.gid),
+            None => (stat.st_uid, stat.st_gid),
+        };
         let mut xattrs = attributes;
         xattrs.retain(|(name, _)| kind != b'1' && is_allowed(name));
         xattrs.sort();
+        let number = noted
+            .and_then(|owner| owner.device)
+            .map_or(stat.st_rdev, |device| device.number);
         let device = match kind {
-            b'3' | b'4' => (
-                rustix::fs::major(stat.st_rdev),
-                rustix::fs::minor(stat.st_rdev),
-            ),
+            b'3' | b'4' => (rustix::fs::major(number), rustix::fs::minor(number)),
             _ => (0, 0),
         };
         let head = Head {
@@ -292,8 +320,8 @@ impl Walk<'_> {
             name: found.path,
             link,
             mode: stat.st_mode & 0o7777,
-            uid,
-            gid,
+            uid: uid.into(),
+            gid: gid.into(),
             size,
             mtime: stat.st_mtime,
             device,
@@ -318,6 +346,13 @@ fn has_mark(file: &OwnedFd, attribute: &str, value: &[u8]) -> bool {
     let mut buffer = [0_u8; 16];
     rustix::fs::fgetxattr(file, attribute, &mut buffer[..])
         .is_ok_and(|len| buffer[..len].starts_with(value))
+}
+
+/// What the file itself says of its owner.
+fn noted_owner(file: &OwnedFd) -> Option<TrueOwner> {
+    let mut value = [0_u8; 64];
+    let len = rustix::fs::fgetxattr(file, TRUE_OWNER, &mut value[..]).ok()?;
+    TrueOwner::decode(&value[..len])
 }
 
 /// All extended attributes of a file.

@@ -9,16 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::sched::CloneFlags;
+use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::archive::Entry;
 use super::pax::Time;
 use crate::error::{Error, Result};
-
-/// Where the true owner of a file is kept that had to be given to somebody else: the protocol
-/// buffer message of <https://rootlesscontaine.rs>, `Resource { uid = 1, gid = 2 }`.
-pub(crate) const TRUE_OWNER: &str = "user.rootlesscontainers";
 
 /// Give this thread a umask of its own, of nothing, so that modes need no second call; whether
 /// that worked. The umask of the process does not change.
@@ -136,52 +133,12 @@ fn set_xattr(fd: impl AsFd, name: &[u8], value: &[u8]) -> rustix::io::Result<()>
 }
 
 fn note_owner(fd: impl AsFd, entry: &Entry) -> rustix::io::Result<()> {
-    let value = true_owner(entry.uid, entry.gid);
+    let id = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+    let value = TrueOwner::new(id(entry.uid), id(entry.gid)).encode();
     match rustix::fs::fsetxattr(fd, TRUE_OWNER, &value, XattrFlags::empty()) {
         Err(Errno::NOTSUP) => Ok(()),
         other => other,
     }
-}
-
-/// The message in protocol buffers' encoding; fields that are 0 are left out.
-fn true_owner(uid: u64, gid: u64) -> Vec<u8> {
-    let mut message = Vec::new();
-    for (field, id) in [(1, uid), (2, gid)] {
-        if id == 0 {
-            continue;
-        }
-        message.push(field << 3);
-        let mut rest = u32::try_from(id).unwrap_or(u32::MAX);
-        while rest >= 0x80 {
-            message.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        message.push(rest as u8);
-    }
-    message
-}
-
-/// The owner that such a message names.
-pub(crate) fn parse_true_owner(message: &[u8]) -> Option<(u64, u64)> {
-    let mut owner = [0_u64; 2];
-    let mut rest = message.iter();
-    while let Some(&key) = rest.next() {
-        let field = match key {
-            0x08 => 0,
-            0x10 => 1,
-            _ => return None,
-        };
-        let mut value = 0_u64;
-        for shift in (0..35).step_by(7) {
-            let digit = *rest.next()?;
-            value |= u64::from(digit & 0x7f) << shift;
-            if digit & 0x80 == 0 {
-                break;
-            }
-        }
-        owner[field] = u64::from(u32::try_from(value).ok()?);
-    }
-    Some(owner.into())
 }
 
 /// Change the mode of a directory in `parent`; links are not followed.
@@ -223,32 +180,6 @@ pub(super) fn os(name: &[u8]) -> &OsStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn true_owners_are_protocol_buffers() {
-        assert!(true_owner(0, 0).is_empty());
-        assert_eq!(true_owner(1, 0), [0x08, 1]);
-        assert_eq!(true_owner(33, 300), [0x08, 33, 0x10, 0xac, 0x02]);
-        assert_eq!(
-            true_owner(u64::from(u32::MAX), 0),
-            [0x08, 0xff, 0xff, 0xff, 0xff, 0x0f]
-        );
-    }
-
-    #[test]
-    fn true_owners_come_back() {
-        for owner in [(0, 0), (1, 0), (33, 300), (4_000_000_000, 7)] {
-            assert_eq!(parse_true_owner(&true_owner(owner.0, owner.1)), Some(owner));
-        }
-        for bad in [
-            &[0x18, 1][..],
-            &[0x08],
-            &[0x08, 0x80],
-            &[0x08, 0xff, 0xff, 0xff, 0xff, 0x7f],
-        ] {
-            assert_eq!(parse_true_owner(bad), None);
-        }
-    }
 
     #[test]
     fn images_set_few_attributes() {

@@ -27,7 +27,7 @@ mod sparse;
 mod tree;
 mod whiteout;
 
-pub(crate) use attributes::{TRUE_OWNER, is_allowed, parse_true_owner};
+pub(crate) use attributes::is_allowed;
 pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR};
 
 #[cfg(test)]

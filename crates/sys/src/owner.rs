@@ -1,0 +1,381 @@
+//! The true owners of files that could not be given to them.
+//!
+//! Where containers have a single id every file belongs to it. Who a file belongs to as the
+//! container sees it is kept in the extended attribute [`TRUE_OWNER`], the protocol buffer message
+//! of <https://rootlesscontaine.rs>: `Resource { uint32 uid = 1; uint32 gid = 2; }`. We add what a
+//! file stands for that is a device to the container: `uint32 type = 3; uint64 rdev = 4;`, which
+//! other readers pass over.
+//!
+//! Links, fifos and sockets take no such attributes, and some file systems have none at all. Their
+//! owners are in a text file beside the tree, a line each, the last one of a file counts:
+//! `INODE SECONDS.NANOSECONDS UID GID TYPE RDEV`, with the time of the file's birth, which keeps an
+//! entry from being taken for that of a later file with the same inode.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+
+/// The extended attribute's name.
+pub const TRUE_OWNER: &str = "user.rootlesscontainers";
+
+/// Who a file belongs to, and what it is, as its container sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrueOwner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The device that an ordinary file stands for.
+    pub device: Option<Device>,
+}
+
+/// A device node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Its number, as the kernel's `dev_t` of user space has it.
+    pub number: u64,
+}
+
+impl Device {
+    /// The type bits of its mode.
+    pub fn type_bits(self) -> u32 {
+        match self.block {
+            true => libc::S_IFBLK,
+            false => libc::S_IFCHR,
+        }
+    }
+
+    fn from_type(bits: u64, number: u64) -> Option<Self> {
+        match u32::try_from(bits).ok()? {
+            libc::S_IFBLK => Some(true),
+            libc::S_IFCHR => Some(false),
+            _ => None,
+        }
+        .map(|block| Self { block, number })
+    }
+}
+
+impl TrueOwner {
+    /// An owner of what is no device.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        Self {
+            uid,
+            gid,
+            device: None,
+        }
+    }
+
+    /// Whether this is what a file without any note is: root's.
+    pub fn is_root(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The message; fields that are 0 are left out.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut message = Vec::new();
+        let kind = self
+            .device
+            .map_or(0, |device| u64::from(device.type_bits()));
+        let number = self.device.map_or(0, |device| device.number);
+        let fields = [u64::from(self.uid), u64::from(self.gid), kind, number];
+        for (field, mut rest) in (1..).zip(fields) {
+            if rest == 0 {
+                continue;
+            }
+            message.push(field << 3);
+            while rest >= 0x80 {
+                message.push((rest & 0x7f) as u8 | 0x80);
+                rest >>= 7;
+            }
+            message.push(rest as u8);
+        }
+        message
+    }
+
+    /// What a message says; `None` when it is none. Fields of others are passed over.
+    pub fn decode(message: &[u8]) -> Option<Self> {
+        let mut rest = message;
+        let mut fields = [0_u64; 4];
+        while !rest.is_empty() {
+            let key = varint(&mut rest)?;
+            match (key >> 3, key & 7) {
+                (field @ 1..=4, 0) => {
+                    let at = usize::try_from(field - 1).ok()?;
+                    fields[at] = varint(&mut rest)?;
+                }
+                (_, 0) => drop(varint(&mut rest)?),
+                (_, 1) => rest = rest.get(8..)?,
+                (_, 2) => {
+                    let len = usize::try_from(varint(&mut rest)?).ok()?;
+                    rest = rest.get(len..)?;
+                }
+                (_, 5) => rest = rest.get(4..)?,
+                _ => return None,
+            }
+        }
+        Some(Self {
+            uid: u32::try_from(fields[0]).ok()?,
+            gid: u32::try_from(fields[1]).ok()?,
+            device: Device::from_type(fields[2], fields[3]),
+        })
+    }
+}
+
+fn varint(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (digit, tail) = rest.split_first()?;
+        *rest = tail;
+        value |= u64::from(digit & 0x7f) << shift;
+        if digit & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// What tells a file from all others, earlier ones too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileKey {
+    inode: u64,
+    born: (i64, u32),
+}
+
+impl FileKey {
+    /// That of `name` in the directory `at` (not following a link), or of `at` itself when `name`
+    /// is empty; with its type. `None` where the file system does not say when files were born.
+    pub fn of(
+        at: impl AsFd,
+        name: impl rustix::path::Arg,
+    ) -> rustix::io::Result<(FileType, Option<Self>)> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::TYPE;
+        let stat = statx(at, name, flags, wanted)?;
+        let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+        let key = Self {
+            inode: stat.stx_ino,
+            born,
+        };
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        Ok((kind, (known && born != (0, 0)).then_some(key)))
+    }
+}
+
+/// The file beside a tree that has the owners of what takes no attributes.
+#[derive(Debug, Default)]
+pub struct SideFile {
+    file: Option<File>,
+    read: u64,
+    partial: Vec<u8>,
+    known: HashMap<FileKey, TrueOwner>,
+}
+
+impl SideFile {
+    /// The one at `path` for reading; empty if there is none.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        match File::open(path) {
+            Ok(file) => Self::from_file(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The one at `path` for reading and adding to; made if there is none.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let options = options.read(true).append(true).create(true).mode(0o600);
+        Self::from_file(options.open(path)?)
+    }
+
+    /// The one that is open as `file`.
+    pub fn from_file(file: File) -> io::Result<Self> {
+        let mut side = Self {
+            file: Some(file),
+            ..Self::default()
+        };
+        side.refresh()?;
+        Ok(side)
+    }
+
+    /// Take in what others have added since.
+    pub fn refresh(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let stat = rustix::fs::fstat(file)?;
+        if u64::try_from(stat.st_size).unwrap_or(0) <= self.read {
+            return Ok(());
+        }
+        let mut block = vec![0; 64 * 1024];
+        loop {
+            let count = std::os::unix::fs::FileExt::read_at(file, &mut block, self.read)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.read += count as u64;
+            for byte in &block[..count] {
+                if *byte != b'\n' {
+                    self.partial.push(*byte);
+                    continue;
+                }
+                // A line that a crash has cut is nobody's.
+                if let Some((key, owner)) = parse(&self.partial) {
+                    self.known.insert(key, owner);
+                }
+                self.partial.clear();
+            }
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// The owner of a file, if it is here.
+    pub fn get(&self, key: &FileKey) -> Option<TrueOwner> {
+        self.known.get(key).copied()
+    }
+
+    /// Note the owner of a file.
+    pub fn set(&mut self, key: FileKey, owner: TrueOwner) -> io::Result<()> {
+        let kind = owner.device.map_or(0, Device::type_bits);
+        let number = owner.device.map_or(0, |device| device.number);
+        let FileKey { inode, born } = key;
+        let line = format!(
+            "{inode} {}.{:09} {} {} {kind} {number}\n",
+            born.0, born.1, owner.uid, owner.gid
+        );
+        let missing = || io::Error::from(io::ErrorKind::Unsupported);
+        let mut file = self.file.as_ref().ok_or_else(missing)?;
+        // One write, so that lines of several writers stay whole.
+        file.write_all(line.as_bytes())?;
+        self.known.insert(key, owner);
+        Ok(())
+    }
+}
+
+fn parse(line: &[u8]) -> Option<(FileKey, TrueOwner)> {
+    let mut words = std::str::from_utf8(line).ok()?.split(' ');
+    let inode = words.next()?.parse().ok()?;
+    let (seconds, nanoseconds) = words.next()?.split_once('.')?;
+    let born = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+    let uid = words.next()?.parse().ok()?;
+    let gid = words.next()?.parse().ok()?;
+    let kind = words.next()?.parse().ok()?;
+    let number = words.next()?.parse().ok()?;
+    if words.next().is_some() {
+        return None;
+    }
+    let owner = TrueOwner {
+        uid,
+        gid,
+        device: Device::from_type(kind, number),
+    };
+    Some((FileKey { inode, born }, owner))
+}
+
+/// What the attribute of `name` in the directory `at` says (a link is not followed).
+pub fn noted(at: impl AsFd, name: &std::ffi::OsStr) -> io::Result<Option<TrueOwner>> {
+    use std::os::fd::AsRawFd;
+    let folder = format!("/proc/self/fd/{}", at.as_fd().as_raw_fd());
+    let mut value = [0; 64];
+    match rustix::fs::lgetxattr(Path::new(&folder).join(name), TRUE_OWNER, &mut value) {
+        Ok(len) => Ok(TrueOwner::decode(value.get(..len).unwrap_or_default())),
+        Err(
+            rustix::io::Errno::NODATA
+            | rustix::io::Errno::NOTSUP
+            | rustix::io::Errno::PERM
+            // Longer than any of ours.
+            | rustix::io::Errno::RANGE,
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_those_of_rootlesscontainers() {
+        assert!(TrueOwner::default().encode().is_empty());
+        assert_eq!(TrueOwner::new(1, 0).encode(), [0x08, 1]);
+        assert_eq!(
+            TrueOwner::new(33, 300).encode(),
+            [0x08, 33, 0x10, 0xac, 0x02]
+        );
+        assert_eq!(
+            TrueOwner::new(u32::MAX, 0).encode(),
+            [0x08, 0xff, 0xff, 0xff, 0xff, 0x0f]
+        );
+    }
+
+    #[test]
+    fn messages_come_back_and_others_do_not() {
+        for device in [
+            None,
+            Some(Device {
+                block: false,
+                number: 0x103,
+            }),
+            Some(Device {
+                block: true,
+                number: 1 << 40,
+            }),
+        ] {
+            let owner = TrueOwner {
+                uid: 100_000,
+                gid: 7,
+                device,
+            };
+            assert_eq!(TrueOwner::decode(&owner.encode()), Some(owner));
+        }
+        // A text, a fixed number and a field of somebody else's.
+        let foreign = [0x2a, 2, b'h', b'i', 0x35, 1, 2, 3, 4, 0x38, 5, 0x08, 9];
+        assert_eq!(TrueOwner::decode(&foreign), Some(TrueOwner::new(9, 0)));
+        for bad in [
+            &[0x08][..],
+            &[0x08, 0x80],
+            &[0x2a, 9, 1],
+            &[0x0b],
+            &[0x08, 0xff, 0xff, 0xff, 0xff, 0x7f],
+            &[0xff; 11],
+        ] {
+            assert_eq!(TrueOwner::decode(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn side_files_keep_what_attributes_cannot() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
+        let folder = File::open(dir.path()).unwrap();
+        let (kind, key) = FileKey::of(&folder, "link").unwrap();
+        assert_eq!(kind, FileType::Symlink);
+        let Some(key) = key else {
+            return; // This file system does not say when files were born.
+        };
+        let path = dir.path().join("owners");
+        assert!(SideFile::read(&path).unwrap().is_empty());
+        let mut writer = SideFile::open(&path).unwrap();
+        let mut reader = SideFile::read(&path).unwrap();
+        writer.set(key, TrueOwner::new(5, 6)).unwrap();
+        writer.set(key, TrueOwner::new(7, 8)).unwrap();
+        assert_eq!(reader.get(&key), None);
+        reader.refresh().unwrap();
+        assert_eq!(reader.get(&key), Some(TrueOwner::new(7, 8)));
+        // What a crash cut off is passed over.
+        std::fs::write(&path, "12 0.5 1 1 0 0\n13 0.5 1").unwrap();
+        let cut = SideFile::read(&path).unwrap();
+        assert_eq!(cut.known.len(), 1);
+    }
+}
