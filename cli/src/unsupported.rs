@@ -93,7 +93,7 @@ const RUN: &str = "--blkio-weight --blkio-weight-device --cgroup-conf --cgroup-p
     --hostuser --init-ctr --init-path --ip --ip6 --ipc --log-driver --log-opt --mac-address -m --memory \
     --memory-reservation --memory-swap --memory-swappiness --network-alias --no-healthcheck --no-hostname \
     --oom-kill-disable --oom-score-adj --passwd --passwd-entry --personality --pid --pidfile --pids-limit --pod \
-    --pod-id-file --preserve-fd --preserve-fds --rdt-class --requires --retry --retry-delay --rmi --rootfs \
+    --pod-id-file --preserve-fd --preserve-fds --rdt-class --requires --rmi --rootfs \
     --sdnotify --seccomp-policy --secret --shm-size-systemd --subgidname --subuidname --systemd --timeout --tz \
     --uidmap --userns --uts --volumes-from";
 
@@ -104,20 +104,16 @@ const OTHERS: &[(&str, &str)] = &[
     ),
     ("info", "-D --debug"),
     ("inspect", "-s --size"),
-    ("load", "--signature-policy"),
     ("login", "--compat-auth-file --secret"),
     ("logout", "--compat-auth-file"),
     ("logs", "--color"),
     ("ps", PS),
     ("ls", PS),
-    (
-        "pull",
-        "--decryption-key --disable-content-trust --policy --retry --retry-delay",
-    ),
+    ("pull", "--decryption-key --disable-content-trust"),
     ("prune", "--build-cache --external"),
     (
         "push",
-        "--all --disable-content-trust --encrypt-layer --encryption-key --remove-signatures --retry --retry-delay \
+        "--all --disable-content-trust --encrypt-layer --encryption-key --remove-signatures \
          --sign-by --sign-by-sigstore --sign-by-sigstore-private-key --sign-passphrase-file --signature-policy",
     ),
     ("rm", "--depend"),

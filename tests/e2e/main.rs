@@ -27,4 +27,5 @@ mod push;
 mod registry;
 mod run;
 mod terminal;
+mod transports;
 mod walkthrough;

@@ -364,7 +364,7 @@ fn second_pull_costs_nothing(t: &mut Rcon) {
     assert!(!again.iter().any(|r| r.ends_with(&layer)), "{again:#?}");
 }
 
-fn small() -> Image {
+pub fn small() -> Image {
     Image::of(&[layer(&[
         Entry::Dir("d"),
         Entry::File("d/hello", b"hello\n"),

@@ -21,6 +21,9 @@ pub struct Load {
     /// Suppress the output
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Pathname of signature policy file
+    #[arg(long, hide = true)]
+    signature_policy: Option<PathBuf>,
     #[arg(hide = true)]
     args: Vec<String>,
 }
@@ -48,7 +51,7 @@ impl Command for Load {
         };
         let engine = context.engine()?;
         let progress = Reporter::new(self.quiet, context);
-        for image in engine.load(&source, &progress)? {
+        for image in engine.load(&source, self.signature_policy.as_deref(), &progress)? {
             let names = match image.names.is_empty() {
                 true => vec![format!("sha256:{}", image.record.id)],
                 false => image.names,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rcon_engine::PullOptions;
 use rcon_engine::image::Platform;
+use rcon_engine::{ImageRequest, PullOptions, PullPolicy};
 
 use super::progress::Reporter;
 use crate::app::Command;
@@ -37,6 +37,15 @@ pub struct RegistryArgs {
     /// Suppress output information when pulling images
     #[arg(short = 'q', long)]
     pub quiet: bool,
+    /// Number of times to retry in case of failure when performing pull (default 5)
+    #[arg(long, value_name = "uint")]
+    pub retry: Option<u32>,
+    /// Delay between retries in case of pull failures
+    #[arg(long, value_name = "duration")]
+    pub retry_delay: Option<String>,
+    /// Pathname of signature policy file
+    #[arg(long, hide = true)]
+    pub signature_policy: Option<PathBuf>,
     /// Require HTTPS and verify certificates when contacting registries (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub tls_verify: Option<bool>,
@@ -62,6 +71,9 @@ impl RegistryArgs {
                 &self.arch,
                 &self.variant,
             )?,
+            retries: self.retry,
+            retry_delay: self.retry_delay.as_deref().map(retry_delay).transpose()?,
+            policy: self.signature_policy.clone(),
         })
     }
 }
@@ -101,6 +113,20 @@ pub fn platform(
     Ok(Some(Platform::parse(&text)?))
 }
 
+/// A length of time to wait between two tries.
+///
+/// # Errors
+/// For one that is none.
+pub fn retry_delay(text: &str) -> Result<std::time::Duration, Failure> {
+    crate::times::duration(text)
+        .and_then(|length| length.to_std().ok())
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "invalid retry delay {text:?}: time: invalid duration"
+            ))
+        })
+}
+
 /// `USER[:PASSWORD]`; a password that is not given is asked for.
 ///
 /// # Errors
@@ -122,6 +148,9 @@ pub struct Pull {
     /// All tagged images in the repository will be pulled
     #[arg(short = 'a', long)]
     all_tags: bool,
+    /// Pull image policy ("always"|"missing"|"never"|"newer")
+    #[arg(long, default_value = "always")]
+    policy: String,
     #[command(flatten)]
     registry: RegistryArgs,
     args: Vec<String>,
@@ -133,11 +162,18 @@ impl Command for Pull {
     const EXAMPLES: &'static [&'static str] = &[
         "pull alpine",
         "pull --platform linux/arm64 quay.io/libpod/banner",
+        "pull oci-archive:image.tar",
     ];
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 1, usize::MAX)?;
         let options = self.registry.resolve()?;
+        let policy = PullPolicy::parse(&self.policy)?;
+        if self.all_tags && policy != PullPolicy::Always {
+            return Err(Failure::new(
+                "--all-tags pulls always: it takes no other --policy",
+            ));
+        }
         let engine = context.engine()?;
         let progress = Reporter::new(self.registry.quiet, context);
         for_each(
@@ -145,7 +181,16 @@ impl Command for Pull {
             |name| {
                 let records = match self.all_tags {
                     true => engine.pull_all_tags(name, &options, &progress)?,
-                    false => vec![engine.pull(name, &options, &progress)?],
+                    false if policy == PullPolicy::Always => {
+                        engine.pull_each(name, &options, &progress)?
+                    }
+                    false => {
+                        let request = ImageRequest {
+                            policy,
+                            pull: options.clone(),
+                        };
+                        vec![engine.ensure_image(name, &request, &progress)?.0]
+                    }
                 };
                 for record in records {
                     output::println(&record.id)?;

@@ -9,7 +9,7 @@ use rcon_engine::store::Compression;
 use rcon_engine::{Error, PullOptions};
 
 use super::progress::Reporter;
-use super::pull::credentials;
+use super::pull::{credentials, retry_delay};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, errno_text};
@@ -48,6 +48,12 @@ pub struct Push {
     /// Suppress output information when pushing images
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Number of times to retry in case of failure when performing push (default 5)
+    #[arg(long, value_name = "uint")]
+    retry: Option<u32>,
+    /// Delay between retries in case of push failures
+    #[arg(long, value_name = "duration")]
+    retry_delay: Option<String>,
     /// Require HTTPS and verify certificates when contacting registries (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     tls_verify: Option<bool>,
@@ -130,6 +136,8 @@ impl Push {
                 creds: self.creds.as_deref().map(credentials).transpose()?,
                 authfile: self.authfile.clone(),
                 cert_dir: self.cert_dir.clone(),
+                retries: self.retry,
+                retry_delay: self.retry_delay.as_deref().map(retry_delay).transpose()?,
                 ..PullOptions::default()
             },
             format,

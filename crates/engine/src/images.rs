@@ -37,8 +37,11 @@ impl Engine {
         request: &ImageRequest,
         progress: &dyn Progress,
     ) -> Result<(ImageRecord, String)> {
+        // What is in files is taken from there, whatever is here.
+        let in_files = rcon_image::LocalSource::parse(name)?.is_some();
         let here = match request.policy {
             PullPolicy::Always => None,
+            _ if in_files => None,
             _ => rcon_image::find_local(&self.store, name)?
                 .filter(|image| fits(image, &request.pull)),
         };
@@ -75,6 +78,23 @@ impl Engine {
         Ok(image)
     }
 
+    /// Pulls what may be several images: a docker-archive holds as many as one likes.
+    ///
+    /// # Errors
+    /// As [`Engine::pull`].
+    pub fn pull_each(
+        &self,
+        name: &str,
+        options: &PullOptions,
+        progress: &dyn Progress,
+    ) -> Result<Vec<ImageRecord>> {
+        let ids: Vec<String> = self.in_worker(|store| {
+            let images = rcon_image::pull_each(store, name, options, progress);
+            images.map(|images| images.into_iter().map(|image| image.id).collect())
+        })?;
+        ids.iter().map(|id| self.known(id)).collect()
+    }
+
     /// `pull --all-tags`.
     ///
     /// # Errors
@@ -99,9 +119,14 @@ impl Engine {
     ///
     /// # Errors
     /// An archive that is none or is damaged.
-    pub fn load(&self, source: &Source, progress: &dyn Progress) -> Result<Vec<LoadedImage>> {
+    pub fn load(
+        &self,
+        source: &Source,
+        policy: Option<&std::path::Path>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<LoadedImage>> {
         let loaded: Vec<(String, Vec<String>)> = self.in_worker(|store| {
-            let images = rcon_image::load(store, source, progress);
+            let images = rcon_image::load_with(store, source, policy, progress);
             images.map(|images| {
                 images
                     .into_iter()

@@ -1,6 +1,6 @@
 //! Images on their way out: push, save; and those that nobody needs any more.
 
-use rcon_image::{Destination, Patience, Progress, PushOptions, SaveOptions, SavedImage};
+use rcon_image::{Destination, Progress, PushOptions, SaveOptions, SavedImage};
 use rcon_store::{Digest, ImageRecord};
 
 use crate::error::{Error, Result};
@@ -21,7 +21,8 @@ impl Engine {
     ) -> Result<Digest> {
         let id = self.find_image(image)?.id;
         let digest = self.in_worker(|store| {
-            rcon_image::push(store, &id, to, options, &Patience::default(), progress)
+            let patience = options.registry.patience();
+            rcon_image::push(store, &id, to, options, &patience, progress)
         })?;
         self.emit(&Event::image_id(&id, Action::Push, image));
         Ok(digest)

@@ -89,6 +89,7 @@ impl Args {
             authfile: self.get("authfile").map(PathBuf::from),
             cert_dir: self.get("cert-dir").map(PathBuf::from),
             platform: self.get("platform").and_then(|p| Platform::parse(&p).ok()),
+            ..PullOptions::default()
         }
     }
 

@@ -128,6 +128,16 @@ pub enum Error {
     /// Something known that we do not do.
     #[error("{0}")]
     Unsupported(String),
+    /// policy.json does not allow the image.
+    #[error("source image rejected: image {image} {why} ({})", .file.display())]
+    Policy {
+        /// The image with its transport.
+        image: String,
+        /// The policy.
+        file: PathBuf,
+        /// What it says.
+        why: String,
+    },
     /// An index without an entry for the platform.
     #[error(
         "choosing an image from manifest list {name}: no image found in manifest list for platform {wanted} (it has: {})",
@@ -352,9 +362,20 @@ impl Error {
             Error::Reference(ParseError::Uppercase(name)) => {
                 Some(format!("try {:?}", name.to_lowercase()))
             }
-            Error::Reference(ParseError::Transport(t)) if t != "docker-daemon" => {
-                Some("archives and folders are loaded with `rcon load -i`".to_owned())
-            }
+            Error::Reference(ParseError::Transport(t)) => Some(match t.as_str() {
+                "containers-storage" => {
+                    "rcon has a store of its own: `podman save NAME | rcon load` brings images over"
+                        .to_owned()
+                }
+                "docker-daemon" => {
+                    "rcon asks no daemon: `docker save NAME | rcon load` brings images over".to_owned()
+                }
+                _ => "known are docker:, docker-archive:, oci:, oci-archive: and dir:".to_owned(),
+            }),
+            Error::Policy { why, .. } if why.contains("signed") => Some(
+                "check the signature with podman or skopeo, or allow the image without one in the policy"
+                    .to_owned(),
+            ),
             Error::Store(error) => error.hint(),
             _ => None,
         }

@@ -1,11 +1,12 @@
-//! Loading images from archives: docker-archive, oci-archive and OCI layout folders.
+//! Loading images from archives: docker-archive, oci-archive, OCI layout folders and `dir:`.
 
 use crate::archive::files::Files;
 use crate::archive::source::{self, Cancel, Opened};
-use crate::archive::{docker, oci, unpack};
-use crate::{Error, Progress, Result, work};
+use crate::archive::{dir, docker, oci, unpack};
+use crate::policy::Policy;
+use crate::{Error, Platform, Progress, Result, work};
 use rcon_store::{ImageRecord, Store};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where an archive or tarball comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +48,48 @@ pub struct LoadedImage {
 /// # Errors
 /// When it is none of the known forms, is damaged, or does not keep what its digests promise.
 pub fn load(store: &Store, source: &Source, progress: &dyn Progress) -> Result<Vec<LoadedImage>> {
+    load_with(store, source, None, progress)
+}
+
+/// The same under another signature policy than the usual one.
+///
+/// # Errors
+/// As [`load()`].
+pub fn load_with(
+    store: &Store,
+    source: &Source,
+    policy: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Vec<LoadedImage>> {
+    let policy = Policy::load(policy)?;
+    let named = source::shown(source);
+    let allowed = |kind: &str| policy.check_files(kind, Path::new(&named), None);
     let cancel = Cancel::default();
     work::threaded(&cancel, || {
         let files = open(store, source, &cancel)?;
         let images = match docker::read(&files) {
             // A folder that skopeo wrote as `dir:` has a manifest.json too, of another kind.
-            Ok(Some(images)) if !files.is_folder() => images,
+            Ok(Some(images)) if !files.is_folder() => {
+                allowed("docker-archive")?;
+                images
+            }
             Err(e) if !files.is_folder() => return Err(e),
-            _ => oci::read(&files)?.ok_or_else(|| unknown(&files))?,
+            _ => match oci::read(&files, &Platform::host())? {
+                Some(images) => {
+                    allowed(if files.is_folder() {
+                        "oci"
+                    } else {
+                        "oci-archive"
+                    })?;
+                    images
+                }
+                None if files.is_folder() => {
+                    allowed("dir")?;
+                    let image = dir::read(&files)?;
+                    vec![image.ok_or_else(|| unknown(&files))?]
+                }
+                None => return Err(unknown(&files)),
+            },
         };
         if images.is_empty() {
             return Err(files.damaged("there is no image in it"));
@@ -70,7 +105,7 @@ pub fn load(store: &Store, source: &Source, progress: &dyn Progress) -> Result<V
     })
 }
 
-fn open(store: &Store, source: &Source, cancel: &Cancel) -> Result<Files> {
+pub(crate) fn open(store: &Store, source: &Source, cancel: &Cancel) -> Result<Files> {
     let name = source::shown(source);
     match (source::open(source, cancel)?, source) {
         (Opened::Folder, Source::Path(path)) => Ok(Files::folder(path, cancel)),

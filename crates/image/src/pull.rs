@@ -6,10 +6,11 @@ use crate::manifest::{self, Config, Descriptor, Document, Manifest, NESTING_MAX}
 use crate::reference::Reference;
 use crate::registries::{Endpoint, Origin, Registries};
 use crate::registry::{Client, Patience, Settings};
-use crate::{BlobKind, Error, Platform, Progress, PullEvent, Result, work};
+use crate::{BlobKind, Error, LocalSource, Platform, Policy, Progress, PullEvent, Result, work};
 use rcon_store::{Digest, ImageRecord, NewImage, Store};
 use std::path::PathBuf;
 use std::thread::Scope;
+use std::time::Duration;
 
 /// How to pull.
 #[derive(Clone, Debug, Default)]
@@ -25,9 +26,31 @@ pub struct PullOptions {
     pub cert_dir: Option<PathBuf>,
     /// The platform wanted of an index; this machine's when `None`.
     pub platform: Option<Platform>,
+    /// `--retry`: how often a request that failed in passing is tried again.
+    pub retries: Option<u32>,
+    /// `--retry-delay`: how long to wait before that, each time, instead of ever longer.
+    pub retry_delay: Option<Duration>,
+    /// `--signature-policy`, instead of the usual policy.json.
+    pub policy: Option<PathBuf>,
 }
 
-/// Pull `name` (short, full, with a tag or a digest, with or without `docker://`).
+impl PullOptions {
+    /// The patience that is asked for.
+    pub fn patience(&self) -> Patience {
+        let mut patience = Patience::default();
+        if let Some(retries) = self.retries {
+            patience.retries = retries;
+        }
+        if let Some(delay) = self.retry_delay {
+            patience.back_off = delay;
+            patience.steady = true;
+        }
+        patience
+    }
+}
+
+/// Pull `name` (short, full, with a tag or a digest, with or without `docker://`; or of another
+/// transport, see [`crate::transport`]).
 ///
 /// Blocking; makes its own runtime. Must be called in a process that may give files to the ids of
 /// the store's mapping (`rcon_sys::userns::run`) and that has no use of SIGINT, SIGTERM and SIGHUP:
@@ -41,7 +64,37 @@ pub fn pull(
     opts: &PullOptions,
     progress: &dyn Progress,
 ) -> Result<ImageRecord> {
-    pull_with(store, name, opts, &Patience::default(), progress)
+    pull_with(store, name, opts, &opts.patience(), progress)
+}
+
+/// Pull `name`, which may be several images: a docker-archive holds as many as one likes.
+///
+/// # Errors
+/// As [`pull()`].
+pub fn pull_each(
+    store: &Store,
+    name: &str,
+    opts: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<ImageRecord>> {
+    match LocalSource::parse(name)? {
+        Some(source) => local(store, &source, opts, progress),
+        None => Ok(vec![pull(store, name, opts, progress)?]),
+    }
+}
+
+fn local(
+    store: &Store,
+    source: &LocalSource,
+    opts: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<ImageRecord>> {
+    source.fetch(
+        store,
+        opts.policy.as_deref(),
+        opts.platform.as_ref(),
+        progress,
+    )
 }
 
 /// As [`pull()`], with other times and numbers of retries.
@@ -55,7 +108,15 @@ pub fn pull_with(
     patience: &Patience,
     progress: &dyn Progress,
 ) -> Result<ImageRecord> {
+    if let Some(source) = LocalSource::parse(name)? {
+        let mut images = local(store, &source, opts, progress)?;
+        let none = || Error::invalid(name, "there is no image in it");
+        return (!images.is_empty())
+            .then(|| images.swap_remove(0))
+            .ok_or_else(none);
+    }
     let registries = Registries::load()?;
+    let policy = Policy::load(opts.policy.as_deref())?;
     let references = candidates(&registries, name, progress)?;
     std::thread::scope(|scope| {
         work::run(async {
@@ -65,6 +126,7 @@ pub fn pull_with(
                     scope,
                     store,
                     registries: &registries,
+                    policy: &policy,
                     opts,
                     patience,
                     progress,
@@ -104,14 +166,17 @@ pub fn pull_all_tags(
         ));
     }
     let references = candidates(&registries, name, progress)?;
+    let policy = Policy::load(opts.policy.as_deref())?;
+    let patience = opts.patience();
     std::thread::scope(|scope| {
         work::run(async {
             let pull = Pull {
                 scope,
                 store,
                 registries: &registries,
+                policy: &policy,
                 opts,
-                patience: &Patience::default(),
+                patience: &patience,
                 progress,
             };
             let mut failed = Vec::new();
@@ -160,7 +225,10 @@ fn candidates(
 
 fn source_error(reference: &Reference, error: Error) -> Error {
     match error {
-        Error::Interrupted | Error::Blocked(_) | Error::ConfigFile { .. } => error,
+        Error::Interrupted
+        | Error::Blocked(_)
+        | Error::ConfigFile { .. }
+        | Error::Policy { .. } => error,
         error => Error::Source {
             reference: reference.to_string(),
             error: Box::new(error),
@@ -216,6 +284,7 @@ struct Pull<'a, 'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     store: &'env Store,
     registries: &'a Registries,
+    policy: &'a Policy,
     opts: &'a PullOptions,
     patience: &'a Patience,
     progress: &'a dyn Progress,
@@ -233,6 +302,7 @@ struct Chosen {
 impl<'a> Pull<'a, '_, '_> {
     /// Pull one reference, from the first endpoint that has it.
     async fn image(&self, reference: &Reference) -> Result<ImageRecord> {
+        self.policy.check(reference)?;
         self.progress.event(PullEvent::Trying {
             reference: reference.to_string(),
         });

@@ -47,7 +47,7 @@ pub enum ParseError {
         why: &'static str,
     },
     /// A transport (`dir:`, `oci-archive:` …) that is none of ours here.
-    #[error("unsupported transport {0:?}: only registries (docker://) can be pulled from")]
+    #[error("unsupported transport {0:?}: images cannot be had from there")]
     Transport(String),
 }
 

@@ -335,7 +335,7 @@ impl Registries {
     /// # Errors
     /// The registry is blocked, or a location makes no valid name.
     pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
-        let Some(registry) = self.matching(&reference.name()) else {
+        let Some(registry) = self.matching(&reference.to_string()) else {
             return Ok(vec![Endpoint {
                 reference: reference.clone(),
                 insecure: false,
@@ -400,7 +400,7 @@ fn matched(prefix: &str, name: &str) -> Option<usize> {
         return (host.len() > domain.len() && host.ends_with(domain)).then_some(host.len());
     }
     let rest = name.strip_prefix(prefix)?;
-    (rest.is_empty() || rest.starts_with(['/', ':'])).then_some(prefix.len())
+    (rest.is_empty() || rest.starts_with(['/', ':', '@'])).then_some(prefix.len())
 }
 
 fn relocate(reference: &Reference, prefix: &str, location: &str) -> Result<Reference> {

@@ -76,5 +76,6 @@ fn image(files: &Files, item: &Item) -> Result<ArchiveImage> {
             .filter(|n| !n.starts_with("<none>"))
             .map(|n| Ok(Reference::parse_archived(n)?.to_string()))
             .collect::<Result<_>>()?,
+        label: None,
     })
 }

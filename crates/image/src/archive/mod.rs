@@ -4,18 +4,20 @@
 //! |---|---|
 //! | `source` | opening a file, standard input or a URL, so that it can be interrupted |
 //! | `files` | an archive or folder as a set of named files, readable in any order |
-//! | `docker`, `oci` | what each form says about its images |
+//! | `docker`, `oci`, `dir` | what each form says about its images |
 //! | `unpack` | from files to layers and an image in the store |
 //!
 //! An archive that cannot be read in any order (a pipe, a compressed file) is first written out
 //! to an unnamed file in the store: its table of contents may come last.
 
+pub(crate) mod dir;
 pub(crate) mod docker;
 pub(crate) mod files;
 pub(crate) mod oci;
 pub(crate) mod source;
 pub(crate) mod unpack;
 
+use crate::Reference;
 use crate::manifest::Descriptor;
 use rcon_store::Digest;
 
@@ -28,6 +30,8 @@ pub(crate) struct ArchiveImage {
     pub layers: Vec<ArchiveLayer>,
     /// Full names.
     pub names: Vec<String>,
+    /// What the archive itself calls it.
+    pub label: Option<String>,
 }
 
 /// One of its layers.
@@ -37,4 +41,16 @@ pub(crate) struct ArchiveLayer {
     /// What the file should be; docker archives do not say, and have only the diff id.
     pub blob: Option<Descriptor>,
     pub diff_id: Digest,
+}
+
+/// podman names what it loads from a folder after the folder; where the path is no name, its last
+/// part may be one.
+pub(crate) fn folder_name(path: &str) -> Option<String> {
+    let whole = path.trim_matches(['/', '.']).to_lowercase();
+    let last = whole.rsplit('/').next()?;
+    let name = [whole.as_str(), last].into_iter().find_map(|n| {
+        let reference = Reference::parse_local(&format!("localhost/{n}"));
+        reference.ok().filter(|r| r.tag() == Some("latest"))
+    });
+    Some(name?.to_string())
 }

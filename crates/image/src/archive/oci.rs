@@ -17,7 +17,7 @@ const NAMES: [&str; 2] = [
 ];
 
 /// All images, or `None` if it is not of this form.
-pub(crate) fn read(files: &Files) -> Result<Option<Vec<ArchiveImage>>> {
+pub(crate) fn read(files: &Files, wanted: &Platform) -> Result<Option<Vec<ArchiveImage>>> {
     let Some(contents) = files.read(CONTENTS, MANIFEST_MAX)? else {
         return Ok(None);
     };
@@ -25,18 +25,17 @@ pub(crate) fn read(files: &Files) -> Result<Option<Vec<ArchiveImage>>> {
     let Document::Index(entries) = manifest::parse(&contents, manifest::OCI_INDEX, &what)? else {
         return Err(files.damaged(format!("{CONTENTS} is no index")));
     };
-    let wanted = Platform::host();
     let mut images = Vec::new();
     for group in by_name(&entries) {
         // Several entries of one name that tell their platforms are one image for several.
         let chosen = if group.len() > 1 && group.iter().all(|e| e.platform.is_some()) {
             let group: Vec<Descriptor> = group.into_iter().cloned().collect();
-            vec![manifest::choose(&group, &wanted, &files.name)?.clone()]
+            vec![manifest::choose(&group, wanted, &files.name)?.clone()]
         } else {
             group.into_iter().cloned().collect()
         };
         for entry in chosen {
-            images.push(image(files, entry, &wanted)?);
+            images.push(image(files, entry, wanted)?);
         }
     }
     Ok(Some(images))
@@ -62,8 +61,9 @@ fn by_name(entries: &[Descriptor]) -> Vec<Vec<&Descriptor>> {
 }
 
 fn image(files: &Files, mut entry: Descriptor, wanted: &Platform) -> Result<ArchiveImage> {
+    let label = name_of(&entry).map(str::to_owned);
     let names = match name_of(&entry) {
-        _ if files.is_folder() => Vec::from_iter(folder_name(&files.name)),
+        _ if files.is_folder() => Vec::from_iter(super::folder_name(&files.name)),
         Some(name) => vec![Reference::parse_local(name)?.to_string()],
         None => Vec::new(),
     };
@@ -91,23 +91,12 @@ fn image(files: &Files, mut entry: Descriptor, wanted: &Platform) -> Result<Arch
                         })
                         .collect(),
                     names,
+                    label,
                 });
             }
         }
     }
     Err(files.damaged("its indexes lead from one to the next"))
-}
-
-/// podman names what it loads from a folder after the folder; where the path is no name, its last
-/// part may be one.
-fn folder_name(path: &str) -> Option<String> {
-    let whole = path.trim_matches(['/', '.']).to_lowercase();
-    let last = whole.rsplit('/').next()?;
-    let name = [whole.as_str(), last].into_iter().find_map(|n| {
-        let reference = Reference::parse_local(&format!("localhost/{n}"));
-        reference.ok().filter(|r| r.tag() == Some("latest"))
-    });
-    Some(name?.to_string())
 }
 
 /// A small blob, checked.

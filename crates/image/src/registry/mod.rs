@@ -62,6 +62,8 @@ pub struct Patience {
     pub back_off: Duration,
     /// A `Retry-After` longer than this is not waited for.
     pub longest: Duration,
+    /// Each retry waits as long as the first.
+    pub steady: bool,
 }
 
 impl Default for Patience {
@@ -72,6 +74,7 @@ impl Default for Patience {
             retries: 5,
             back_off: Duration::from_millis(500),
             longest: Duration::from_secs(120),
+            steady: false,
         }
     }
 }

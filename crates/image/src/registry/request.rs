@@ -145,6 +145,9 @@ impl Client<'_> {
     /// Wait before attempt `attempt + 1`, and say so.
     pub(super) async fn wait(&self, reason: &str, attempt: u32, wish: Option<Duration>) {
         let after = wish.unwrap_or_else(|| {
+            if self.patience.steady {
+                return self.patience.back_off;
+            }
             let doubled = self.patience.back_off * 2u32.saturating_pow(attempt.min(7) - 1);
             doubled.min(self.patience.longest)
         });

@@ -63,6 +63,7 @@ impl Lab {
             retries: 3,
             back_off: Duration::from_millis(10),
             longest: Duration::from_secs(3),
+            ..Patience::default()
         };
         rcon_image::pull_with(&self.store, name, options, &patience, progress)
     }

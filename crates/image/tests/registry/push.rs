@@ -49,6 +49,7 @@ pub fn two_layers(mark: &str) -> Vec<Vec<u8>> {
 
 fn patience() -> Patience {
     Patience {
+        steady: false,
         connect: Duration::from_secs(5),
         stall: Duration::from_secs(5),
         retries: 3,
