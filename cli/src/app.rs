@@ -122,9 +122,10 @@ pub fn root_definition() -> clap::Command {
 }
 
 /// The nouns that commands hang on, and what they are about.
-pub const NOUNS: [(&str, &str); 4] = [
+pub const NOUNS: [(&str, &str); 5] = [
     ("container", "Manage containers"),
     ("image", "Manage images"),
+    ("network", "Manage networks"),
     ("system", "Manage rcon"),
     ("volume", "Manage volumes"),
 ];

@@ -23,6 +23,8 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod network;
+mod network_look;
 pub mod port;
 mod progress;
 mod ps;
@@ -84,6 +86,11 @@ pub const COMMANDS: &[Entry] = &[
     entry::<version::Version>(&["version"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),
     entry::<volume::VolumeRm>(&["volume rm"]),
+    entry::<network::NetworkLs>(&["network ls", "network list"]),
+    entry::<network::NetworkInspect>(&["network inspect"]),
+    entry::<network::NetworkExists>(&["network exists"]),
+    entry::<network_look::NetworkStats>(&["network stats"]),
+    entry::<network_look::NetworkFlows>(&["network flows"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),

@@ -1,7 +1,7 @@
 //! `rcon port`
 
 use clap::Args;
-use rcon_engine::{ListRequest, PortMapping};
+use rcon_engine::{Error, ListRequest, PortMapping};
 
 use super::select;
 use crate::app::Command;
@@ -23,9 +23,14 @@ pub struct Port {
 
 impl Command for Port {
     const ABOUT: &'static str = "List port mappings or a specific mapping for the container";
-    const USAGE: &'static str = "[options] CONTAINER [PORT]";
-    const EXAMPLES: &'static [&'static str] =
-        &["port --all", "port ctrID 80/tcp", "port --latest 80"];
+    const USAGE: &'static str = "[options] CONTAINER [PORT]\n  rcon port add|rm CONTAINER PORT...";
+    const EXAMPLES: &'static [&'static str] = &[
+        "port --all",
+        "port ctrID 80/tcp",
+        "port --latest 80",
+        "port add ctrID 8080:80 127.0.0.1:5353:53/udp",
+        "port rm ctrID 8080:80",
+    ];
 
     fn run(mut self, context: &Context) -> Outcome {
         if self.all && !self.args.is_empty() {
@@ -33,6 +38,14 @@ impl Command for Port {
         }
         if self.all && self.latest {
             return Err(Failure::new("--all and --latest cannot be used together"));
+        }
+        // With two words it is a container of that name and a port of it.
+        if let [word @ ("add" | "rm"), name, ports @ ..] =
+            &self.args.iter().map(String::as_str).collect::<Vec<_>>()[..]
+            && !ports.is_empty()
+            && !self.latest
+        {
+            return change(context, word, name, ports);
         }
         let most = if self.latest { 1 } else { 2 };
         if self.args.len() > most {
@@ -79,22 +92,29 @@ impl Command for Port {
     }
 }
 
+/// Publishes ports of a container, and tells on which ports of the host; or takes them back.
+fn change(context: &Context, word: &str, name: &str, ports: &[&str]) -> Outcome {
+    let mut mappings = Vec::new();
+    for port in ports {
+        mappings.extend(PortMapping::parse(port).map_err(Error::from)?);
+    }
+    let engine = context.engine()?;
+    if word == "rm" {
+        engine.withdraw_ports(name, &mappings)?;
+        return Ok(0);
+    }
+    let bound = engine.publish(name, &mappings)?;
+    let lines: String = singles(&bound)
+        .iter()
+        .map(|port| format!("{}\n", whole(port)))
+        .collect();
+    output::print(&lines)?;
+    Ok(0)
+}
+
 /// The ports one by one.
 pub fn singles(ports: &[PortMapping]) -> Vec<PortMapping> {
-    let one = |port: &PortMapping, n: u16| PortMapping {
-        host_port: if port.host_port == 0 {
-            0
-        } else {
-            port.host_port.saturating_add(n)
-        },
-        container_port: port.container_port.saturating_add(n),
-        range: 1,
-        ..port.clone()
-    };
-    ports
-        .iter()
-        .flat_map(|port| (0..port.range.max(1)).map(move |n| one(port, n)))
-        .collect()
+    ports.iter().flat_map(PortMapping::singles).collect()
 }
 
 fn whole(port: &PortMapping) -> String {

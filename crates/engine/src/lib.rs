@@ -39,6 +39,7 @@ pub mod monitor;
 pub mod names;
 mod outgoing;
 pub mod paths;
+mod ports;
 pub mod protocol;
 pub mod record;
 pub mod records;

@@ -33,6 +33,8 @@ pub enum Request<'a> {
     Resize(u16, u16),
     /// Nobody reads the output any more: let the program see its pipes closed, as it would without us.
     CloseOutput,
+    /// Publish ports, or take them back: JSON of [`crate::ports`].
+    Ports(&'a [u8]),
     /// Somebody is about to stop the container: show it as stopping.
     Stopping,
 }
@@ -44,6 +46,8 @@ pub enum Reply<'a> {
     Output(&'a [u8]),
     /// The program wrote this to its standard error.
     Error(&'a [u8]),
+    /// What came of [`Request::Ports`]: JSON of [`crate::ports`].
+    Ports(&'a [u8]),
     /// The container has ended with this code; its record says so, and nothing follows. Everybody connected gets it.
     Exited(i32),
 }
@@ -70,6 +74,10 @@ impl Request<'_> {
                 out.extend(cols.to_le_bytes());
             }
             Request::CloseOutput => out.push(b'C'),
+            Request::Ports(text) => {
+                out.push(b'P');
+                out.extend_from_slice(text);
+            }
             Request::Stopping => out.push(b'S'),
         }
     }
@@ -89,6 +97,7 @@ impl Request<'_> {
                 Request::Resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
             }
             (b'C', []) => Request::CloseOutput,
+            (b'P', text) => Request::Ports(text),
             (b'S', []) => Request::Stopping,
             _ => return None,
         })
@@ -108,6 +117,10 @@ impl Reply<'_> {
                 out.push(b'e');
                 out.extend_from_slice(data);
             }
+            Reply::Ports(text) => {
+                out.push(b'P');
+                out.extend_from_slice(text);
+            }
             Reply::Exited(code) => {
                 out.push(b'X');
                 out.extend(code.to_le_bytes());
@@ -121,6 +134,7 @@ impl Reply<'_> {
         Some(match (kind, rest) {
             (b'O', data) => Reply::Output(data),
             (b'e', data) => Reply::Error(data),
+            (b'P', text) => Reply::Ports(text),
             (b'X', &[a, b, c, d]) => Reply::Exited(i32::from_le_bytes([a, b, c, d])),
             _ => return None,
         })
@@ -171,6 +185,35 @@ pub(crate) fn connect(dir: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The name of the socket at which a container's network is looked at (see [`rcon_net::control`]).
+pub(crate) const NET: &str = "net";
+
+/// Listens at `dir/name` for streams.
+pub(crate) fn listen_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
+    let handle = File::open(dir)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = stream_socket(flags)?;
+    rustix::net::bind(
+        &socket,
+        &SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))?,
+    )?;
+    rustix::net::listen(&socket, 16)?;
+    Ok(socket)
+}
+
+/// Connects to the stream socket at `dir/name`.
+pub(crate) fn connect_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
+    let handle = File::open(dir)?;
+    let socket = stream_socket(SocketFlags::CLOEXEC)?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))?;
+    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
+    Ok(socket)
+}
+
+fn stream_socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
 fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
@@ -213,6 +256,7 @@ mod tests {
             Request::CloseOutput,
             Request::Resize(24, 513),
             Request::Stopping,
+            Request::Ports(b"{}"),
         ] {
             request.encode(&mut bytes);
             assert_eq!(Request::decode(&bytes), Some(request));
@@ -220,6 +264,7 @@ mod tests {
         for reply in [
             Reply::Output(b"x\n"),
             Reply::Error(b""),
+            Reply::Ports(b"{}"),
             Reply::Exited(-1),
             Reply::Exited(137),
         ] {

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use nix::sched::CloneFlags;
-use rcon_net::{Config, PortMapping};
+use rcon_net::{Config, Guest, Network, PortMapping};
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 
@@ -103,32 +103,25 @@ fn run() -> Result<ExitCode, Failure> {
         Ok(File::open(format!("/proc/{}/ns/{name}", pid.as_raw_pid()))?.into())
     };
     let (userns, netns) = (namespace("user")?, namespace("net")?);
-    let (stop, stopper) = std::io::pipe()?;
-
-    let server = match process::fork()? {
-        Fork::Child => {
-            drop((ours, stopper, pidfd));
-            let code = match rcon_net::serve(&config, tap, listeners, userns, netns, stop.into()) {
-                Ok(()) => 0,
-                Err(error) => {
-                    eprintln!("Error: {error}");
-                    1
-                }
-            };
-            process::exit_now(code);
-        }
-        Fork::Parent { pid, pidfd } => (pid, pidfd),
-    };
-    drop((tap, listeners, userns, netns, stop));
-    eprintln!("served by {}", server.0.as_raw_pid());
+    let network = Network::start(Guest {
+        config,
+        tap,
+        userns: Some(userns),
+        netns,
+        listeners,
+        control: None,
+        process: None,
+    })?;
+    if let Some(server) = network.process_id() {
+        eprintln!("served by {server}");
+    }
     if let Some(path) = pid_file {
         std::fs::write(path, format!("{}\n", pid.as_raw_pid()))?;
     }
     File::from(ours).write_all(b"go")?;
 
     let status = process::wait_pidfd(&pidfd)?;
-    drop(stopper);
-    process::wait_pidfd(&server.1)?;
+    network.end();
     Ok(ExitCode::from(status.code().unwrap_or(128) as u8))
 }
 

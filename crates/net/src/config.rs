@@ -337,6 +337,28 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
+    /// The mappings of a range, one port each.
+    pub fn singles(&self) -> impl Iterator<Item = PortMapping> + use<> {
+        let whole = self.clone();
+        (0..self.range.max(1)).map(move |n| PortMapping {
+            host_port: match whole.host_port {
+                0 => 0,
+                first => first.saturating_add(n),
+            },
+            container_port: whole.container_port.saturating_add(n),
+            range: 1,
+            ..whole.clone()
+        })
+    }
+
+    /// Whether the port of one, `bound`, is meant: no host port and no host address leave those open.
+    pub fn means(&self, bound: &PortMapping) -> bool {
+        self.protocol == bound.protocol
+            && self.container_port == bound.container_port
+            && (self.host_port == 0 || self.host_port == bound.host_port)
+            && (self.host_ip.is_none() || self.host_ip == bound.host_ip)
+    }
+
     /// Reads one value of `-p`, in any of podman's forms; `80/tcp+udp` forms do not exist, so
     /// each value gives one mapping today.
     ///
@@ -344,6 +366,29 @@ impl PortMapping {
     /// [`Error::Publish`], worded as podman does.
     pub fn parse(text: &str) -> Result<Vec<PortMapping>> {
         crate::ports::parse::parse(text)
+    }
+}
+
+impl fmt::Display for PortMapping {
+    /// As it is written after `-p`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let range = |f: &mut fmt::Formatter<'_>, first: u16| match self.range {
+            0 | 1 => write!(f, "{first}"),
+            range => write!(f, "{first}-{}", first.saturating_add(range - 1)),
+        };
+        match self.host_ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        if self.host_port != 0 {
+            range(f, self.host_port)?;
+        }
+        if self.host_port != 0 || self.host_ip.is_some() {
+            f.write_str(":")?;
+        }
+        range(f, self.container_port)?;
+        write!(f, "/{}", self.protocol)
     }
 }
 
@@ -471,6 +516,19 @@ mod tests {
             serde_json::from_str::<Config>("{}").unwrap(),
             Config::default()
         );
+    }
+
+    #[test]
+    fn mappings_are_written_as_they_are_read() {
+        for text in [
+            "80/tcp",
+            "8080:80/tcp",
+            "127.0.0.1::80/udp",
+            "[::1]:8080-8082:80-82/tcp",
+        ] {
+            let mapping = PortMapping::parse(text).unwrap().remove(0);
+            assert_eq!(mapping.to_string(), text);
+        }
     }
 
     #[test]

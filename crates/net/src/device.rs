@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rcon_sys::tun::{self, Offload, VNET_HDR_LEN};
 
+use crate::control::Traffic;
 use crate::stack::GATEWAY_MAC;
 use crate::stack::link::{ETHERNET_LEN, ETHERTYPE_IPV6, Finish, HEADROOM, Link, MAX_PACKET};
 use crate::stack::packet::TCP_CHECKSUM;
@@ -43,6 +44,7 @@ pub(crate) struct Writer {
     offload: Offload,
     /// The container's hardware address, as last seen.
     container: [u8; 6],
+    traffic: Traffic,
 }
 
 /// A frame from the container.
@@ -68,6 +70,7 @@ pub(crate) fn open(tap: OwnedFd) -> io::Result<(Reader, Writer)> {
         vnet_hdr,
         offload,
         container: tun::hardware_address(&tap)?,
+        traffic: Traffic::default(),
     };
     Ok((Reader { tap, vnet_hdr }, writer))
 }
@@ -146,6 +149,10 @@ impl Link for Writer {
         self.offload != Offload::None
     }
 
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     fn learn(&mut self, source: [u8; 6]) {
         let group = source[0] & 1 != 0;
         if !group && source != GATEWAY_MAC {
@@ -163,8 +170,12 @@ impl Link for Writer {
         rest[6..12].copy_from_slice(&GATEWAY_MAC);
         rest[12..14].copy_from_slice(&ethertype.to_be_bytes());
         let frame: &[u8] = if self.vnet_hdr { buffer } else { rest };
+        self.traffic.frames_received += 1;
+        self.traffic.bytes_received += frame.len() as u64;
         // A device that is down or out of memory loses frames, as a cable that is pulled does.
-        let _ = rustix::io::write(&self.tap, frame);
+        if rustix::io::write(&self.tap, frame).is_err() {
+            self.traffic.dropped += 1;
+        }
     }
 }
 

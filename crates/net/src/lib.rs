@@ -7,17 +7,23 @@
 //! 1. on the host, before anything else: [`bind`] takes the host ports, or says why not;
 //! 2. in the new namespace, by its first process: [`set_up_namespace`] makes `tap0` with its
 //!    addresses and routes, and gives the tap;
-//! 3. on the host, in a process with one thread: [`serve`] answers what the tap brings, until told
-//!    to stop; [`resolv_conf`] is for the container's /etc/resolv.conf.
+//! 3. on the host, in a process with one thread: [`Network::start`] forks the process that answers
+//!    what the tap brings, and [`Network`] starts it again should it die, publishes more ports, and
+//!    ends it; [`resolv_conf`] is for the container's /etc/resolv.conf.
+//!
+//! What goes on in it is told by a socket: see [`control`].
 //!
 //! Where to look: `namespace.rs` is the container's side. `device.rs` reads and writes frames,
 //! `serve.rs` has the loop, `stack/` decides what becomes of a frame (its `mod.rs` has the map),
-//! `outside.rs` makes the host's sockets, `ports/` is about published ports.
+//! `outside.rs` makes the host's sockets, `ports/` is about published ports, `sandbox/` about what
+//! the process gives up, `supervise/` about the process that started it.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod channel;
 mod config;
+pub mod control;
 mod device;
 mod error;
 mod limits;
@@ -26,17 +32,19 @@ mod outside;
 mod poll;
 mod ports;
 mod resolv;
+mod sandbox;
 mod serve;
 mod slab;
 mod stack;
+mod supervise;
 #[cfg(test)]
 mod testing;
 mod timers;
-mod watched;
 
 pub use config::{Config, Ipv4Cidr, Outbound, PortHandler, PortMapping, Protocol, host_has_ipv6};
 pub use error::{Error, Result};
 pub use namespace::set_up_namespace;
 pub use ports::bind::{Listeners, bind};
 pub use resolv::resolv_conf;
-pub use serve::serve;
+pub use sandbox::Sandbox;
+pub use supervise::{Guest, Network};

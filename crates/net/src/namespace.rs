@@ -92,24 +92,44 @@ fn configure(config: &Config, index: u32) -> Result<()> {
         });
     }
     if config.publishes_tcp() {
-        for ipv6 in [false, true] {
-            if ipv6 && !config.has_ipv6() {
-                continue;
-            }
-            batch.default_route(Route {
-                index: LOOPBACK,
-                ipv6,
-                gateway: None,
-                table: MARK_TABLE,
-                local: true,
-            });
-            batch.mark_rule(ipv6, MARK, MARK_TABLE, MARK_PRIORITY);
-        }
+        mark_routes(&mut batch, config);
     }
     batch.send().map_err(|refused| Error::Io {
         what: format!("cannot {}", refused.what),
         source: refused.source,
     })
+}
+
+/// Has marked packets stay in the namespace.
+fn mark_routes(batch: &mut Batch, config: &Config) {
+    for ipv6 in [false, true] {
+        if ipv6 && !config.has_ipv6() {
+            continue;
+        }
+        batch.default_route(Route {
+            index: LOOPBACK,
+            ipv6,
+            gateway: None,
+            table: MARK_TABLE,
+            local: true,
+        });
+        batch.mark_rule(ipv6, MARK, MARK_TABLE, MARK_PRIORITY);
+    }
+}
+
+/// Readies a namespace that was set up without TCP ports for them: the calling thread is in it.
+///
+/// # Errors
+/// When clients will appear as the container.
+pub(crate) fn publish_tcp(config: &Config) -> io::Result<()> {
+    let mut batch = Batch::new();
+    mark_routes(&mut batch, config);
+    batch.send().map_err(|refused| refused.source)?;
+    keep_client_addresses(config.has_ipv6());
+    match keeps_client_addresses() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::PermissionDenied.into()),
+    }
 }
 
 /// Lets a server in the container answer connections that the relay dials with a client's own

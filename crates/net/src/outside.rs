@@ -112,6 +112,12 @@ impl Outside for HostSockets {
     }
 }
 
+/// The address and port that a socket has on the host.
+pub(crate) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
+    let name = rustix::net::getsockname(socket).ok()?;
+    SocketAddr::try_from(name).ok()
+}
+
 /// Prepares a connected stream whose other end is on this machine: a path without loss, on which
 /// a congestion control that paces (BBR) only costs time. Streams that leave the machine keep
 /// what its administrator chose.

@@ -19,6 +19,14 @@ pub(crate) enum Kind {
     Tap,
     /// The end has come.
     Stop,
+    /// The process that started this one says something.
+    Supervisor,
+    /// Somebody wants to look at the network.
+    Control,
+    /// Somebody who looks at the network.
+    ControlClient,
+    /// Another thread of ours says something.
+    Wake,
     /// A TCP flow's host socket, or its timer.
     Tcp,
     /// A UDP flow's host socket, or its expiry.
@@ -40,9 +48,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 15] = [
         Kind::Tap,
         Kind::Stop,
+        Kind::Supervisor,
+        Kind::Control,
+        Kind::ControlClient,
+        Kind::Wake,
         Kind::Tcp,
         Kind::Udp,
         Kind::Echo,
@@ -119,6 +131,12 @@ impl Poller {
             token,
             EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         )
+    }
+
+    /// Ends the reports about a descriptor. Closing it is not enough where another process has it too.
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        // What is not watched needs no end.
+        let _ = epoll::delete(&self.epoll, fd);
     }
 
     /// Stops or resumes the reports asked for with [`Poller::add_readable`].

@@ -6,6 +6,8 @@ use crate::config::{Config, DNS_V6};
 
 /// Where the host says who resolves names (resolv.conf(5)).
 pub(crate) const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where the host keeps names of its own (hosts(5)).
+pub(crate) const HOST_HOSTS: &str = "/etc/hosts";
 
 /// The parts of a resolv.conf that matter here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

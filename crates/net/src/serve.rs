@@ -2,24 +2,26 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::sync_channel;
-use std::thread::{self, JoinHandle};
 use std::time::Instant as Clock;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 use smoltcp::time::{Duration, Instant};
 
+use crate::channel::{self, Content, Order, Place, Received, Word};
 use crate::config::{Config, PortHandler, Protocol};
+use crate::control::{Answer, Control, Counts, Flow, Port, Request, Stats, Traffic};
 use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::outside::HostSockets;
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::ports::bind::{Listener, Listeners};
-use crate::ports::inner::InnerSockets;
-use crate::ports::relay::Relay;
+use crate::ports::relay::RelayThread;
 use crate::ports::udp::UdpPorts;
+use crate::resolv::{HOST_HOSTS, HOST_RESOLV_CONF};
+use crate::sandbox::{self, Sandbox, Thread};
 use crate::stack::dns::Dns;
 use crate::stack::policy::Policy;
 use crate::stack::tcp::engine::SMALLEST_BUFFER;
@@ -28,112 +30,125 @@ use crate::stack::{Io, Stack};
 /// How many frames are read in one turn: enough to share the cost of the turn, few enough for
 /// everybody else to have theirs soon.
 const FRAMES: usize = 32;
-/// The stack of the relay's thread, in bytes: its loop is shallow.
-const RELAY_STACK: usize = 128 * 1024;
+/// A longer file of names is taken for an empty one, in bytes.
+const MAX_FILE: usize = 256 * 1024;
 
-/// Serves a container's network until `stop` hangs up.
+/// What the process works with.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    pub(crate) tap: OwnedFd,
+    pub(crate) userns: Option<OwnedFd>,
+    pub(crate) netns: OwnedFd,
+    pub(crate) listeners: Listeners,
+    pub(crate) control: Option<OwnedFd>,
+    /// The process whose network this is.
+    pub(crate) process: Option<OwnedFd>,
+    /// The supervisor.
+    pub(crate) channel: OwnedFd,
+    pub(crate) restarts: u32,
+}
+
+/// Serves a network until the supervisor says that it is over, or is gone and the container too.
 ///
-/// `tap` is what [`crate::set_up_namespace`] gave; `userns` and `netns` are the container's
-/// namespaces. To be called in a process of its own with a single thread: it joins the user
-/// namespace when ports are published, gives up what privilege it has, and closes every other
-/// descriptor of the process but the standard ones.
+/// To be called in a process of its own with a single thread: it closes every other descriptor but
+/// the standard ones, and gives up whatever it does not need.
 ///
 /// # Errors
 /// [`Error::Io`] when the tap or the namespaces cannot be used.
-pub fn serve(
-    config: &Config,
-    tap: OwnedFd,
-    listeners: Listeners,
-    userns: OwnedFd,
-    netns: OwnedFd,
-    stop: OwnedFd,
-) -> Result<()> {
-    close_everything_else(&listeners, &[&tap, &userns, &netns, &stop]);
-    give_up_privilege()?;
+pub(crate) fn serve(service: Service) -> Result<()> {
+    close_everything_else(&service);
+    forbid_privilege()?;
     let limits = Limits::for_descriptors(raise_descriptor_limit());
     rcon_sys::memory::set_mmap_threshold(SMALLEST_BUFFER as i32);
+    let Service {
+        config,
+        tap,
+        userns,
+        netns,
+        listeners,
+        control,
+        process,
+        channel,
+        restarts,
+    } = service;
 
-    let (tcp, udp): (Vec<Listener>, Vec<Listener>) = listeners
-        .sockets
-        .into_iter()
-        .partition(|listener| listener.protocol == Protocol::Tcp);
-    let policy = Policy::new(config);
-    let relay = match tcp.is_empty() {
-        true => None,
-        false => Some(
-            Relay::new(policy.clone(), limits, tcp, stop.as_fd())
-                .map_err(Error::io("cannot watch the published ports"))?,
-        ),
+    // A process joins a user namespace while it has one thread (setns(2)); the threads that follow
+    // then have the right to join the network namespace.
+    let joined = match &userns {
+        Some(userns) => setns(userns, CloneFlags::CLONE_NEWUSER).is_ok(),
+        None => true,
     };
-    let inner = !udp.is_empty() && config.port_handler == PortHandler::Rootlesskit;
-    let mut ports = UdpPorts::default();
-    let mut thread = None;
-    if relay.is_some() || inner {
-        // A process joins a user namespace while it has one thread (setns(2)); the threads that
-        // follow then have the right to join the network namespace.
-        setns(&userns, CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-            Error::io("cannot join the container's user namespace")(errno.into())
-        })?;
-        let joining = || Error::io("cannot join the container's network namespace");
-        if inner {
-            let netns = netns.try_clone().map_err(joining())?;
-            ports = UdpPorts::new(Some(
-                InnerSockets::start(move || join(&netns)).map_err(joining())?,
-            ));
-        }
-        if let Some(relay) = relay {
-            thread = Some(start(relay, netns).map_err(joining())?);
-        }
+    if !joined && !listeners.is_empty() {
+        return Err(Error::io("cannot join the container's user namespace")(
+            io::Error::last_os_error(),
+        ));
     }
     drop(userns);
-    let served = Server::new(tap, policy, limits, config, ports, udp, stop.as_fd())?.run();
-    if let Some(thread) = thread
-        && let Ok(relayed) = thread.join()
-    {
-        relayed.map_err(Error::io("cannot relay published ports"))?;
+    let policy = Policy::new(&config);
+    // The relay's thread looks at a setting of the container's; after that nobody opens a file.
+    let own_mounts = joined && sandbox::own_mounts().is_ok();
+    let relay = joined
+        .then(|| start_relay(&policy, limits, netns))
+        .transpose();
+    let relay = match relay {
+        Ok(relay) => relay,
+        Err(_) if listeners.is_empty() => None,
+        Err(error) => {
+            return Err(Error::io("cannot join the container's network namespace")(
+                error,
+            ));
+        }
+    };
+    let mut server = Server::new(
+        tap, policy, limits, &config, channel, process, relay, control,
+    )?;
+    for listener in listeners.sockets {
+        server.publish(listener)?;
     }
-    served
+    let names = |path: &str| {
+        let file = std::fs::File::open(path).ok()?;
+        read_file(file.as_fd())
+    };
+    let (resolv_conf, hosts) = (names(HOST_RESOLV_CONF), names(HOST_HOSTS));
+    server
+        .stack
+        .learn_names(resolv_conf.as_deref(), hosts.as_deref());
+    if own_mounts {
+        let _ = sandbox::empty_root();
+    }
+    server.restarts = restarts;
+    server.sandbox = Sandbox {
+        no_files: own_mounts && sandbox::is_empty(),
+        no_capabilities: sandbox::keep_capabilities(CapabilitySet::empty()).is_ok(),
+        few_calls: sandbox::restrict(Thread::Stack).is_ok(),
+    };
+    server.run()
 }
 
-/// Brings the calling thread into the container's network namespace.
-fn join(netns: &OwnedFd) -> io::Result<()> {
-    Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
-}
-
-/// Starts the relay of published TCP ports in its thread.
-fn start(relay: Relay, netns: OwnedFd) -> io::Result<JoinHandle<io::Result<()>>> {
-    let (joined, outcome) = sync_channel(1);
-    let thread = thread::Builder::new()
-        .name("relay".into())
-        .stack_size(RELAY_STACK)
-        .spawn(move || {
-            let result = join(&netns);
-            drop(netns);
-            let failed = result.is_err();
-            let _ = joined.send(result);
-            match failed {
-                true => Ok(()),
-                false => relay.run(),
-            }
-        })?;
-    outcome
-        .recv()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread of the relay has ended")))?;
-    Ok(thread)
+/// Starts the thread that relays published TCP ports; it is in the container's network namespace.
+fn start_relay(policy: &Policy, limits: Limits, netns: OwnedFd) -> io::Result<RelayThread> {
+    RelayThread::start(policy.clone(), limits, move || {
+        setns(&netns, CloneFlags::CLONE_NEWNET)?;
+        Ok(())
+    })
 }
 
 /// Closes every descriptor but the standard ones and those that are needed.
-fn close_everything_else(listeners: &Listeners, others: &[&OwnedFd]) {
-    let keep: Vec<i32> = listeners
+fn close_everything_else(service: &Service) {
+    let optional = [&service.userns, &service.control, &service.process];
+    let keep: Vec<i32> = service
+        .listeners
         .fds()
         .map(|fd| fd.as_raw_fd())
-        .chain(others.iter().map(|fd| fd.as_raw_fd()))
+        .chain([&service.tap, &service.netns, &service.channel].map(AsRawFd::as_raw_fd))
+        .chain(optional.into_iter().flatten().map(AsRawFd::as_raw_fd))
         .collect();
     rcon_sys::process::close_range_except(3, &keep);
 }
 
 /// Makes sure that this process cannot gain what it does not have, nor be looked into.
-fn give_up_privilege() -> Result<()> {
+fn forbid_privilege() -> Result<()> {
     nix::sys::prctl::set_no_new_privs()
         .and_then(|()| nix::sys::prctl::set_dumpable(false))
         .map_err(|errno| Error::io("cannot give up privilege")(errno.into()))
@@ -150,48 +165,86 @@ fn raise_descriptor_limit() -> u64 {
     }
 }
 
+/// The text of a small file that is open.
+fn read_file(file: BorrowedFd<'_>) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match rustix::io::read(file, &mut chunk) {
+            Ok(0) => return Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        if bytes.len() > MAX_FILE {
+            return None;
+        }
+    }
+}
+
 /// The loop, and what it works with.
 struct Server {
     stack: Stack,
     frames: Reader,
     buffer: Vec<u8>,
+    channel: OwnedFd,
+    process: Option<OwnedFd>,
+    relay: Option<RelayThread>,
+    control: Control,
+    /// Every published port, for those who ask.
+    places: Vec<Place>,
+    /// Clients on the host's loopback come to published UDP ports as the container itself.
+    inner_clients: bool,
+    tap: Traffic,
+    sandbox: Sandbox,
+    restarts: u32,
+    start: Clock,
 }
 
 impl Server {
+    #[allow(clippy::too_many_arguments)]
     fn new(
         tap: OwnedFd,
         policy: Policy,
         limits: Limits,
         config: &Config,
-        mut ports: UdpPorts,
-        udp: Vec<Listener>,
-        stop: BorrowedFd<'_>,
+        channel: OwnedFd,
+        process: Option<OwnedFd>,
+        relay: Option<RelayThread>,
+        control: Option<OwnedFd>,
     ) -> Result<Server> {
         let (frames, link) = device::open(tap).map_err(Error::io("cannot use the tap"))?;
         let watch = || -> io::Result<Poller> {
             let poller = Poller::new()?;
             poller.add_readable(&frames, Token::only(Kind::Tap))?;
-            poller.add_readable(stop, Token::only(Kind::Stop))?;
+            poller.add_readable(&channel, Token::only(Kind::Supervisor))?;
             Ok(poller)
         };
         let poller = watch().map_err(Error::io("cannot watch the tap"))?;
+        let control =
+            Control::new(control, &poller).map_err(Error::io("cannot watch the control socket"))?;
         let outside = Box::new(HostSockets::new(config));
         let io = Io::new(Box::new(link), outside, poller, policy, limits);
-        for listener in udp {
-            ports
-                .add(&io, listener)
-                .map_err(Error::io("cannot watch the published ports"))?;
-        }
         Ok(Server {
-            stack: Stack::new(io, Dns::new(&config.dns), ports),
+            stack: Stack::new(io, Dns::new(&config.dns), UdpPorts::default()),
             frames,
             buffer: vec![0; FRAME_LEN],
+            channel,
+            process,
+            relay,
+            control,
+            places: Vec::new(),
+            inner_clients: config.port_handler == PortHandler::Rootlesskit,
+            tap: Traffic::default(),
+            sandbox: Sandbox::default(),
+            restarts: 0,
+            start: Clock::now(),
         })
     }
 
     /// Serves until the end.
     fn run(mut self) -> Result<()> {
-        let start = Clock::now();
+        let start = self.start;
         let clock = || Instant::from_micros(start.elapsed().as_micros() as i64);
         let mut ready: Vec<Ready> = Vec::new();
         let mut more = false;
@@ -208,12 +261,22 @@ impl Server {
             self.stack.io.now = clock();
             for event in &ready {
                 match event.token.kind {
-                    Kind::Stop => return Ok(()),
+                    Kind::Stop => return self.finish(),
+                    Kind::Supervisor => match self.obey()? {
+                        true => {}
+                        false => return self.finish(),
+                    },
                     Kind::Tap => self.take_frames(event.failed)?,
+                    Kind::Control => self.control.accept(&self.stack.io.poller),
+                    Kind::ControlClient => self.show(event),
                     _ => self.stack.ready(*event),
                 }
             }
             self.stack.timers();
+            if self.stack.wants_names() {
+                // Without an answer, what is known must do.
+                let _ = channel::send(&self.channel, &Word::Look, &[]);
+            }
             more = self.stack.flush();
         }
     }
@@ -223,8 +286,11 @@ impl Server {
         for _ in 0..FRAMES {
             match self.frames.read(&mut self.buffer) {
                 Ok(length) => {
-                    if let Some(frame) = device::parse(&self.buffer[..length]) {
-                        self.stack.frame(&frame);
+                    self.tap.frames_sent += 1;
+                    self.tap.bytes_sent += length as u64;
+                    match device::parse(&self.buffer[..length]) {
+                        Some(frame) => self.stack.frame(&frame),
+                        None => self.tap.ignored += 1,
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !failed => break,
@@ -234,5 +300,164 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        match self.relay.take() {
+            Some(relay) => relay
+                .end()
+                .map_err(Error::io("cannot relay published ports")),
+            None => Ok(()),
+        }
+    }
+
+    /// Does what the supervisor says; false when that is to end.
+    fn obey(&mut self) -> Result<bool> {
+        loop {
+            match channel::receive::<Order>(&self.channel) {
+                Received::Message(Order::End, _) => return Ok(false),
+                Received::Message(order, fds) => self.follow(order, fds)?,
+                Received::Nothing => return Ok(true),
+                Received::End => return Ok(self.outlive()),
+            }
+        }
+    }
+
+    /// The supervisor has gone without a word. The container may be there still; false if not.
+    fn outlive(&mut self) -> bool {
+        let poller = &self.stack.io.poller;
+        poller.remove(&self.channel);
+        self.process.as_ref().is_some_and(|process| {
+            poller
+                .add_readable(process, Token::only(Kind::Stop))
+                .is_ok()
+        })
+    }
+
+    fn follow(&mut self, order: Order, fds: Vec<OwnedFd>) -> Result<()> {
+        match order {
+            Order::Publish {
+                places,
+                client_addresses,
+            } => {
+                if let (Some(kept), Some(relay)) = (client_addresses, &self.relay) {
+                    relay.client_addresses(kept);
+                }
+                for (place, socket) in places.into_iter().zip(fds) {
+                    self.publish(Listener::of(place, socket))?;
+                }
+            }
+            Order::Withdraw { places } => {
+                for place in &places {
+                    self.places.retain(|served| served != place);
+                    match place.protocol {
+                        Protocol::Udp => self.stack.withdraw(place.address),
+                        Protocol::Tcp => {
+                            if let Some(relay) = &self.relay {
+                                relay.withdraw(place.address);
+                            }
+                        }
+                    }
+                }
+            }
+            Order::Names { resolv_conf, hosts } => {
+                let mut fds = fds.into_iter();
+                let mut text = |content| match content {
+                    Content::Same => None,
+                    Content::Gone => Some(String::new()),
+                    Content::Sent => fds
+                        .next()
+                        .map(|file| read_file(file.as_fd()).unwrap_or_default()),
+                };
+                let (resolv_conf, hosts) = (text(resolv_conf), text(hosts));
+                self.stack
+                    .learn_names(resolv_conf.as_deref(), hosts.as_deref());
+            }
+            Order::End => {}
+        }
+        Ok(())
+    }
+
+    /// Serves a bound port.
+    fn publish(&mut self, listener: Listener) -> Result<()> {
+        self.places.push(listener.place());
+        let failed = || Error::io("cannot watch the published ports");
+        match (listener.protocol, &self.relay) {
+            (Protocol::Tcp, Some(relay)) => relay.publish(listener),
+            (Protocol::Tcp, None) => {}
+            (Protocol::Udp, relay) => {
+                if let (true, Some(relay)) = (self.inner_clients, relay)
+                    && !self.stack.has_inner_sockets()
+                {
+                    let inner = relay.inner_sockets().map_err(failed())?;
+                    self.stack.set_inner_sockets(inner);
+                }
+                self.stack.publish(listener).map_err(failed())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers somebody who looks.
+    fn show(&mut self, ready: &Ready) {
+        let mut control = std::mem::take(&mut self.control);
+        control.ready(ready, |request| match request {
+            Request::Stats => Answer::Stats(Box::new(self.stats())),
+            Request::Flows => Answer::Flows(self.flows()),
+            Request::Ports => Answer::Ports(
+                self.places
+                    .iter()
+                    .map(|place| Port {
+                        protocol: place.protocol,
+                        host: place.address,
+                        container_port: place.container_port,
+                    })
+                    .collect(),
+            ),
+        });
+        self.control = control;
+    }
+
+    fn stats(&self) -> Stats {
+        let limits = self.stack.io.limits;
+        let relayed = self.relay.as_ref().map_or(0, RelayThread::connections);
+        Stats {
+            pid: std::process::id(),
+            uptime_ms: self.start.elapsed().as_millis() as u64,
+            restarts: self.restarts,
+            tap: Traffic {
+                frames_sent: self.tap.frames_sent,
+                bytes_sent: self.tap.bytes_sent,
+                ignored: self.tap.ignored + self.stack.ignored(),
+                ..self.stack.io.link.traffic()
+            },
+            flows: Counts {
+                published_tcp: relayed as u64,
+                ..self.stack.counts()
+            },
+            limits: Counts {
+                tcp: limits.tcp_flows as u64,
+                udp: limits.udp_flows as u64,
+                icmp: limits.pings as u64,
+                dns: crate::stack::dns::MAX_QUERIES as u64,
+                published_tcp: limits.relayed as u64,
+                published_udp: limits.udp_clients as u64,
+            },
+            sandbox: Sandbox {
+                // The relay's thread has its own filter, and one capability.
+                few_calls: self.sandbox.few_calls
+                    && self.relay.as_ref().is_none_or(RelayThread::is_restricted),
+                ..self.sandbox
+            },
+        }
+    }
+
+    fn flows(&self) -> Vec<Flow> {
+        let mut flows = Vec::new();
+        self.stack.flows(&mut flows);
+        if let Some(relay) = &self.relay {
+            flows.extend(relay.flows());
+        }
+        flows
     }
 }

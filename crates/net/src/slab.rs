@@ -74,6 +74,17 @@ impl<T> Slab<T> {
         }
     }
 
+    /// All entries.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.places.iter().enumerate().filter_map(|(index, place)| {
+            let key = Key {
+                index: index as u32,
+                generation: place.generation,
+            };
+            place.entry.as_ref().map(|entry| (key, entry))
+        })
+    }
+
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let place = self.places.get(key.index as usize)?;
         match place.generation == key.generation {

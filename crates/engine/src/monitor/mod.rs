@@ -7,7 +7,7 @@
 
 mod clients;
 mod end;
-mod net;
+mod ports;
 mod serve;
 mod setup;
 

@@ -16,7 +16,7 @@ use super::setup::Started;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Durable};
 use crate::log::{Encoder, Stream};
-use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Request};
+use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Reply, Request};
 use crate::record::{Container, ProcessRef, State, Status};
 use crate::records::{self, Lock};
 use crate::requests::Streams;
@@ -142,7 +142,7 @@ impl Monitor {
                     Source::Process => ended = true,
                     Source::Listener => self.accept(),
                     Source::Signals => self.handle_signals(),
-                    Source::Net => self.started.net = None,
+                    Source::Net => self.attend_net(),
                     Source::Output(at) => drop(self.read_output(at)),
                     Source::Input => self.write_input(),
                     Source::Client(at) => self.serve(at, events),
@@ -181,7 +181,8 @@ impl Monitor {
             self.started
                 .net
                 .iter()
-                .map(|net| (Source::Net, net.pidfd(), PollFlags::IN)),
+                .filter_map(rcon_net::Network::fd)
+                .map(|fd| (Source::Net, fd, PollFlags::IN)),
         );
         if !behind {
             let outputs = self.outputs.iter().enumerate();
@@ -354,6 +355,11 @@ impl Monitor {
                 if self.clients[at].foreground && !listening && !self.container.config.options.tty {
                     self.outputs.clear();
                 }
+            }
+            Some(Request::Ports(text)) => {
+                let order = serde_json::from_slice(text);
+                let reply = self.change_ports(order);
+                self.clients[at].send(&Reply::Ports(&reply));
             }
             Some(Request::Stopping) if self.container.state.status == Status::Running => {
                 self.container.state.status = Status::Stopping;

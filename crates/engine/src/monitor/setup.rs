@@ -6,20 +6,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rcon_launch::{NetworkFailure, Request, Rootfs, Running, Stdio};
-use rcon_net::PortMapping;
+use rcon_net::{Guest, PortMapping};
 use rcon_store::Snapshot;
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::net::NetProcess;
 use crate::error::{Context, Error, Result};
 use crate::record::{Container, Network};
-use crate::{Engine, bundling, files, hostfiles, log, protocol};
+use crate::{Engine, bundling, files, hostfiles, log, ports, protocol};
 
 /// A container that has just been started.
 pub(super) struct Started {
     pub running: Running,
-    pub net: Option<NetProcess>,
+    pub net: Option<rcon_net::Network>,
     /// The ports as they are bound.
     pub ports: Vec<PortMapping>,
     pub log: File,
@@ -55,7 +54,8 @@ fn start_in(
     runtime: &Path,
 ) -> Result<Started> {
     let config = &container.config;
-    let listeners = rcon_net::bind(&config.ports)?;
+    let listeners =
+        rcon_net::bind(&config.ports).map_err(|error| ports::with_holder(engine, error))?;
     let ports = listeners.mappings().to_vec();
     let net = match &config.network {
         Network::Slirp(net) => {
@@ -129,7 +129,17 @@ fn start_in(
                 .userns
                 .try_clone()
                 .context(|| "cannot start the network".into())?;
-            Some(NetProcess::start(&net, tap, listeners, userns, netns)?)
+            // Without it nobody can look, which is no reason not to start.
+            let control = protocol::listen_stream(runtime, protocol::NET).ok();
+            Some(rcon_net::Network::start(Guest {
+                config: net,
+                tap,
+                userns: Some(userns),
+                netns,
+                listeners,
+                control,
+                process: running.pidfd.try_clone().ok(),
+            })?)
         }
         None => None,
     };

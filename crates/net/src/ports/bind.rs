@@ -11,6 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt as nix_opt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::holder;
+use crate::channel::Place;
 use crate::config::{PortMapping, Protocol};
 use crate::error::{Error, Result};
 
@@ -33,6 +34,66 @@ impl Listeners {
         &self.mappings
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Whether a TCP port is among them.
+    pub(crate) fn has_tcp(&self) -> bool {
+        let tcp = |listener: &Listener| listener.protocol == Protocol::Tcp;
+        self.sockets.iter().any(tcp)
+    }
+
+    /// What the sockets are, in their order.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.sockets.iter().map(Listener::place).collect()
+    }
+
+    /// Takes over those of another.
+    pub(crate) fn append(&mut self, mut other: Listeners) {
+        self.sockets.append(&mut other.sockets);
+        self.mappings.append(&mut other.mappings);
+    }
+
+    /// Gives up ports: all that are meant, or none.
+    ///
+    /// # Errors
+    /// [`Error::Publish`] for a port that is not published.
+    pub(crate) fn remove(&mut self, unwanted: &[PortMapping]) -> Result<Vec<Listener>> {
+        let mut left: Vec<PortMapping> = Vec::new();
+        let mut gone: Vec<PortMapping> = Vec::new();
+        let mut found = vec![false; unwanted.iter().map(|port| port.singles().count()).sum()];
+        for mapping in &self.mappings {
+            let (out, kept): (Vec<_>, Vec<_>) = mapping.singles().partition(|port| {
+                let mut meant = false;
+                for (at, wanted) in unwanted.iter().flat_map(PortMapping::singles).enumerate() {
+                    if wanted.means(port) {
+                        found[at] = true;
+                        meant = true;
+                    }
+                }
+                meant
+            });
+            match out.is_empty() {
+                true => left.push(mapping.clone()),
+                false => left.extend(kept),
+            }
+            gone.extend(out);
+        }
+        if let Some(at) = found.iter().position(|found| !found) {
+            let missing = unwanted.iter().flat_map(PortMapping::singles).nth(at);
+            let missing = missing.map(|port| port.to_string()).unwrap_or_default();
+            return Err(Error::Publish(format!("port {missing} is not published")));
+        }
+        self.mappings = left;
+        let (out, kept) = std::mem::take(&mut self.sockets)
+            .into_iter()
+            .partition(|listener| gone.iter().any(|port| listener.serves(port)));
+        self.sockets = kept;
+        Ok(out)
+    }
+
     /// The sockets, for a process that passes them on or must keep them open.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sockets.iter().map(|listener| listener.socket.as_fd())
@@ -46,6 +107,36 @@ pub(crate) struct Listener {
     pub(crate) protocol: Protocol,
     pub(crate) address: SocketAddr,
     pub(crate) container_port: u16,
+}
+
+impl Listener {
+    pub(crate) fn of(place: Place, socket: OwnedFd) -> Listener {
+        Listener {
+            socket,
+            protocol: place.protocol,
+            address: place.address,
+            container_port: place.container_port,
+        }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            protocol: self.protocol,
+            address: self.address,
+            container_port: self.container_port,
+        }
+    }
+
+    /// Whether it was made for this port, of one.
+    fn serves(&self, port: &PortMapping) -> bool {
+        self.protocol == port.protocol
+            && self.container_port == port.container_port
+            && self.address.port() == port.host_port
+            && match port.host_ip {
+                Some(ip) => self.address.ip() == ip,
+                None => self.address.ip().is_unspecified(),
+            }
+    }
 }
 
 /// Binds every port, or none.
@@ -221,6 +312,32 @@ mod tests {
             hint.contains(&format!("(pid {})", std::process::id())),
             "{hint}"
         );
+    }
+
+    #[test]
+    fn ports_are_given_up_one_by_one_or_not_at_all() {
+        let parse = |text: &str| PortMapping::parse(text).unwrap();
+        let mut listeners = bind(&parse("127.0.0.1::5000-5002/udp")).unwrap();
+        listeners.append(bind(&parse("127.0.0.1::80")).unwrap());
+        let host_port = listeners.mappings()[1].host_port;
+        let error = listeners.remove(&parse("5000/tcp")).unwrap_err();
+        assert_eq!(error.to_string(), "port 5000/tcp is not published");
+        let wrong = [parse("80"), parse("81")].concat();
+        assert!(listeners.remove(&wrong).is_err());
+        assert_eq!(listeners.fds().count(), 4);
+        let gone = listeners
+            .remove(&parse(&format!("{host_port}:5001/udp")))
+            .unwrap();
+        assert_eq!((gone.len(), gone[0].container_port), (1, 5001));
+        let left: Vec<u16> = listeners
+            .mappings()
+            .iter()
+            .map(|m| m.container_port)
+            .collect();
+        assert_eq!(left, [5000, 5002, 80]);
+        assert_eq!(listeners.remove(&parse("127.0.0.1::80")).unwrap().len(), 1);
+        assert!(listeners.remove(&parse("80")).is_err());
+        assert!(!listeners.has_tcp() && listeners.places().len() == 2);
     }
 
     #[test]

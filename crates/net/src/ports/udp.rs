@@ -22,6 +22,7 @@ use smoltcp::time::{Duration, Instant};
 
 use super::bind::Listener;
 use super::inner::InnerSockets;
+use crate::control::{Direction, Flow, Kind as FlowKind};
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::Io;
@@ -53,6 +54,7 @@ pub(crate) struct UdpPorts {
 struct Port {
     socket: OwnedFd,
     ipv6: bool,
+    address: SocketAddr,
     container_port: u16,
 }
 
@@ -65,6 +67,9 @@ struct Client {
     /// The server, and the client as the server sees it.
     inside: SocketAddr,
     seen: Seen,
+    /// Bytes of its datagrams, from the server and to it.
+    sent: u64,
+    received: u64,
     last: Instant,
     expiry: Deadline,
 }
@@ -87,18 +92,59 @@ enum Local {
 }
 
 impl UdpPorts {
-    /// No ports yet; clients on the host's loopback appear as the gateway if `inner` is none.
-    pub(crate) fn new(inner: Option<InnerSockets>) -> UdpPorts {
-        UdpPorts {
-            inner,
-            ..UdpPorts::default()
+    /// Whether clients on the host's loopback appear as the container; else as the gateway.
+    pub(crate) fn has_inner_sockets(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// Lets clients on the host's loopback appear as the container.
+    pub(crate) fn set_inner_sockets(&mut self, inner: InnerSockets) {
+        self.inner = Some(inner);
+    }
+
+    /// How many clients are known.
+    pub(crate) fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Serves a port no longer, and forgets its clients.
+    pub(crate) fn remove(&mut self, io: &Io, address: SocketAddr) {
+        let found = |(_, port): &(Key, &Port)| port.address == address;
+        let Some(key) = self.ports.iter().find(found).map(|(key, _)| key) else {
+            return;
+        };
+        let clients = self.clients.iter().filter(|(_, client)| client.port == key);
+        for client in clients.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.forget(client);
         }
+        if let Some(port) = self.ports.remove(key) {
+            io.poller.remove(&port.socket);
+        }
+    }
+
+    /// Who speaks to the ports.
+    pub(crate) fn flows(&self, now: Instant, flows: &mut Vec<Flow>) {
+        flows.extend(self.clients.iter().map(|(_, client)| Flow {
+            kind: FlowKind::Udp,
+            direction: Direction::In,
+            state: match client.sent {
+                0 => "unanswered".into(),
+                _ => "open".into(),
+            },
+            container: client.inside,
+            peer: client.sender,
+            host: self.ports.get(client.port).map(|port| port.address),
+            sent: Some(client.sent),
+            received: Some(client.received),
+            idle_ms: Some((now - client.last).total_millis()),
+        }));
     }
 
     /// Serves a bound port.
     pub(crate) fn add(&mut self, io: &Io, listener: Listener) -> std::io::Result<()> {
         let key = self.ports.insert(Port {
             ipv6: listener.address.is_ipv6(),
+            address: listener.address,
             socket: listener.socket,
             container_port: listener.container_port,
         });
@@ -134,6 +180,7 @@ impl UdpPorts {
                         && let Some(client) = self.clients.get_mut(key)
                     {
                         client.touch(io, key);
+                        client.received += length as u64;
                         match &client.seen {
                             Seen::As(seen) => io.send_udp(*seen, inside, length),
                             Seen::Inner(socket) => {
@@ -186,6 +233,8 @@ impl UdpPorts {
             local,
             inside,
             seen,
+            sent: 0,
+            received: 0,
             last: io.now,
             expiry: Deadline::default(),
         });
@@ -228,6 +277,7 @@ impl UdpPorts {
             for payload in datagram.segments(segment) {
                 // One that cannot be sent is lost, as datagrams are.
                 let _ = send(&port.socket, payload, client.sender, client.local);
+                client.sent += payload.len() as u64;
             }
             client.touch(io, key);
         }
@@ -248,6 +298,7 @@ impl UdpPorts {
                 Ok((length, _)) => {
                     let payload = &io.buffer[..length];
                     let _ = send(&port.socket, payload, client.sender, client.local);
+                    client.sent += length as u64;
                     client.touch(io, key);
                 }
                 Err(rustix::io::Errno::AGAIN) => return,

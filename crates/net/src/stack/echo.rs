@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::RecvFlags;
@@ -17,6 +17,7 @@ use super::link::MAX_PACKET;
 use super::packet::{self, Packet};
 use super::policy::Target;
 use super::{HEADROOM, Io};
+use crate::control;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
@@ -77,6 +78,29 @@ impl Echoes {
         if let Some(reason) = reason {
             icmp::unreachable(io, reason, packet.whole);
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.pings.len()
+    }
+
+    /// Who pings whom; in the place of a port stands the identifier.
+    pub(crate) fn list(&self, now: Instant, flows: &mut Vec<control::Flow>) {
+        flows.extend(self.pings.iter().map(|(_, ping)| {
+            let (inside, outside, identifier) = ping.name;
+            control::Flow {
+                kind: control::Kind::Icmp,
+                direction: control::Direction::Out,
+                state: "open".into(),
+                container: SocketAddr::new(inside, u16::from_be_bytes(identifier)),
+                peer: SocketAddr::new(outside, 0),
+                host: None,
+                sent: None,
+                received: None,
+                idle_ms: Some((now - ping.last).total_millis()),
+            }
+        }));
     }
 
     fn forward(&mut self, io: &mut Io, packet: &Packet<'_>, identifier: [u8; 2]) -> io::Result<()> {

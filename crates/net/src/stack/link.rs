@@ -2,6 +2,8 @@
 
 use rcon_sys::tun::VNET_HDR_LEN;
 
+use crate::control::Traffic;
+
 /// The length of an Ethernet header, in bytes (IEEE 802.3).
 pub(crate) const ETHERNET_LEN: usize = 14;
 /// The room before each IP packet for what the link puts there, in bytes.
@@ -54,6 +56,11 @@ pub(crate) trait Link {
     /// Sends the payload in `buffer[HEADROOM..]` in a frame of the given EtherType. A frame that
     /// cannot be sent is lost, as on any link.
     fn send_frame(&mut self, buffer: &mut [u8], ethertype: u16, finish: Finish);
+
+    /// What was sent so far, and what was lost.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 
     /// Sends the IP packet in `buffer[HEADROOM..]`.
     fn send(&mut self, buffer: &mut [u8], finish: Finish) {

@@ -22,14 +22,18 @@ pub(crate) mod policy;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::time::Instant;
 
+use crate::control::{self, Counts};
 use crate::device;
 use crate::limits::Limits;
 use crate::outside::Outside;
 use crate::poll::{Kind, Poller, Ready, Token};
+use crate::ports::bind::Listener;
+use crate::ports::inner::InnerSockets;
 use crate::ports::udp::UdpPorts;
 use crate::timers::Timers;
 use dns::Dns;
@@ -118,6 +122,7 @@ pub(crate) struct Stack {
     dns: Dns,
     ports: UdpPorts,
     fragments: Fragments,
+    ignored: u64,
 }
 
 impl Stack {
@@ -130,7 +135,64 @@ impl Stack {
             dns,
             ports,
             fragments: Fragments::default(),
+            ignored: 0,
         }
+    }
+
+    /// Serves a published UDP port.
+    pub(crate) fn publish(&mut self, listener: Listener) -> io::Result<()> {
+        self.ports.add(&self.io, listener)
+    }
+
+    /// Serves a published UDP port no longer.
+    pub(crate) fn withdraw(&mut self, address: SocketAddr) {
+        self.ports.remove(&self.io, address);
+    }
+
+    /// Whether there is what [`Stack::set_inner_sockets`] gives.
+    pub(crate) fn has_inner_sockets(&self) -> bool {
+        self.ports.has_inner_sockets()
+    }
+
+    /// Lets clients of UDP ports on the host's loopback appear as the container.
+    pub(crate) fn set_inner_sockets(&mut self, inner: InnerSockets) {
+        self.ports.set_inner_sockets(inner);
+    }
+
+    /// Takes the texts of the host's resolv.conf and hosts; none is as before.
+    pub(crate) fn learn_names(&mut self, resolv_conf: Option<&str>, hosts: Option<&str>) {
+        self.dns.learn(&mut self.io, resolv_conf, hosts);
+    }
+
+    /// Whether somebody should look whether these texts have changed; asks once.
+    pub(crate) fn wants_names(&mut self) -> bool {
+        self.dns.wants_names()
+    }
+
+    /// How many frames were of no protocol that is spoken here.
+    pub(crate) fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// How many flows there are.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            tcp: self.tcp.len() as u64,
+            udp: self.udp.len() as u64,
+            icmp: self.echoes.len() as u64,
+            dns: self.dns.len() as u64,
+            published_tcp: 0,
+            published_udp: self.ports.len() as u64,
+        }
+    }
+
+    /// Who speaks to whom.
+    pub(crate) fn flows(&self, flows: &mut Vec<control::Flow>) {
+        self.tcp.list(flows);
+        self.udp.list(self.io.now, flows);
+        self.echoes.list(self.io.now, flows);
+        self.dns.list(flows);
+        self.ports.flows(self.io.now, flows);
     }
 
     /// Takes a frame from the container.
@@ -148,7 +210,7 @@ impl Stack {
                 }
             }
             ETHERTYPE_ARP => neighbours::arp(&mut self.io, frame.payload),
-            _ => {}
+            _ => self.ignored += 1,
         }
     }
 

@@ -16,6 +16,8 @@ use super::link::MAX_PACKET;
 use super::packet::{self, Packet, UDP_LEN};
 use super::policy::Target;
 use super::{HEADROOM, Io};
+use crate::control;
+use crate::outside;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
@@ -75,6 +77,9 @@ struct Flow {
     name: Name,
     socket: OwnedFd,
     answered: bool,
+    /// Bytes of datagrams to the outside and from there.
+    sent: u64,
+    received: u64,
     last: Instant,
     expiry: Deadline,
 }
@@ -120,8 +125,32 @@ impl Udp {
                 icmp::unreachable(io, reason, packet.whole);
                 break;
             }
+            flow.sent += payload.len() as u64;
         }
         flow.touch(io, key);
+    }
+
+    /// How many flows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Who speaks to whom.
+    pub(crate) fn list(&self, now: Instant, flows: &mut Vec<control::Flow>) {
+        flows.extend(self.flows.iter().map(|(_, flow)| control::Flow {
+            kind: control::Kind::Udp,
+            direction: control::Direction::Out,
+            state: match flow.answered {
+                true => "open".into(),
+                false => "unanswered".into(),
+            },
+            container: flow.name.0,
+            peer: flow.name.1,
+            host: outside::local_address(&flow.socket),
+            sent: Some(flow.sent),
+            received: Some(flow.received),
+            idle_ms: Some((now - flow.last).total_millis()),
+        }));
     }
 
     /// Opens a flow; else says why the destination cannot be reached, if that is why.
@@ -150,6 +179,8 @@ impl Udp {
             name,
             socket,
             answered: false,
+            sent: 0,
+            received: 0,
             last: io.now,
             expiry: Deadline::default(),
         });
@@ -194,6 +225,7 @@ impl Udp {
                 Ok(length) => {
                     io.send_udp(outside, inside, length);
                     flow.answered = true;
+                    flow.received += length as u64;
                     flow.touch(io, key);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 
 use nix::sched::CloneFlags;
-use rcon_net::{Config, Listeners};
+use rcon_net::{Config, Guest, Listeners, Network};
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rcon_sys::process::{self, Fork};
@@ -124,20 +124,18 @@ pub fn with_container(
         File::open(path).unwrap().into()
     };
     let (userns, netns) = (namespace("user"), namespace("net"));
-    let (stop, stopper) = io::pipe().unwrap();
-    let server = match process::fork().unwrap() {
-        Fork::Child => {
-            drop((ours, stopper, container));
-            work(|| {
-                rcon_net::serve(config, tap, listeners, userns, netns, stop.into()).unwrap();
-            })
-        }
-        Fork::Parent { pidfd, .. } => Child(pidfd),
-    };
-    drop((tap, listeners, userns, netns, stop));
+    let network = Network::start(Guest {
+        config: config.clone(),
+        tap,
+        userns: Some(userns),
+        netns,
+        listeners,
+        control: None,
+        process: None,
+    })
+    .unwrap();
     File::from(ours).write_all(b"go").unwrap();
     outside();
     Child(container).succeed();
-    drop(stopper);
-    server.succeed();
+    assert!(network.end(), "the network process has failed");
 }

@@ -13,12 +13,17 @@
 //! A client is accepted before the server was asked, for the kernel offers no other way; where
 //! nobody listens inside, the client is reset at once.
 
+mod orders;
 mod pair;
 mod pipe;
 
+pub(crate) use orders::RelayThread;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Instant as Clock;
 
 use nix::sys::socket::{setsockopt, sockopt as nix_opt};
@@ -29,12 +34,13 @@ use smoltcp::time::{Duration, Instant};
 use super::bind::Listener;
 use crate::config::PortHandler;
 use crate::limits::Limits;
-use crate::namespace::{MARK, keeps_client_addresses};
+use crate::namespace::MARK;
 use crate::outside::{is_loopback, prefer_reno};
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::policy::{Policy, Target};
 use crate::timers::Timers;
+use orders::{Order, Shared};
 use pair::{Pair, Side, Turn};
 use pipe::Pipes;
 
@@ -59,42 +65,41 @@ pub(crate) struct Relay {
     buffer: Vec<u8>,
     /// Whether the server can see clients by their own addresses.
     transparent: bool,
+    orders: Receiver<Order>,
+    shared: Arc<Shared>,
+    /// Readable when there are orders.
+    wake: OwnedFd,
 }
 
 impl Relay {
-    /// A relay for these ports, which ends when `stop` is readable.
-    pub(crate) fn new(
+    /// A relay without ports, which does what it is told.
+    fn new(
         policy: Policy,
         limits: Limits,
-        listeners: Vec<Listener>,
-        stop: BorrowedFd<'_>,
+        orders: Receiver<Order>,
+        wake: OwnedFd,
     ) -> io::Result<Relay> {
         let poller = Poller::new()?;
-        poller.add_readable(stop, Token::only(Kind::Stop))?;
-        let mut ports = Slab::default();
-        for listener in listeners {
-            let key = ports.insert(listener);
-            if let Some(listener) = ports.get(key) {
-                poller.add_readable(&listener.socket, Token::new(Kind::TcpPort, key))?;
-            }
-        }
+        poller.add_readable(&wake, Token::only(Kind::Wake))?;
         Ok(Relay {
             poller,
             timers: Timers::default(),
             policy,
             limit: limits.relayed,
-            ports,
+            ports: Slab::default(),
             pairs: Slab::default(),
             queue: Vec::new(),
             pipes: Pipes::default(),
             buffer: vec![0; COPY_BUFFER],
             transparent: false,
+            orders,
+            shared: Arc::default(),
+            wake,
         })
     }
 
     /// Relays until the end. The calling thread must be in the container's network namespace.
-    pub(crate) fn run(mut self) -> io::Result<()> {
-        self.transparent = keeps_client_addresses();
+    fn run(mut self) -> io::Result<()> {
         let start = Clock::now();
         let mut ready = Vec::new();
         loop {
@@ -107,7 +112,8 @@ impl Relay {
             let now = Instant::from_micros(start.elapsed().as_micros() as i64);
             for event in &ready {
                 match event.token.kind {
-                    Kind::Stop => return Ok(()),
+                    Kind::Wake if self.obey() => {}
+                    Kind::Wake => return Ok(()),
                     Kind::TcpPort => self.accept(now, event.token.key),
                     Kind::RelayClient => self.news(*event, Side::Client),
                     Kind::RelayServer => self.news(*event, Side::Server),
@@ -118,6 +124,7 @@ impl Relay {
                 self.rest(now, token.key, false);
             }
             self.flush();
+            self.count();
         }
     }
 

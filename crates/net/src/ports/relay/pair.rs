@@ -92,6 +92,11 @@ impl Pair {
         }
     }
 
+    /// Whether the server has taken the connection.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
     /// Takes news of one side.
     ///
     /// # Errors

@@ -5,8 +5,6 @@ use std::net::IpAddr;
 
 use super::message::Question;
 
-/// Where the host keeps names of its own.
-pub(crate) const HOST_HOSTS: &str = "/etc/hosts";
 /// How long an answer may be remembered, in seconds: not long, the file may change.
 const TTL: u32 = 5;
 /// Types of records (RFC 1035 §3.2.2, RFC 3596 §2.1) and the class of the internet.

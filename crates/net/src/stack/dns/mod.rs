@@ -5,13 +5,17 @@
 //! followed as it changes. Servers are tried in order; one that answered is asked first from then
 //! on. A server on the host's loopback, like systemd-resolved's stub, is reached because the
 //! asking is done on the host. TCP to port 53 becomes an ordinary flow to the same servers.
+//!
+//! The process has no files: whether those of the host have changed it is told when it asks, which
+//! it does when a query comes and the last time is a second ago. The query waits for that.
 
 mod hosts;
 mod message;
+mod names;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use smoltcp::time::{Duration, Instant};
@@ -19,32 +23,33 @@ use smoltcp::time::{Duration, Instant};
 use super::Io;
 use super::packet;
 use super::udp::{self, Datagram};
+use crate::control;
+use crate::outside;
 use crate::poll::{Kind, Token};
-use crate::resolv::{HOST_RESOLV_CONF, ResolvConf};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
-use crate::watched::Watched;
-use hosts::Hosts;
+use names::Names;
 
 /// The port of name servers (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
 /// How many queries may be under way; further ones are refused.
-const MAX_QUERIES: usize = 512;
+pub(crate) const MAX_QUERIES: usize = 512;
 /// How long one server is given: resolvers in the container wait 5 seconds (resolv.conf(5)), and
 /// should see a second attempt within that.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the list of servers is gone through, as resolvers do (resolv.conf(5): attempts).
 const ROUNDS: usize = 2;
-/// How many servers of the list are used (resolv.h: MAXNS).
-const MAX_SERVERS: usize = 3;
+/// How long a query waits for the news of the host's files.
+const LOOK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The name server.
 #[derive(Debug)]
 pub(crate) struct Dns {
     queries: Slab<Query>,
     by_name: HashMap<Name, Key>,
-    servers: Servers,
-    hosts: Watched<Hosts>,
+    names: Names,
+    /// Those that wait for the news of the host's files.
+    waiting: Vec<Key>,
 }
 
 /// Who asks, and the identifier of the query.
@@ -56,42 +61,11 @@ struct Query {
     /// Which of our addresses was asked.
     asked: SocketAddr,
     message: Vec<u8>,
-    /// Whom to ask, in this order.
+    /// Whom to ask, in this order; empty as long as that is not known.
     servers: Vec<IpAddr>,
     attempt: usize,
     socket: Option<OwnedFd>,
     deadline: Deadline,
-}
-
-/// Who knows names.
-#[derive(Debug)]
-struct Servers {
-    /// Those that were asked for instead of the host's.
-    fixed: Vec<IpAddr>,
-    host: Watched<ResolvConf>,
-    /// The one that answered last.
-    preferred: Option<IpAddr>,
-}
-
-impl Servers {
-    /// Whom to ask, the one that answered last first.
-    fn list(&mut self, now: Instant) -> Vec<IpAddr> {
-        let all = match self.fixed.as_slice() {
-            [] => &self.host.get(now).servers,
-            fixed => fixed,
-        };
-        let mut list = all[..all.len().min(MAX_SERVERS)].to_vec();
-        if list.is_empty() {
-            // What resolv.conf(5) says an empty one means.
-            list.push(Ipv4Addr::LOCALHOST.into());
-        }
-        if let Some(preferred) = self.preferred
-            && let Some(place) = list.iter().position(|server| *server == preferred)
-        {
-            list[..=place].rotate_right(1);
-        }
-        list
-    }
 }
 
 impl Dns {
@@ -100,21 +74,53 @@ impl Dns {
         Dns {
             queries: Slab::default(),
             by_name: HashMap::new(),
-            servers: Servers {
-                fixed: servers.to_vec(),
-                host: Watched::new(HOST_RESOLV_CONF, ResolvConf::parse),
-                preferred: None,
-            },
-            hosts: Watched::new(hosts::HOST_HOSTS, Hosts::parse),
+            names: Names::new(servers),
+            waiting: Vec::new(),
         }
     }
 
     /// Where a TCP connection to the name server goes: to the first of these that takes it.
     pub(crate) fn servers(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let list = self.servers.list(now);
+        // A stream that is begun cannot wait: the next one will know better.
+        self.names.is_stale(now);
+        let list = self.names.servers();
         list.into_iter()
             .map(|server| SocketAddr::new(server, PORT))
             .collect()
+    }
+
+    /// Takes the texts of the host's resolv.conf and hosts; none is as before. Queries that waited
+    /// for this go on.
+    pub(crate) fn learn(&mut self, io: &mut Io, resolv_conf: Option<&str>, hosts: Option<&str>) {
+        self.names.learn(io.now, resolv_conf, hosts);
+        for key in std::mem::take(&mut self.waiting) {
+            self.begin(io, key);
+        }
+    }
+
+    /// Whether somebody should look whether the host's files have changed; asks once.
+    pub(crate) fn wants_names(&mut self) -> bool {
+        self.names.wants()
+    }
+
+    /// How many queries are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Who asks whom.
+    pub(crate) fn list(&self, flows: &mut Vec<control::Flow>) {
+        flows.extend(self.queries.iter().map(|(_, query)| control::Flow {
+            kind: control::Kind::Dns,
+            direction: control::Direction::Out,
+            state: "unanswered".into(),
+            container: query.name.0,
+            peer: query.asked,
+            host: query.socket.as_ref().and_then(outside::local_address),
+            sent: None,
+            received: None,
+            idle_ms: None,
+        }));
     }
 
     /// Takes a query from the container.
@@ -123,12 +129,6 @@ impl Dns {
         let Some(identifier) = message::query_identifier(message) else {
             return;
         };
-        let hosts = self.hosts.get(io.now);
-        if let Some(answer) =
-            message::Question::parse(message).and_then(|question| hosts.answer(&question))
-        {
-            return answer_with(io, datagram.destination, datagram.source, &answer);
-        }
         let name = (datagram.source, identifier);
         if self.by_name.contains_key(&name) {
             // Asked again while we are asking: the answer will do for both.
@@ -142,12 +142,37 @@ impl Dns {
             name,
             asked: datagram.destination,
             message: message.to_vec(),
-            servers: self.servers.list(io.now),
+            servers: Vec::new(),
             attempt: 0,
             socket: None,
             deadline: Deadline::default(),
         });
         self.by_name.insert(name, key);
+        if !self.names.is_stale(io.now) {
+            return self.begin(io, key);
+        }
+        self.waiting.push(key);
+        if let Some(query) = self.queries.get_mut(key) {
+            let token = Token::new(Kind::Dns, key);
+            query
+                .deadline
+                .set(Some(io.now + LOOK_PATIENCE), token, &mut io.timers);
+        }
+    }
+
+    /// Answers a query from the host's own names, or begins to ask for it.
+    fn begin(&mut self, io: &mut Io, key: Key) {
+        let Some(query) = self.queries.get_mut(key) else {
+            return;
+        };
+        let known = message::Question::parse(&query.message)
+            .and_then(|question| self.names.hosts().answer(&question));
+        if let Some(answer) = known {
+            let (asked, inside) = (query.asked, query.name.0);
+            self.close(key);
+            return answer_with(io, asked, inside, &answer);
+        }
+        query.servers = self.names.servers();
         self.ask(io, key);
     }
 
@@ -205,7 +230,7 @@ impl Dns {
             return self.ask(io, key);
         }
         let server = query.servers[(query.attempt - 1) % query.servers.len()];
-        self.servers.preferred = Some(server);
+        self.names.prefer(server);
         let asked = query.asked;
         io.send_udp(asked, inside, length);
         self.close(key);
@@ -218,8 +243,17 @@ impl Dns {
             .queries
             .get_mut(key)
             .is_some_and(|query| query.deadline.reached(io.now, token, &mut io.timers));
-        if due {
-            self.ask(io, key);
+        if !due {
+            return;
+        }
+        match self.queries.get(key) {
+            Some(query) if query.servers.is_empty() => {
+                // Nobody says whether the host's files have changed: then they have not.
+                self.names.give_up();
+                self.waiting.retain(|waiting| *waiting != key);
+                self.begin(io, key);
+            }
+            _ => self.ask(io, key),
         }
     }
 }
@@ -230,26 +264,5 @@ fn answer_with(io: &mut Io, from: SocketAddr, to: SocketAddr, answer: &[u8]) {
     if let Some(place) = io.buffer.get_mut(at..at + answer.len()) {
         place.copy_from_slice(answer);
         io.send_udp(from, to, answer.len());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_server_that_answered_is_asked_first() {
-        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let mut dns = Dns::new(&[ip("192.0.2.1"), ip("192.0.2.2"), ip("192.0.2.3")]);
-        let list = dns.servers.list(Instant::ZERO);
-        assert_eq!(list[0], ip("192.0.2.1"));
-        dns.servers.preferred = Some(ip("192.0.2.2"));
-        assert_eq!(
-            dns.servers.list(Instant::ZERO),
-            [ip("192.0.2.2"), ip("192.0.2.1"), ip("192.0.2.3")]
-        );
-        dns.servers.preferred = Some(ip("192.0.2.99"));
-        assert_eq!(dns.servers.list(Instant::ZERO)[0], ip("192.0.2.1"));
-        assert_eq!(dns.servers(Instant::ZERO)[0].port(), PORT);
     }
 }

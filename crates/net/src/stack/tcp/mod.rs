@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::Io;
 use super::dns::{self, Dns};
@@ -18,6 +18,8 @@ use super::icmp::{self, Reason};
 use super::packet::Packet;
 use super::policy::Target;
 use super::udp::is_out_of_descriptors;
+use crate::control;
+use crate::outside;
 use crate::poll::{Kind, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
@@ -81,6 +83,34 @@ impl Tcp {
         } else if header.control & RST == 0 {
             reset(io, &header);
         }
+    }
+
+    /// How many flows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Who speaks to whom. What they moved is the kernel's count at the host's socket.
+    pub(crate) fn list(&self, flows: &mut Vec<control::Flow>) {
+        flows.extend(self.flows.iter().filter_map(|(_, flow)| {
+            let (socket, state) = match &flow.phase {
+                Phase::Dialing { socket, .. } => (socket.as_fd(), "connecting"),
+                Phase::Open(open) => (open.socket(), "open"),
+                Phase::Over => return None,
+            };
+            let used = rcon_sys::sockopt::tcp_use(socket).ok();
+            Some(control::Flow {
+                kind: control::Kind::Tcp,
+                direction: control::Direction::Out,
+                state: state.into(),
+                container: flow.name.0,
+                peer: flow.name.1,
+                host: outside::local_address(socket),
+                sent: used.map(|used| used.sent),
+                received: used.map(|used| used.received),
+                idle_ms: used.map(|used| used.idle_ms.into()),
+            })
+        }));
     }
 
     /// Begins a flow: has the host connect.

@@ -1,0 +1,378 @@
+//! The side of the process that starts a network and answers for it.
+//!
+//! The network process parses what a hostile container sends, so it may be killed, or crash. Then
+//! it is started again: the tap, the bound ports and the namespaces are held here, so that nothing
+//! of the network's outside face is lost with it, and clients that come in between wait in the
+//! kernel's queue. Connections that it carried are reset. One that crashes again and again is
+//! started less and less often, and in the end not any more.
+//!
+//! The network process has no files. What it needs of the host it asks for here.
+
+mod crashes;
+mod files;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
+use rcon_sys::process::{self, Fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use crate::channel::{self, Order, Received, Word};
+use crate::config::{Config, PortMapping};
+use crate::error::{Error, Result};
+use crate::namespace;
+use crate::ports::bind::{Listeners, bind};
+use crate::serve::{self, Service};
+use crashes::Crashes;
+use files::Files;
+
+/// How long the network may take to bring out what the container sent last.
+const GRACE: Duration = Duration::from_millis(500);
+/// The exit code of a network process that has panicked, as Rust has it.
+const PANICKED: i32 = 101;
+
+/// What a network is made for.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its options.
+    pub config: Config,
+    /// What [`crate::set_up_namespace`] gave.
+    pub tap: OwnedFd,
+    /// The user namespace that owns the network namespace; none when that is the caller's own.
+    pub userns: Option<OwnedFd>,
+    /// The network namespace.
+    pub netns: OwnedFd,
+    /// The published ports.
+    pub listeners: Listeners,
+    /// A listening Unix socket for those who want to look at the network: see [`crate::control`].
+    pub control: Option<OwnedFd>,
+    /// A pidfd of the process whose network this is: if the supervisor dies, the network goes on
+    /// until that process has ended. Without one it ends with the supervisor.
+    pub process: Option<OwnedFd>,
+}
+
+/// A network that is being served; dropping this ends it, and its ports are closed then.
+///
+/// Whoever has it waits for [`Network::fd`] to be readable and calls [`Network::attend`] then. It
+/// may only be used in a process with one thread, for it forks.
+#[derive(Debug)]
+pub struct Network {
+    guest: Guest,
+    phase: Phase,
+    crashes: Crashes,
+    restarts: u32,
+    files: Files,
+    /// Whether the namespace is ready for clients with their own addresses, if it was tried.
+    client_addresses: Option<bool>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// It is served.
+    Running {
+        pid: Pid,
+        process: OwnedFd,
+        channel: OwnedFd,
+        since: Instant,
+    },
+    /// It will be served again when the timer is readable.
+    Resting { timer: OwnedFd },
+    /// It crashed too often.
+    GivenUp,
+}
+
+impl Network {
+    /// Forks the process that serves the network.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when there can be no process.
+    pub fn start(guest: Guest) -> Result<Network> {
+        let client_addresses = guest.config.publishes_tcp().then_some(true);
+        let mut network = Network {
+            guest,
+            phase: Phase::GivenUp,
+            crashes: Crashes::default(),
+            restarts: 0,
+            files: Files::default(),
+            client_addresses,
+        };
+        network
+            .launch()
+            .map_err(Error::io("cannot start the network"))?;
+        Ok(network)
+    }
+
+    /// Readable when [`Network::attend`] is to be called.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.phase {
+            Phase::Running { channel, .. } => Some(channel.as_fd()),
+            Phase::Resting { timer } => Some(timer.as_fd()),
+            Phase::GivenUp => None,
+        }
+    }
+
+    /// Answers the network process, or starts another in its place.
+    pub fn attend(&mut self) {
+        match &self.phase {
+            Phase::Running { channel, .. } => match channel::receive::<Word>(channel) {
+                Received::Message(Word::Look, _) => self.look(),
+                Received::Nothing => {}
+                Received::End => self.bury(),
+            },
+            Phase::Resting { .. } => self.revive(),
+            Phase::GivenUp => {}
+        }
+    }
+
+    /// Publishes more ports; gives them as they came to be.
+    ///
+    /// # Errors
+    /// As [`bind`]: then none of them is published.
+    pub fn publish(&mut self, ports: &[PortMapping]) -> Result<Vec<PortMapping>> {
+        if matches!(self.phase, Phase::GivenUp) {
+            return Err(Error::Publish(
+                "the network of the container has failed too often and is down".into(),
+            ));
+        }
+        let added = bind(ports)?;
+        let mut changed = None;
+        if added.has_tcp() && self.client_addresses.is_none() {
+            self.client_addresses = Some(self.prepare());
+            changed = self.client_addresses;
+        }
+        let places = added.places();
+        let fds: Vec<BorrowedFd<'_>> = added.fds().collect();
+        for (places, fds) in places
+            .chunks(channel::BATCH)
+            .zip(fds.chunks(channel::BATCH))
+        {
+            let order = Order::Publish {
+                places: places.to_vec(),
+                client_addresses: changed,
+            };
+            self.order(&order, fds);
+        }
+        drop(fds);
+        let mappings = added.mappings().to_vec();
+        self.guest.listeners.append(added);
+        Ok(mappings)
+    }
+
+    /// Takes published ports back. A host port of 0 stands for any, no host address for every one.
+    /// Connections through them go on; new ones are refused.
+    ///
+    /// # Errors
+    /// [`Error::Publish`] when one of them is not published: then nothing has changed.
+    pub fn withdraw(&mut self, ports: &[PortMapping]) -> Result<()> {
+        let removed = self.guest.listeners.remove(ports)?;
+        let places: Vec<_> = removed.iter().map(|listener| listener.place()).collect();
+        for places in places.chunks(channel::BATCH) {
+            let order = Order::Withdraw {
+                places: places.to_vec(),
+            };
+            self.order(&order, &[]);
+        }
+        Ok(())
+    }
+
+    /// The ports that are published.
+    pub fn ports(&self) -> &[PortMapping] {
+        self.guest.listeners.mappings()
+    }
+
+    /// The process that serves it now.
+    pub fn process_id(&self) -> Option<i32> {
+        match &self.phase {
+            Phase::Running { pid, .. } => Some(pid.as_raw_pid()),
+            Phase::Resting { .. } | Phase::GivenUp => None,
+        }
+    }
+
+    /// Ends the network; its ports are closed when this returns. True when it ended in good order.
+    pub fn end(mut self) -> bool {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> bool {
+        let Phase::Running {
+            process, channel, ..
+        } = std::mem::replace(&mut self.phase, Phase::GivenUp)
+        else {
+            return false;
+        };
+        // The end of the channel says it too, but might be taken for our own death.
+        let _ = channel::send(&channel, &Order::End, &[]);
+        drop(channel);
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        let limit = Timespec::try_from(GRACE).ok();
+        if !matches!(
+            rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())),
+            Ok(1)
+        ) {
+            let _ = process::pidfd_send_signal(&process, libc::SIGKILL);
+        }
+        process::wait_pidfd(&process).is_ok_and(|status| status.success())
+    }
+
+    fn launch(&mut self) -> io::Result<()> {
+        let (ours, theirs) = channel::pair()?;
+        self.files.remember();
+        match process::fork()? {
+            Fork::Child => {
+                // Nothing of the parent's life goes on here, whatever happens.
+                let served = catch_unwind(AssertUnwindSafe(|| self.serve(theirs)));
+                process::exit_now(match served {
+                    Ok(Ok(())) => 0,
+                    Ok(Err(_)) => 1,
+                    Err(_) => PANICKED,
+                })
+            }
+            Fork::Parent { pid, pidfd } => {
+                self.phase = Phase::Running {
+                    pid,
+                    process: pidfd,
+                    channel: ours,
+                    since: Instant::now(),
+                };
+                Ok(())
+            }
+        }
+    }
+
+    /// The life of the network process. What it does not need is closed by then.
+    fn serve(&mut self, channel: OwnedFd) -> Result<()> {
+        let _ = process::set_name("rcon-net");
+        let _ = SigSet::empty().thread_set_mask();
+        let copy = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
+        let guest = &mut self.guest;
+        let service = (|| {
+            Ok(Service {
+                config: guest.config.clone(),
+                tap: guest.tap.try_clone()?,
+                userns: copy(&guest.userns)?,
+                netns: guest.netns.try_clone()?,
+                listeners: std::mem::take(&mut guest.listeners),
+                control: copy(&guest.control)?,
+                process: copy(&guest.process)?,
+                channel,
+                restarts: self.restarts,
+            })
+        })()
+        .map_err(Error::io("cannot start the network"))?;
+        serve::serve(service)
+    }
+
+    /// Says something to the network process; one that does not listen is done for.
+    fn order(&mut self, order: &Order, fds: &[BorrowedFd<'_>]) {
+        if let Phase::Running {
+            channel, process, ..
+        } = &self.phase
+            && channel::send(channel, order, fds).is_err()
+        {
+            // Its end is seen by its channel, and what replaces it knows everything.
+            let _ = process::pidfd_send_signal(process, libc::SIGKILL);
+        }
+    }
+
+    fn look(&mut self) {
+        let (resolv_conf, hosts) = self.files.look();
+        let order = Order::Names {
+            resolv_conf: files::content(&resolv_conf),
+            hosts: files::content(&hosts),
+        };
+        let fds: Vec<BorrowedFd<'_>> = [&resolv_conf, &hosts]
+            .into_iter()
+            .filter_map(files::descriptor)
+            .collect();
+        self.order(&order, &fds);
+    }
+
+    /// The network process has ended, or speaks no sense.
+    fn bury(&mut self) {
+        let Phase::Running { process, since, .. } =
+            std::mem::replace(&mut self.phase, Phase::GivenUp)
+        else {
+            return;
+        };
+        let _ = process::pidfd_send_signal(&process, libc::SIGKILL);
+        let _ = process::wait_pidfd(&process);
+        self.rest(since.elapsed());
+    }
+
+    /// Waits before the next attempt, as long as the crashes before suggest.
+    fn rest(&mut self, lived: Duration) {
+        match self.crashes.next(lived) {
+            Some(Duration::ZERO) => self.revive(),
+            Some(delay) => match timer(delay) {
+                Ok(timer) => self.phase = Phase::Resting { timer },
+                Err(_) => self.give_up(),
+            },
+            None => self.give_up(),
+        }
+    }
+
+    fn revive(&mut self) {
+        self.restarts += 1;
+        if self.launch().is_err() {
+            self.rest(Duration::ZERO);
+        }
+    }
+
+    /// Clients are refused then, and do not wait for what does not come.
+    fn give_up(&mut self) {
+        self.phase = Phase::GivenUp;
+        self.guest.listeners = Listeners::default();
+    }
+
+    /// Readies the namespace for TCP clients with their own addresses; whether it is.
+    fn prepare(&self) -> bool {
+        let enter = || -> io::Result<()> {
+            if let Some(userns) = &self.guest.userns {
+                setns(userns, CloneFlags::CLONE_NEWUSER)?;
+            }
+            setns(&self.guest.netns, CloneFlags::CLONE_NEWNET)?;
+            namespace::publish_tcp(&self.guest.config)
+        };
+        match process::fork() {
+            Ok(Fork::Child) => {
+                let done = catch_unwind(AssertUnwindSafe(enter));
+                process::exit_now(i32::from(!matches!(done, Ok(Ok(())))))
+            }
+            Ok(Fork::Parent { pidfd, .. }) => {
+                process::wait_pidfd(&pidfd).is_ok_and(|status| status.success())
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn timer(delay: Duration) -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let zero = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let it_value =
+        Timespec::try_from(delay).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let once = Itimerspec {
+        it_interval: zero,
+        it_value,
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    Ok(timer)
+}
