@@ -11,7 +11,8 @@ use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 use rustix::process::Pid;
 
-use crate::error::{Context, Error, RawError, Result};
+use crate::cgroup::{self, Cgroup};
+use crate::error::{Context, Error, Result};
 use crate::init::{self, WITH_CONSOLE};
 use crate::program::OwnFile;
 use crate::request::{Request, Running};
@@ -37,6 +38,15 @@ impl Newborn {
     fn keep(&mut self) {
         self.0 = None;
     }
+
+    /// See its end, and that of its cgroup.
+    fn take_down(self, cgroup: Option<&Cgroup>) {
+        drop(self);
+        if let Some(cgroup) = cgroup {
+            // Nothing can be done about what stays; it is empty.
+            let _ = cgroup.remove();
+        }
+    }
 }
 
 impl Drop for Newborn {
@@ -52,7 +62,7 @@ impl Drop for Newborn {
 /// Make the container of `request`, ready to be started.
 ///
 /// Needs a process with one thread, since it forks. Nothing is left behind after an error.
-pub fn create(request: Request<'_>) -> Result<Created> {
+pub fn create(mut request: Request<'_>) -> Result<Created> {
     let namespaces = namespaces::flags(request.spec)?;
     refuse_hooks(request.spec)?;
     let own = OwnFile::look();
@@ -67,18 +77,34 @@ pub fn create(request: Request<'_>) -> Result<Created> {
         .unwrap_or_default();
     let (ours, theirs) = fdpass::pair().context(|| "cannot make a pair of sockets".to_owned())?;
     let maps = request.maps;
+    let cgroup = request
+        .cgroup
+        .take()
+        .map(|settings| cgroup::prepare(&settings))
+        .transpose()?
+        .flatten();
+    // A cgroup namespace begins where its first process is then: after it has been moved.
+    let at_once = match cgroup {
+        Some(_) => namespaces - CloneFlags::CLONE_NEWCGROUP,
+        None => namespaces,
+    };
     flush();
-    let forked = process::clone(namespaces);
+    let forked = born(at_once, cgroup.as_ref());
     let (pid, pidfd) = match forked {
         Ok(Fork::Child) => {
             drop(ours);
-            init::run(request, namespaces, theirs, own)
+            init::run(request, namespaces, namespaces - at_once, theirs, own)
         }
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
-        Err(error) if error.raw_os_error().is_some() => {
-            return Err(Error::Namespaces { errno: error.raw() });
+        Err(error) => {
+            if let Some(cgroup) = cgroup {
+                cgroup.abandon();
+            }
+            return Err(match error.raw_os_error() {
+                Some(errno) => Error::Namespaces { errno },
+                None => Error::Invalid(error.to_string()),
+            });
         }
-        Err(error) => return Err(Error::Invalid(error.to_string())),
     };
     // The streams are the new process's now; who reads them must see them end with it.
     drop(request);
@@ -87,8 +113,19 @@ pub fn create(request: Request<'_>) -> Result<Created> {
         .try_clone()
         .map(|pidfd| Newborn(Some(pidfd)))
         .context(|| "cannot watch the new process".to_owned())?;
-    let met = meet(pid, namespaces, maps, &ours);
-    let (userns, netns, number, mut passed) = met.map_err(|error| why(&ours, &pidfd, error))?;
+    let mut group = None;
+    let met = place(pid, cgroup).and_then(|placed| {
+        group = placed;
+        meet(pid, namespaces, maps, &ours)
+    });
+    let (userns, netns, number, mut passed) = match met {
+        Ok(met) => met,
+        Err(error) => {
+            let error = why(&ours, &pidfd, error);
+            newborn.take_down(group.as_ref());
+            return Err(error);
+        }
+    };
     let console = match number & WITH_CONSOLE {
         0 => None,
         _ => passed.pop(),
@@ -101,11 +138,30 @@ pub fn create(request: Request<'_>) -> Result<Created> {
             netns,
             passed,
             console,
+            cgroup: group,
         },
         newborn,
         socket: ours,
         program,
     })
+}
+
+/// The birth of the new process, in the cgroup that is made for it if it is there already.
+fn born(namespaces: CloneFlags, cgroup: Option<&cgroup::Prepared>) -> io::Result<Fork> {
+    let folder = cgroup.and_then(cgroup::Prepared::folder);
+    match process::clone_into(namespaces, folder) {
+        // Kernels before 5.7, and cgroups that want to be entered by the front door.
+        Err(error) if folder.is_some() && error.raw_os_error().is_some() => {
+            process::clone(namespaces)
+        }
+        other => other,
+    }
+}
+
+/// Put the new process into its cgroup.
+fn place(pid: Pid, cgroup: Option<cgroup::Prepared>) -> Result<Option<Cgroup>> {
+    let pids = [pid.as_raw_nonzero().get()];
+    Ok(cgroup.map(|cgroup| cgroup.enter(&pids)).transpose()?)
 }
 
 /// Map the ids of the new process and wait until it is set up: its user and network namespaces,
@@ -173,13 +229,22 @@ impl Created {
     pub fn start(mut self) -> Result<Running> {
         channel::send_go(&self.socket)
             .and_then(|()| channel::wait_executed(&self.socket, &self.program))
-            .map_err(|error| why(&self.socket, &self.running.pidfd, error))?;
+            .map_err(|error| {
+                let error = why(&self.socket, &self.running.pidfd, error);
+                self.fall();
+                error
+            })?;
         self.newborn.keep();
         Ok(self.running)
     }
 
-    /// Give the container up: its process is killed and reaped.
-    pub fn abort(self) {
-        drop(self);
+    /// Give the container up: its process is killed and reaped, its cgroup removed.
+    pub fn abort(mut self) {
+        self.fall();
+    }
+
+    fn fall(&mut self) {
+        let newborn = Newborn(self.newborn.0.take());
+        newborn.take_down(self.running.cgroup.as_ref());
     }
 }

@@ -48,6 +48,14 @@ pub enum Error {
     /// The request asks for what makes no sense or cannot be had.
     #[error("{0}")]
     Invalid(String),
+    /// The cgroup of the container, or a limit, cannot be had.
+    #[error("{message}")]
+    Cgroup {
+        /// What failed and why.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The set-up of the network failed.
     #[error("{}", .0.message)]
     Network(NetworkFailure),
@@ -171,6 +179,7 @@ impl Error {
             Self::NoUser(_) | Self::NoGroup(_) | Self::Unmapped { .. } | Self::Setup { .. } => 126,
             Self::Namespaces { .. }
             | Self::Ids { .. }
+            | Self::Cgroup { .. }
             | Self::Overlay { .. }
             | Self::Invalid(_)
             | Self::Network(_)
@@ -186,7 +195,7 @@ impl Error {
             Self::Setup { errno, .. } if [libc::EPERM, libc::EACCES].contains(errno) => {
                 forbidden::powerless()
             }
-            Self::Ids { hint, .. } => hint.clone(),
+            Self::Ids { hint, .. } | Self::Cgroup { hint, .. } => hint.clone(),
             Self::Network(failure) => failure.hint.clone(),
             Self::Overlay { .. } => Some(
                 "overlay mounts of ordinary users need Linux 5.11 or later and a storage folder \
@@ -229,6 +238,7 @@ impl Error {
             Self::NotExecutable { program, errno } => (12, *errno, program, None),
             Self::Died(what) => (13, 0, what, None),
             Self::NotFolder(path) => (14, 0, path, None),
+            Self::Cgroup { message, hint } => (40, 0, message, hint.as_deref()),
         };
         let mut writer = Writer::default();
         writer.byte(tag);
@@ -278,8 +288,21 @@ impl Error {
             },
             13 => Self::Died(text),
             14 => Self::NotFolder(text),
+            40 => Self::Cgroup {
+                message: text,
+                hint: reader.text(),
+            },
             _ => return None,
         })
+    }
+}
+
+impl From<crate::cgroup::Error> for Error {
+    fn from(error: crate::cgroup::Error) -> Self {
+        Self::Cgroup {
+            message: error.to_string(),
+            hint: error.hint(),
+        }
     }
 }
 
@@ -308,6 +331,10 @@ mod tests {
             Error::Ids {
                 message: text(),
                 hint: Some(String::new()),
+            },
+            Error::Cgroup {
+                message: text(),
+                hint: Some(text()),
             },
             Error::Overlay { errno: 22 },
             Error::Setup {

@@ -90,7 +90,13 @@ fn join(
     own: Option<OwnFile>,
 ) -> ! {
     init::live(move || {
-        let entered = program::set_oom_score(request.process)
+        let entered = match request.cgroup {
+            Some(cgroup) => cgroup.enter(std::process::id().cast_signed()),
+            None => Ok(()),
+        };
+        let entered = entered
+            .map_err(Error::from)
+            .and_then(|()| program::set_oom_score(request.process))
             // Before it is where processes of the container can see it.
             .and_then(|()| init::hide())
             .and_then(|()| enter(target, namespaces));

@@ -84,9 +84,13 @@ pub(crate) fn live(life: impl FnOnce() -> Infallible) -> ! {
 }
 
 /// Live through the set-up and become the program; what goes wrong is told through `socket`.
+///
+/// The process has new `namespaces` but for those in `later`, which it makes itself once its caller
+/// has put it where it belongs.
 pub(crate) fn run(
     request: Request<'_>,
     namespaces: CloneFlags,
+    later: CloneFlags,
     socket: OwnedFd,
     own: Option<OwnFile>,
 ) -> ! {
@@ -96,7 +100,7 @@ pub(crate) fn run(
             (true, Stdio::Terminal { .. }) => Mode::Init { terminal: true },
             (true, Stdio::Fds { .. }) => Mode::Init { terminal: false },
         };
-        match set_up(request, namespaces, mode, &socket) {
+        match set_up(request, namespaces, later, mode, &socket) {
             Ok((prepared, streams)) => {
                 prepared.become_program(&streams.borrow(), socket, mode, own.as_ref())
             }
@@ -108,6 +112,7 @@ pub(crate) fn run(
 fn set_up(
     request: Request<'_>,
     namespaces: CloneFlags,
+    later: CloneFlags,
     mode: Mode,
     socket: &OwnedFd,
 ) -> Result<(Prepared, Streams)> {
@@ -124,6 +129,10 @@ fn set_up(
     let filter = filter(spec)?;
     program::set_oom_score(described)?;
     channel::wait_go(socket)?;
+    if !later.is_empty() {
+        nix::sched::unshare(later)
+            .context(|| "cannot make the namespaces of the container".to_owned())?;
+    }
 
     userns::become_root(request.maps.method != MapMethod::Single)
         .context(|| "cannot become root of the user namespace".to_owned())?;

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 mod channel;
 mod console;
 mod copyup;

@@ -7,6 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 use rcon_sys::ids::IdMaps;
 use rustix::process::Pid;
 
+use crate::cgroup::{Cgroup, Settings};
 use crate::error::NetworkFailure;
 
 /// Set-up of the network from inside: gives back files for the caller, or says why it failed.
@@ -42,6 +43,9 @@ pub struct Request<'a> {
     pub create_cwd: bool,
     /// Files that the program gets as descriptors 3, 4, ...
     pub preserve_fds: Vec<OwnedFd>,
+    /// The cgroup it is to be in, with its limits; `None` leaves it in ours. The limits in the spec
+    /// are looked at through [`Settings::of_spec`] only.
+    pub cgroup: Option<Settings>,
 }
 
 /// What becomes the root of the container.
@@ -105,6 +109,8 @@ pub struct Running {
     pub passed: Vec<OwnedFd>,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
+    /// Its cgroup, if it has one of its own. Whoever sees the container's end removes it.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// A program to be started in a running container.
@@ -123,6 +129,8 @@ pub struct ExecRequest<'a> {
     pub seccomp: bool,
     /// Files that the program gets as descriptors 3, 4, ...
     pub preserve_fds: Vec<OwnedFd>,
+    /// The cgroup of the container, if it has one of its own.
+    pub cgroup: Option<&'a Cgroup>,
 }
 
 /// The container that a program is to be started in.

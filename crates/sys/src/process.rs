@@ -27,6 +27,9 @@ pub enum Fork {
     },
 }
 
+/// From linux/sched.h; it lies outside of the type that libc has for such flags.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 /// Make a copy of this process.
 ///
 /// Fails with [`io::ErrorKind::Other`] when the process has more than one thread, and as clone(2).
@@ -36,9 +39,17 @@ pub fn fork() -> io::Result<Fork> {
 
 /// Make a copy of this process in new namespaces.
 ///
+/// As [`clone_into`] without a cgroup.
+pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
+    clone_into(namespaces, None)
+}
+
+/// Make a copy of this process in new namespaces and, if one is given, in the cgroup (of the second
+/// version) with the folder `cgroup`.
+///
 /// `namespaces` may hold `CLONE_NEW*` flags only. Fails as [`fork`], and as clone(2): `EPERM`
 /// where user namespaces are forbidden, `ENOSPC` where their number is exhausted.
-pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
+pub fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let allowed = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -49,7 +60,8 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     if !allowed.contains(namespaces) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    copy(namespaces.bits().cast_unsigned() as u64, libc::SIGCHLD)
+    let flags = u64::from(namespaces.bits().cast_unsigned());
+    copy(flags, libc::SIGCHLD, cgroup)
 }
 
 /// Make a copy of this process that is a child of this process's parent.
@@ -57,10 +69,10 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
 /// The new process is in the process id namespace that setns(2) has chosen for children. The
 /// parent tells it from others by its pidfd, which this process has to hand on.
 pub fn fork_sibling() -> io::Result<Fork> {
-    copy(libc::CLONE_PARENT as u64, 0)
+    copy(libc::CLONE_PARENT as u64, 0, None)
 }
 
-fn copy(flags: u64, exit_signal: i32) -> io::Result<Fork> {
+fn copy(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     if !single_threaded() {
         return Err(io::Error::other(
             "a process can only be forked before it has threads",
@@ -69,8 +81,10 @@ fn copy(flags: u64, exit_signal: i32) -> io::Result<Fork> {
     let mut pidfd: libc::c_int = -1;
     let flags = flags | libc::CLONE_PIDFD as u64;
     let exit_signal = u64::from(exit_signal.unsigned_abs());
+    let folder = cgroup.and_then(|folder| u64::try_from(folder.as_raw_fd()).ok());
+    let into = folder.map_or(0, |_| CLONE_INTO_CGROUP);
     let mut args = libc::clone_args {
-        flags,
+        flags: flags | into,
         pidfd: (&raw mut pidfd) as u64,
         child_tid: 0,
         parent_tid: 0,
@@ -80,7 +94,7 @@ fn copy(flags: u64, exit_signal: i32) -> io::Result<Fork> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: 0,
+        cgroup: folder.unwrap_or(0),
     };
     // SAFETY: `args` is a whole clone_args and lives across the call. Without CLONE_VM the child
     // gets its own copy of memory and goes on from here on its copy of this stack, as after
@@ -92,7 +106,10 @@ fn copy(flags: u64, exit_signal: i32) -> io::Result<Fork> {
             size_of::<libc::clone_args>(),
         )
     };
-    if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
+    if result < 0
+        && folder.is_none()
+        && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS)
+    {
         // Older filters answer clone3 with ENOSYS; clone(2) can say the same, its pidfd takes the
         // place of the parent's thread id.
         let legacy = flags | exit_signal;

@@ -59,6 +59,7 @@ impl Engine {
                 stdio,
                 seccomp: !request.privileged,
                 preserve_fds: Vec::new(),
+                cgroup: None,
             },
         )?;
         self.emit_container(&container, Action::Exec);

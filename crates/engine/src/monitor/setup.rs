@@ -117,6 +117,7 @@ fn start_in(
         init: config.options.init,
         create_cwd: bundle.create_cwd,
         preserve_fds: Vec::new(),
+        cgroup: None,
     })?;
     let mut created = created;
     let net = match net {

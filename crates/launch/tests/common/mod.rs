@@ -98,6 +98,7 @@ impl Scene {
             init: false,
             create_cwd: false,
             preserve_fds: Vec::new(),
+            cgroup: None,
         }
     }
 }
@@ -342,5 +343,6 @@ pub fn exec_request<'a>(
         stdio,
         seccomp: true,
         preserve_fds: Vec::new(),
+        cgroup: None,
     }
 }

@@ -1,0 +1,212 @@
+//! The first version of cgroups, for the super-user of a host that has no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+
+use super::files::{self, Setting, write};
+use super::{Error, Result};
+
+/// The settings of a specification, by controller.
+fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
+    let mut list = Vec::new();
+    let mut put = |file: &str, value: Option<i64>| {
+        if let Some(value) = value.filter(|value| *value != 0) {
+            list.push(Setting::new(file, value));
+        }
+    };
+    if let Some(memory) = resources.memory() {
+        put("memory.limit_in_bytes", memory.limit());
+        put("memory.soft_limit_in_bytes", memory.reservation());
+        put("memory.memsw.limit_in_bytes", memory.swap());
+        put("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp());
+    }
+    if let Some(cpu) = resources.cpu() {
+        let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+        put("cpu.shares", signed(cpu.shares()));
+        put("cpu.cfs_period_us", signed(cpu.period()));
+        put("cpu.cfs_quota_us", cpu.quota());
+        put("cpu.rt_period_us", signed(cpu.realtime_period()));
+        put("cpu.rt_runtime_us", cpu.realtime_runtime());
+    }
+    if let Some(memory) = resources.memory() {
+        if let Some(swappiness) = memory.swappiness() {
+            list.push(Setting::new("memory.swappiness", swappiness));
+        }
+        if memory.disable_oom_killer() == Some(true) {
+            list.push(Setting::new("memory.oom_control", 1));
+        }
+    }
+    if let Some(cpu) = resources.cpu() {
+        let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        list.extend(text(cpu.cpus()).map(|cpus| Setting::new("cpuset.cpus", cpus)));
+        list.extend(text(cpu.mems()).map(|mems| Setting::new("cpuset.mems", mems)));
+    }
+    match resources.pids().as_ref().map(|pids| pids.limit()) {
+        None | Some(0) => {}
+        Some(..0) => list.push(Setting::new("pids.max", "max")),
+        Some(limit) => list.push(Setting::new("pids.max", limit)),
+    }
+    if let Some(io) = resources.block_io() {
+        if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+            // BFQ's name for it, where the older scheduler with its own is gone.
+            list.push(Setting::new("blkio.weight", weight));
+        }
+        for device in io.weight_device().iter().flatten() {
+            let value = device.weight().unwrap_or_default();
+            let value = format!("{}:{} {value}", device.major(), device.minor());
+            list.push(Setting::new("blkio.weight_device", value));
+        }
+        for (devices, file) in [
+            (
+                io.throttle_read_bps_device(),
+                "blkio.throttle.read_bps_device",
+            ),
+            (
+                io.throttle_write_bps_device(),
+                "blkio.throttle.write_bps_device",
+            ),
+            (
+                io.throttle_read_iops_device(),
+                "blkio.throttle.read_iops_device",
+            ),
+            (
+                io.throttle_write_iops_device(),
+                "blkio.throttle.write_iops_device",
+            ),
+        ] {
+            for device in devices.iter().flatten() {
+                let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
+                list.push(Setting::new(file, value));
+            }
+        }
+    }
+    for limit in resources.hugepage_limits().iter().flatten() {
+        let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size());
+        list.push(Setting::new(&file, limit.limit()));
+    }
+    for device in resources.devices().iter().flatten() {
+        let file = if device.allow() {
+            "devices.allow"
+        } else {
+            "devices.deny"
+        };
+        list.push(Setting::new(file, rule(device)));
+    }
+    if resources
+        .unified()
+        .as_ref()
+        .is_some_and(|raw| !raw.is_empty())
+    {
+        return Err(Error::Unsupported(
+            "settings of cgroups of version 2 cannot be made on a host with version 1".to_owned(),
+        ));
+    }
+    Ok(list)
+}
+
+fn rule(device: &LinuxDeviceCgroup) -> String {
+    let kind = match device.typ() {
+        Some(LinuxDeviceType::B) => 'b',
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => 'c',
+        _ => 'a',
+    };
+    let number = |value: Option<i64>| match value {
+        Some(value @ 0..) => value.to_string(),
+        _ => "*".to_owned(),
+    };
+    let (major, minor) = (number(device.major()), number(device.minor()));
+    let access = device.access().as_deref().unwrap_or("rwm");
+    format!("{kind} {major}:{minor} {access}")
+}
+
+/// Make all settings.
+pub(super) fn apply(dirs: &BTreeMap<String, PathBuf>, resources: &LinuxResources) -> Result<()> {
+    for setting in settings(resources)? {
+        let missing = || Error::NoController {
+            controller: setting.controller().to_owned(),
+            file: setting.file.clone(),
+        };
+        let dir = dirs.get(setting.controller()).ok_or_else(missing)?;
+        let once = files::apply(dir, std::slice::from_ref(&setting));
+        // Memory alone, and memory with swap, must never be the wrong way round in between.
+        match once {
+            Err(Error::Refused { .. }) if setting.file == "memory.limit_in_bytes" => {
+                if let Some(both) = resources.memory().as_ref().and_then(|memory| memory.swap()) {
+                    write(&dir.join("memory.memsw.limit_in_bytes"), &both.to_string())?;
+                }
+                files::apply(dir, &[setting])?;
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Make a cgroup of that name in each of `parents`.
+pub(super) fn make(
+    parents: &BTreeMap<String, PathBuf>,
+    name: &str,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let mut made = BTreeMap::new();
+    for (controller, parent) in parents {
+        let dir = parent.join(name);
+        if let Err(error) = fs::create_dir_all(&dir) {
+            for dir in made.values() {
+                let _ = fs::remove_dir(dir);
+            }
+            return Err(Error::file("make the cgroup", &dir, &error));
+        }
+        if controller == "cpuset" {
+            inherit(parent, &dir)?;
+        }
+        made.insert(controller.clone(), dir);
+    }
+    Ok(made)
+}
+
+/// A new cpuset is empty, and takes no process then.
+fn inherit(parent: &Path, dir: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if files::read(&dir.join(file))?.trim().is_empty() {
+            write(&dir.join(file), files::read(&parent.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_the_first_version() {
+        let resources: LinuxResources = serde_json::from_str(
+            r#"{"memory":{"limit":100,"swap":200,"swappiness":3},"pids":{"limit":-1},
+                "cpu":{"quota":50000,"period":100000,"cpus":"0"},
+                "devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#,
+        )
+        .unwrap();
+        let shown: Vec<String> = settings(&resources)
+            .unwrap()
+            .iter()
+            .map(|s| format!("{}={}", s.file, s.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "memory.limit_in_bytes=100",
+                "memory.memsw.limit_in_bytes=200",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=50000",
+                "memory.swappiness=3",
+                "cpuset.cpus=0",
+                "pids.max=max",
+                "devices.deny=a *:* rwm",
+                "devices.allow=c 1:3 rw"
+            ]
+        );
+    }
+}

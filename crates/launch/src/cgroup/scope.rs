@@ -1,0 +1,130 @@
+//! Transient scopes of systemd (org.freedesktop.systemd1(5)).
+
+use super::bus::{Bus, Call, Value};
+use super::{Error, Result};
+
+const PATH: &str = "/org/freedesktop/systemd1";
+const NAME: &str = "org.freedesktop.systemd1";
+const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
+
+/// A scope to be made.
+pub(super) struct Scope<'a> {
+    /// Its name.
+    pub unit: &'a str,
+    /// The slice it is to be in; else systemd's own choice for it.
+    pub slice: Option<&'a str>,
+    /// What it is, for people.
+    pub description: &'a str,
+    /// The processes that are to be in it.
+    pub pids: &'a [i32],
+}
+
+/// Whether there is a bus to ask on. Asks nothing.
+pub(super) fn is_reachable() -> bool {
+    super::host::has_systemd() && !Bus::addresses().is_empty()
+}
+
+fn call(member: &'static str, signature: &'static str, body: Vec<Value>) -> Call {
+    Call {
+        path: PATH,
+        destination: NAME,
+        interface: INTERFACE,
+        member,
+        signature,
+        body,
+    }
+}
+
+/// Have systemd make the scope; its processes are in it when this returns.
+pub(super) fn start(scope: &Scope<'_>) -> Result<()> {
+    let mut bus = connect()?;
+    // Signals are sent to those only who asked for them, and the job may be done before its number
+    // is heard of.
+    bus.match_signal(INTERFACE, "JobRemoved")?;
+    bus.call(&call("Subscribe", "", Vec::new()))?;
+    let text = |text: &str| Value::Text(text.to_owned());
+    let mut properties = vec![
+        (
+            "Description",
+            Value::Variant("s", Box::new(text(scope.description))),
+        ),
+        ("Delegate", Value::Variant("b", Box::new(Value::Bool(true)))),
+        (
+            "DefaultDependencies",
+            Value::Variant("b", Box::new(Value::Bool(false))),
+        ),
+        // The container's own limit is set below it, and by it alone.
+        (
+            "TasksMax",
+            Value::Variant("t", Box::new(Value::Long(u64::MAX))),
+        ),
+        (
+            "CollectMode",
+            Value::Variant("s", Box::new(text("inactive-or-failed"))),
+        ),
+    ];
+    if let Some(slice) = scope.slice {
+        properties.push(("Slice", Value::Variant("s", Box::new(text(slice)))));
+    }
+    let pids = scope
+        .pids
+        .iter()
+        .map(|pid| Value::Number(pid.unsigned_abs()));
+    properties.push((
+        "PIDs",
+        Value::Variant("au", Box::new(Value::Array(4, pids.collect()))),
+    ));
+    let properties = properties
+        .into_iter()
+        .map(|(name, value)| Value::Struct(vec![text(name), value]))
+        .collect();
+    let body = vec![
+        text(scope.unit),
+        text("replace"),
+        Value::Array(8, properties),
+        Value::Array(8, Vec::new()),
+    ];
+    let job = bus
+        .call(&call("StartTransientUnit", "ssa(sv)a(sa(sv))", body))?
+        .first()
+        .cloned()
+        .ok_or_else(|| Error::Systemd("it answered without a job".to_owned()))?;
+    // id, job, unit, result
+    let done = bus.wait_signal("JobRemoved", |texts| texts.first() == Some(&job))?;
+    match done.get(2).map(String::as_str) {
+        Some("done") => Ok(()),
+        other => Err(Error::Systemd(format!(
+            "the job for {} ended with {:?}",
+            scope.unit,
+            other.unwrap_or("nothing")
+        ))),
+    }
+}
+
+/// Have systemd move a process into a cgroup of the scope.
+pub(super) fn attach(unit: &str, below: &str, pid: i32) -> Result<()> {
+    let body = vec![
+        Value::Text(unit.to_owned()),
+        Value::Text(format!("/{below}")),
+        Value::Array(4, vec![Value::Number(pid.unsigned_abs())]),
+    ];
+    connect()?.call(&call("AttachProcessesToUnit", "ssau", body))?;
+    Ok(())
+}
+
+/// A bus on which systemd can be asked: that of the user, or of the system for the super-user.
+fn connect() -> Result<Bus> {
+    let mut last = Error::Unavailable(super::error::Lack::Bus);
+    for address in Bus::addresses() {
+        let opened = Bus::open(&address).and_then(|mut bus| {
+            // Any session bus would let us in, but not all know of systemd.
+            bus.call(&call("GetDefaultTarget", "", Vec::new()))?;
+            Ok(bus)
+        });
+        match opened {
+            Ok(bus) => return Ok(bus),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
