@@ -122,8 +122,9 @@ pub fn root_definition() -> clap::Command {
 }
 
 /// The nouns that commands hang on, and what they are about.
-pub const NOUNS: [(&str, &str); 5] = [
+pub const NOUNS: [(&str, &str); 6] = [
     ("container", "Manage containers"),
+    ("healthcheck", "Manage health checks on containers"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
     ("system", "Manage rcon"),

@@ -11,7 +11,6 @@ pub const COMMANDS: &[&str] = &[
     "diff",
     "export",
     "generate",
-    "healthcheck",
     "init",
     "kube",
     "machine",
@@ -39,7 +38,6 @@ pub const COMMANDS: &[&str] = &[
     "artifact",
     "quadlet",
     "container checkpoint",
-    "container cleanup",
     "container clone",
     "container commit",
     "container cp",
@@ -89,25 +87,18 @@ const GLOBAL: &str = "--cgroup-manager --config --conmon --connection -c --event
     --imagestore --module --namespace --network-cmd-path --network-config-dir --noout -r --remote --runtime --runtime-flag --ssh \
     --storage-driver --storage-opt --syslog --tmpdir --transient-store --url --volumepath";
 
-const RUN: &str = "--blkio-weight --blkio-weight-device --cgroup-conf --cgroup-parent --cgroupns --cgroups \
-    --chrootdirs --conmon-pidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus \
-    --cpuset-cpus --cpuset-mems --decryption-key --device --device-cgroup-rule --device-read-bps --device-read-iops \
+const RUN: &str = "--blkio-weight --blkio-weight-device --cgroup-conf --cgroup-parent --cgroupns --cgroups --chrootdirs \
+    --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus --cpuset-cpus \
+    --cpuset-mems --decryption-key --device --device-cgroup-rule --device-read-bps --device-read-iops \
     --device-write-bps --device-write-iops --disable-content-trust --env-merge --gidmap --gpus --group-entry \
-    --health-cmd --health-interval --health-log-destination --health-max-log-count --health-max-log-size \
-    --health-on-failure --health-retries --health-start-period --health-startup-cmd --health-startup-interval \
-    --health-startup-retries --health-startup-success --health-startup-timeout --health-timeout --hosts-file \
-    --hostuser --init-ctr --init-path --ip --ip6 --ipc --log-driver --log-opt --mac-address -m --memory \
-    --memory-reservation --memory-swap --memory-swappiness --network-alias --no-healthcheck --no-hostname \
-    --oom-kill-disable --oom-score-adj --passwd --passwd-entry --personality --pid --pidfile --pids-limit --pod \
-    --pod-id-file --preserve-fd --preserve-fds --rdt-class --requires --rmi --rootfs \
-    --sdnotify --seccomp-policy --secret --shm-size-systemd --subgidname --subuidname --systemd --timeout --tz \
-    --uidmap --userns --uts --volumes-from";
+    --health-log-destination --hosts-file --hostuser --init-ctr --init-path --ip --ip6 --ipc --mac-address -m \
+    --memory --memory-reservation --memory-swap --memory-swappiness --network-alias --no-hostname \
+    --oom-kill-disable --oom-score-adj --passwd --passwd-entry --personality --pid --pids-limit --pod \
+    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy --secret \
+    --shm-size-systemd --subgidname --subuidname --systemd --tz --uidmap --userns --uts --volumes-from";
 
 const OTHERS: &[(&str, &str)] = &[
-    (
-        "exec",
-        "--cidfile --no-session --preserve-fd --preserve-fds",
-    ),
+    ("exec", "--cidfile --no-session"),
     ("info", "-D --debug"),
     ("inspect", "-s --size"),
     ("login", "--compat-auth-file --secret"),

@@ -25,6 +25,9 @@ pub struct ContainerArgs {
     /// Write the container ID to the file
     #[arg(long)]
     pub cidfile: Option<PathBuf>,
+    /// Path to the file that will receive the PID of the monitor
+    #[arg(long)]
+    pub conmon_pidfile: Option<PathBuf>,
     /// Set custom DNS servers
     #[arg(long)]
     pub dns: Vec<String>,
@@ -52,6 +55,45 @@ pub struct ContainerArgs {
     /// Add additional groups to the primary container process
     #[arg(long)]
     pub group_add: Vec<String>,
+    /// Set a healthcheck command for the container ('none' disables the existing healthcheck)
+    #[arg(long)]
+    pub health_cmd: Option<String>,
+    /// Set an interval for the healthchecks (a value of disable results in no automatic timer setup) (default "30s")
+    #[arg(long)]
+    pub health_interval: Option<String>,
+    /// Set maximum number of attempts in the HealthCheck log file ('0' value means an infinite number) (default 5)
+    #[arg(long, value_name = "uint")]
+    pub health_max_log_count: Option<u32>,
+    /// Set maximum length in characters of stored HealthCheck log ('0' value means an infinite log length) (default 500)
+    #[arg(long, value_name = "uint")]
+    pub health_max_log_size: Option<u32>,
+    /// Action to take once the container turns unhealthy ("kill"|"none"|"restart"|"stop") (default "none")
+    #[arg(long)]
+    pub health_on_failure: Option<String>,
+    /// The number of retries allowed before a healthcheck is considered to be unhealthy (default 3)
+    #[arg(long, value_name = "uint")]
+    pub health_retries: Option<u32>,
+    /// The initialization time needed for a container to bootstrap (default "0s")
+    #[arg(long)]
+    pub health_start_period: Option<String>,
+    /// Set a startup healthcheck command for the container
+    #[arg(long)]
+    pub health_startup_cmd: Option<String>,
+    /// Set an interval for the startup healthcheck (default "30s")
+    #[arg(long)]
+    pub health_startup_interval: Option<String>,
+    /// Set the maximum number of retries before the startup healthcheck will restart the container
+    #[arg(long, value_name = "uint")]
+    pub health_startup_retries: Option<u32>,
+    /// Set the number of consecutive successes before the startup healthcheck is marked as successful (default 0)
+    #[arg(long, value_name = "uint")]
+    pub health_startup_success: Option<u32>,
+    /// Set the maximum amount of time that the startup healthcheck may take (default "30s")
+    #[arg(long)]
+    pub health_startup_timeout: Option<String>,
+    /// The maximum time allowed to complete the healthcheck before an interval is considered failed (default "30s")
+    #[arg(long)]
+    pub health_timeout: Option<String>,
     /// Set container hostname
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,
@@ -73,6 +115,12 @@ pub struct ContainerArgs {
     /// Read in a line delimited file of labels
     #[arg(long)]
     pub label_file: Vec<String>,
+    /// Logging driver for the container ("k8s-file"|"json-file"|"journald"|"none"|"passthrough") (default "k8s-file")
+    #[arg(long)]
+    pub log_driver: Option<String>,
+    /// Logging driver options (max-size, max-file, path, tag)
+    #[arg(long, value_name = "stringArray")]
+    pub log_opt: Vec<String>,
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "stringArray")]
     pub mount: Vec<String>,
@@ -82,9 +130,15 @@ pub struct ContainerArgs {
     /// Connect a container to a network ("slirp4netns[:OPTIONS]"|"none"|"host")
     #[arg(long, alias = "net", value_name = "stringArray")]
     pub network: Vec<String>,
+    /// Disable healthchecks on container
+    #[arg(long)]
+    pub no_healthcheck: bool,
     /// Do not create /etc/hosts within the container, instead use the version from the image
     #[arg(long)]
     pub no_hosts: bool,
+    /// Write the container process ID to the file
+    #[arg(long)]
+    pub pidfile: Option<PathBuf>,
     /// Give extended privileges to container
     #[arg(long)]
     pub privileged: bool,
@@ -106,12 +160,15 @@ pub struct ContainerArgs {
     /// If a container with the same name exists, replace it
     #[arg(long)]
     pub replace: bool,
-    /// Restart policy to apply when a container exits ("no"; others are not there yet)
+    /// Restart policy to apply when a container exits ("always"|"no"|"on-failure[:max_retries]"|"unless-stopped")
     #[arg(long)]
     pub restart: Option<String>,
     /// Remove container after exit
     #[arg(long)]
     pub rm: bool,
+    /// Control sd-notify behavior ("container"|"conmon"|"healthy"|"ignore") (default "container")
+    #[arg(long)]
+    pub sdnotify: Option<String>,
     /// Security options
     #[arg(long, value_name = "stringArray")]
     pub security_opt: Vec<String>,
@@ -127,6 +184,9 @@ pub struct ContainerArgs {
     /// Sysctl options
     #[arg(long)]
     pub sysctl: Vec<String>,
+    /// Maximum length of time a container is allowed to run (in seconds)
+    #[arg(long, value_name = "uint")]
+    pub timeout: Option<u32>,
     /// Mount a temporary filesystem (tmpfs) into a container
     #[arg(long, value_name = "tmpfs")]
     pub tmpfs: Vec<String>,

@@ -12,6 +12,7 @@ use rcon_engine::{
 };
 
 use super::container_args::ContainerArgs;
+use super::lifecycle_request;
 use super::progress::Reporter;
 use crate::context::Context;
 use crate::failure::{Failure, errno_text};
@@ -37,7 +38,14 @@ pub fn make(
     let network = network(&args.network, context)?;
     let publish = publish(&args.publish)?;
     let names = names(&args)?;
-    let restart = restart(args.restart.as_deref())?;
+    let restart =
+        RestartPolicy::parse(args.restart.as_deref().unwrap_or_default()).map_err(Failure::new)?;
+    if args.rm && restart != RestartPolicy::No {
+        return Err(Failure::new(
+            "the --rm option conflicts with --restart, when the restartPolicy is not \"\" and \"no\"",
+        ));
+    }
+    let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
     let options = options(&mut args)?;
     if let Some(name) = &args.name
         && !rcon_engine::records::valid_name(name)
@@ -84,6 +92,8 @@ pub fn make(
         names,
         auto_remove: args.rm,
         restart,
+        lifecycle,
+        health,
         cidfile: args.cidfile,
         create_command: context
             .argv
@@ -267,20 +277,6 @@ fn names(args: &ContainerArgs) -> Result<NameOptions, Failure> {
     })
 }
 
-/// `--restart`
-fn restart(word: Option<&str>) -> Result<RestartPolicy, Failure> {
-    let word = word.unwrap_or("no");
-    match word.split(':').next().unwrap_or_default() {
-        "no" | "" if !word.contains(':') => Ok(RestartPolicy::No),
-        "always" | "on-failure" | "unless-stopped" => Err(Failure::new(format!(
-            "rcon does not support the restart policy {word:?} yet"
-        ))),
-        _ => Err(Failure::new(format!(
-            "{word:?} is not a valid restart policy: must be one of \"always\", \"no\", \"on-failure\", or \"unless-stopped\""
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -325,19 +321,6 @@ mod tests {
             message,
             "unable to find network with name or ID foo: network not found"
         );
-    }
-
-    #[test]
-    fn restart_policies() {
-        assert!(restart(None).is_ok() && restart(Some("no")).is_ok());
-        assert!(restart(Some("always")).unwrap_err().message.contains("yet"));
-        assert!(
-            restart(Some("foo"))
-                .unwrap_err()
-                .message
-                .contains("not a valid")
-        );
-        assert!(restart(Some("no:3")).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use rcon_engine::bundle::parse;
 use rcon_engine::{Error, ExecOutcome, ExecRequest};
 
-use super::{container_request, run, select};
+use super::{container_request, descriptors, run, select};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -34,6 +34,12 @@ pub struct Exec {
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
+    /// Pass down to the process the additional file descriptors specified in the comma separated list
+    #[arg(long, value_name = "ints")]
+    preserve_fd: Vec<String>,
+    /// Pass N additional file descriptors to the container
+    #[arg(long, value_name = "uint")]
+    preserve_fds: Option<u32>,
     /// Give the process extended Linux capabilities inside the container
     #[arg(long)]
     privileged: bool,
@@ -61,6 +67,11 @@ impl Command for Exec {
 
     fn run(mut self, context: &Context) -> Outcome {
         let relay = run::relay_options(self.detach_keys.as_deref(), true)?;
+        let inherit = descriptors::inherit(
+            self.preserve_fds.unwrap_or(0),
+            &split_lists(&self.preserve_fd),
+            false,
+        )?;
         let host_env = container_request::caller_environment();
         let env = parse::environment(&split_lists(&self.env_file), &self.env, &host_env)
             .map_err(Error::from)?;
@@ -91,6 +102,7 @@ impl Command for Exec {
             workdir: self.workdir,
             privileged: self.privileged,
             relay,
+            inherit,
         };
         match engine.exec(&name, &request)? {
             ExecOutcome::Ended(end) => run::ended(end),

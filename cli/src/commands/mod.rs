@@ -5,12 +5,15 @@
 //! containers are meant), [`progress`] (what is shown of a pull).
 
 mod attach;
+mod cleanup;
 mod container_args;
 mod container_request;
 mod create;
+mod descriptors;
 mod events;
 mod exec;
 mod exists;
+mod healthcheck;
 mod history;
 mod image_prune;
 mod image_tree;
@@ -19,6 +22,7 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod lifecycle_request;
 mod load;
 mod login;
 mod logout;
@@ -61,6 +65,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<kill::Kill>(&["kill", "container kill"]),
     entry::<restart::Restart>(&["restart", "container restart"]),
     entry::<wait::Wait>(&["wait", "container wait"]),
+    entry::<healthcheck::Run>(&["healthcheck run"]),
+    entry::<cleanup::Cleanup>(&["container cleanup"]),
     entry::<rm::Rm>(&["rm", "container rm"]),
     entry::<rename::Rename>(&["rename", "container rename"]),
     entry::<port::Port>(&["port", "container port"]),

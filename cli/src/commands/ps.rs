@@ -168,6 +168,7 @@ fn blank() -> Container {
             names: rcon_engine::NameOptions::default(),
             auto_remove: false,
             restart: rcon_engine::RestartPolicy::No,
+            lifecycle: rcon_engine::Lifecycle::default(),
             volumes: Vec::new(),
             create_command: Vec::new(),
         },
@@ -215,7 +216,13 @@ pub fn status(c: &Container, now: DateTime<Utc>) -> String {
     let since =
         |time: Option<DateTime<Utc>>| time.map_or_else(String::new, |t| human::duration(now - t));
     match c.state.status {
-        Status::Running => format!("Up {}", since(c.state.started)),
+        Status::Running => {
+            let up = since(c.state.started);
+            match c.state.health {
+                Some(health) => format!("Up {up} ({})", health.status.as_str()),
+                None => format!("Up {up}"),
+            }
+        }
         Status::Paused => "Paused".into(),
         Status::Exited => format!(
             "Exited ({}) {} ago",
@@ -313,6 +320,7 @@ fn object(c: &Container, now: DateTime<Utc>) -> Value {
         "Ports": if ports.is_empty() { Value::Null } else { Value::Array(ports) },
         "Size": null,
         "StartedAt": human::unix(c.state.started),
+        "Restarts": c.state.restarts,
         "State": c.state.status.as_str(),
         "Status": status(c, now),
         "Created": c.config.created.timestamp(),

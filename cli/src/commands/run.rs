@@ -7,6 +7,7 @@ use rcon_engine::{DetachKeys, Outcome as Ended, RelayOptions, StartRequest, Stre
 
 use super::container_args::ContainerArgs;
 use super::container_request;
+use super::descriptors;
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -25,6 +26,12 @@ pub struct Run {
     /// Override the key sequence for detaching a container (default "ctrl-p,ctrl-q")
     #[arg(long, value_name = "[a-Z]")]
     detach_keys: Option<String>,
+    /// Pass down to the process the additional file descriptors specified in the comma separated list
+    #[arg(long, value_name = "ints")]
+    preserve_fd: Vec<String>,
+    /// Pass a number of additional file descriptors into the container
+    #[arg(long, value_name = "uint")]
+    preserve_fds: Option<u32>,
     /// Proxy received signals to the process (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     sig_proxy: Option<bool>,
@@ -46,6 +53,8 @@ impl Command for Run {
             attach,
             detach,
             detach_keys,
+            preserve_fd,
+            preserve_fds,
             sig_proxy,
             container,
         } = self;
@@ -55,6 +64,8 @@ impl Command for Run {
                 "--detach and --attach can not be used together",
             ));
         }
+        let inherit =
+            descriptors::inherit(preserve_fds.unwrap_or(0), &split_lists(&preserve_fd), true)?;
         let (tty, interactive) = (container.tty, container.interactive);
         let streams = streams(&attach, interactive)?;
         let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true))?;
@@ -63,7 +74,11 @@ impl Command for Run {
         }
         let (engine, request) = container_request::make(container, context)?;
         if detach {
-            let (container, _) = engine.run(request, &StartRequest { attach: None })?;
+            let start = StartRequest {
+                attach: None,
+                inherit,
+            };
+            let (container, _) = engine.run(request, &start)?;
             output::println(container.id())?;
             return Ok(0);
         }
@@ -71,6 +86,7 @@ impl Command for Run {
             request,
             &StartRequest {
                 attach: Some(streams),
+                inherit,
             },
         )? {
             (_, Some(session)) => ended(session.relay(&relay)?),

@@ -3,8 +3,8 @@
 use clap::Args;
 use rcon_engine::{StartRequest, Streams};
 
-use super::run;
 use super::select::Selection;
+use super::{descriptors, run};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, for_each};
@@ -57,6 +57,7 @@ impl Command for Start {
                 "you cannot use sig-proxy without --attach: invalid argument",
             ));
         }
+        let inherit = descriptors::inherit(0, &[], true)?;
         let engine = context.engine()?;
         let names = Selection {
             names: &self.names,
@@ -82,6 +83,7 @@ impl Command for Start {
                 name,
                 &StartRequest {
                     attach: Some(streams),
+                    inherit,
                 },
             )? {
                 Some(session) => run::ended(session.relay(&relay)?),
@@ -91,7 +93,14 @@ impl Command for Start {
         for_each(
             &names,
             |name| {
-                engine.start(name, &StartRequest { attach: None })?;
+                let inherit = inherit.clone();
+                engine.start(
+                    name,
+                    &StartRequest {
+                        attach: None,
+                        inherit,
+                    },
+                )?;
                 output::println(name)?;
                 Ok(())
             },

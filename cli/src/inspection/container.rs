@@ -31,7 +31,7 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         "Created": human::rfc3339(Some(config.created)),
         "Path": argv.first().cloned().unwrap_or_default(),
         "Args": argv.get(1..).unwrap_or_default(),
-        "State": state(container),
+        "State": state(engine, container),
         "Image": config.image_id,
         "ImageDigest": config.image_digest,
         "ImageName": config.image_name,
@@ -42,10 +42,10 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         "HostsPath": if config.names.no_hosts { String::new() } else { file("hosts") },
         "StaticDir": lasting.display().to_string(),
         "OCIRuntime": "rcon",
-        "ConmonPidFile": "",
-        "PidFile": "",
+        "ConmonPidFile": path(&config.lifecycle.conmon_pidfile),
+        "PidFile": path(&config.lifecycle.pidfile),
         "Name": config.name,
-        "RestartCount": 0,
+        "RestartCount": container.state.restarts,
         "Driver": "overlay",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -96,7 +96,13 @@ fn build(engine: &Engine, container: &Container) -> Option<bundle::Bundle> {
     bundle::build(&config.image_config, &config.options, &context).ok()
 }
 
-fn state(container: &Container) -> Value {
+/// A path that need not be there.
+pub fn path(path: &Option<std::path::PathBuf>) -> String {
+    path.as_ref()
+        .map_or_else(String::new, |path| path.display().to_string())
+}
+
+fn state(engine: &Engine, container: &Container) -> Value {
     let state = &container.state;
     let alive = state.status.is_alive();
     let pid =
@@ -106,7 +112,7 @@ fn state(container: &Container) -> Value {
         "Status": state.status.as_str(),
         "Running": matches!(state.status, Status::Running | Status::Stopping),
         "Paused": state.status == Status::Paused,
-        "Restarting": false,
+        "Restarting": state.restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": pid(state.process),
@@ -114,7 +120,7 @@ fn state(container: &Container) -> Value {
         "Error": state.error,
         "StartedAt": human::rfc3339(state.started),
         "FinishedAt": human::rfc3339(state.finished.filter(|_| !alive)),
-        "Health": {"Status": "", "FailingStreak": 0, "Log": null},
+        "Health": health(engine, container),
         "CheckpointedAt": human::rfc3339(None),
         "RestoredAt": human::rfc3339(None),
     });
@@ -122,6 +128,30 @@ fn state(container: &Container) -> Value {
         map.insert("ConmonPid".into(), pid(state.monitor).into());
     }
     object
+}
+
+/// What is known of its health.
+fn health(engine: &Engine, container: &Container) -> Value {
+    match container.state.health {
+        Some(state) => json!({
+            "Status": state.status.as_str(),
+            "FailingStreak": state.failing_streak,
+            "Log": engine.health_log(container),
+        }),
+        None => json!({"Status": "", "FailingStreak": 0, "Log": null}),
+    }
+}
+
+/// A health check as images write it.
+fn check(check: &rcon_engine::HealthCheck) -> Value {
+    let nanoseconds = |time: std::time::Duration| time.as_nanos() as u64;
+    json!({
+        "Test": check.test,
+        "StartPeriod": nanoseconds(check.start_period),
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "Retries": check.retries,
+    })
 }
 
 /// What is mounted by the user and the image.
@@ -281,7 +311,7 @@ fn process_config(container: &Container, built: Option<&bundle::Bundle>) -> Valu
         .and_then(|b| b.spec.hostname().clone())
         .unwrap_or_else(|| config.short_id().into());
     let labels = config.labels();
-    json!({
+    let mut object = json!({
         "Hostname": hostname,
         "Domainname": "",
         "User": user(container).unwrap_or_default(),
@@ -301,12 +331,24 @@ fn process_config(container: &Container, built: Option<&bundle::Bundle>) -> Valu
         "Labels": if labels.is_empty() { Value::Null } else { json!(labels) },
         "Annotations": options.annotations,
         "StopSignal": config.stop_signal(),
-        "HealthcheckOnFailureAction": "none",
+        "HealthcheckOnFailureAction": config.lifecycle.health.on_unhealthy.as_str(),
         "CreateCommand": config.create_command,
         "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
-        "Timeout": 0,
+        "Timeout": config.lifecycle.timeout,
         "StopTimeout": config.stop_timeout(),
         "Passwd": false,
-        "sdNotifyMode": "ignore",
-    })
+        "sdNotifyMode": config.lifecycle.sdnotify.as_str(),
+    });
+    let health = &config.lifecycle.health;
+    if let Some(map) = object.as_object_mut() {
+        if let Some(own) = &health.check {
+            map.insert("Healthcheck".into(), check(own));
+        }
+        if let Some(startup) = &health.startup {
+            let mut own = check(&startup.check);
+            own["Successes"] = startup.successes.into();
+            map.insert("StartupHealthCheck".into(), own);
+        }
+    }
+    object
 }

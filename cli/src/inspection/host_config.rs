@@ -1,10 +1,11 @@
 //! `HostConfig` of a container, as `podman inspect` shows it.
 
 use rcon_engine::bundle::{self, Caps, Source};
-use rcon_engine::{Container, Engine, Network};
+use rcon_engine::{Container, Engine, LogDriver, Network};
 use serde_json::{Map, Value, json};
 
-use super::container::port_bindings;
+use super::container::{path, port_bindings};
+use crate::output::human;
 
 /// What docker gives a container; podman tells capabilities as additions to and removals from it.
 const DOCKERS: [&str; 14] = [
@@ -46,7 +47,12 @@ pub fn object(
         .map(name)
         .collect();
     let private_network = !matches!(config.network, Network::Host);
-    let log = engine.paths().container(&config.id).join("log");
+    let log = match config.lifecycle.log.driver {
+        LogDriver::K8sFile | LogDriver::JsonFile => {
+            engine.log_path(container).display().to_string()
+        }
+        _ => String::new(),
+    };
     let bindings = match config.network {
         Network::Slirp(_) => port_bindings(container, container.ports()),
         _ => json!({}),
@@ -61,13 +67,13 @@ pub fn object(
         "Binds": binds(container),
         "CgroupManager": "cgroupfs",
         "CgroupMode": "private",
-        "ContainerIDFile": "",
+        "ContainerIDFile": path(&config.lifecycle.cidfile),
         "LogConfig": {
-            "Type": "k8s-file",
+            "Type": config.lifecycle.log.driver.as_str(),
             "Config": null,
-            "Path": log.display().to_string(),
-            "Tag": "",
-            "Size": "0B",
+            "Path": log,
+            "Tag": config.lifecycle.log.tag.as_deref().unwrap_or_default(),
+            "Size": config.lifecycle.log.max_size.map_or_else(|| "0B".into(), |size| human::size(size, "")),
         },
         "NetworkMode": match config.network {
             Network::None => "none",
@@ -75,7 +81,10 @@ pub fn object(
             Network::Slirp(_) => "slirp4netns",
         },
         "PortBindings": bindings,
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "RestartPolicy": {
+            "Name": config.restart.name(),
+            "MaximumRetryCount": config.restart.retries(),
+        },
         "AutoRemove": config.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": null,

@@ -11,6 +11,7 @@ use rcon_bundle::ImageConfig;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
+use crate::lifecycle::SdNotify;
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
 use crate::{CreateRequest, Engine, bundling, names, volumes};
@@ -161,9 +162,21 @@ impl Engine {
             names: request.names.clone(),
             auto_remove: request.auto_remove,
             restart: request.restart,
+            lifecycle: request.lifecycle.clone(),
             volumes: Vec::new(),
             create_command: request.create_command.clone(),
         };
+        let lifecycle = &mut config.lifecycle;
+        request.health.apply(
+            &mut lifecycle.health,
+            config.image_config.healthcheck.as_ref(),
+        )?;
+        if lifecycle.sdnotify == SdNotify::Healthy && lifecycle.health.check.is_none() {
+            return Err(Error::Invalid(
+                "sdnotify policy \"healthy\" requires a healthcheck to be set".into(),
+            ));
+        }
+        config.lifecycle.cidfile.clone_from(&request.cidfile);
         // Without a network of its own there is nothing to publish, as podman sees it too.
         if matches!(config.network, Network::Slirp(_)) {
             config.ports = bundling::ports(&config, &request.publish, request.publish_all)?;

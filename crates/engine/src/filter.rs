@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
+use crate::lifecycle::RestartPolicy;
 use crate::record::{Container, Network, Status};
 
 /// The conditions a container must meet.
@@ -28,11 +29,14 @@ enum Key {
     Volume,
     Network,
     Publish,
+    Health,
+    RestartPolicy,
+    StartsOnBoot,
 }
 
 impl Filters {
     /// Reads `key=value` texts: `id`, `name`, `label`, `label!`, `status`, `exited`, `ancestor`, `before`, `since`, `until`,
-    /// `volume`, `network`, `publish` (or `expose`).
+    /// `volume`, `network`, `publish` (or `expose`), `health`, `restart-policy`, `should-start-on-boot`.
     ///
     /// # Errors
     /// For an unknown key or a value that cannot be.
@@ -66,6 +70,9 @@ impl Filters {
                 "volume" => Key::Volume,
                 "network" => Key::Network,
                 "publish" | "expose" => Key::Publish,
+                "health" => Key::Health,
+                "restart-policy" => Key::RestartPolicy,
+                "should-start-on-boot" => Key::StartsOnBoot,
                 other => return Err(unknown(other)),
             };
             check(key, value)?;
@@ -121,7 +128,23 @@ fn check(key: Key, value: &str) -> Result<()> {
         Key::Until if moment(value).is_none() => Err(Error::Invalid(format!(
             "{value:?} is neither a time nor seconds since 1970"
         ))),
+        Key::Health if !["starting", "healthy", "unhealthy", "none"].contains(&value) => {
+            Err(Error::Invalid(format!(
+                "{value:?} is not a valid health: use starting, healthy, unhealthy or none"
+            )))
+        }
+        Key::StartsOnBoot if truth(value).is_none() => Err(Error::Invalid(format!(
+            "{value:?} is neither true nor false"
+        ))),
         _ => Ok(()),
+    }
+}
+
+fn truth(value: &str) -> Option<bool> {
+    match value {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -206,6 +229,22 @@ impl Prepared<'_> {
                 Network::Host => value == "host",
                 Network::Slirp(_) => matches!(value, "slirp4netns" | "slirp" | "pasta"),
             },
+            Key::Health => match state.health {
+                Some(health) => health.status.as_str() == value,
+                None => value == "none",
+            },
+            Key::RestartPolicy => {
+                let policy = config.restart;
+                policy.name() == value || RestartPolicy::parse(value) == Ok(policy)
+            }
+            Key::StartsOnBoot => {
+                let starts = match config.restart {
+                    RestartPolicy::Always => true,
+                    RestartPolicy::UnlessStopped => !state.stopped_by_user,
+                    RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
+                };
+                truth(value) == Some(starts)
+            }
             Key::Publish => {
                 let number = value.split('/').next().unwrap_or_default();
                 container.ports().iter().any(|p| {

@@ -29,10 +29,13 @@ pub mod events;
 pub mod exec;
 mod files;
 pub mod filter;
+mod given;
+pub mod health;
 mod hostfiles;
 pub mod images;
 pub mod info;
 pub mod keys;
+pub mod lifecycle;
 pub mod log;
 pub mod login;
 pub mod monitor;
@@ -56,17 +59,19 @@ pub use attach::Session;
 pub use error::{Error, Result};
 pub use events::{Action, Event, EventFilters, EventRequest};
 pub use filter::Filters;
+pub use health::{
+    HealthChanges, HealthCheck, HealthResult, HealthState, HealthStatus, OnUnhealthy, StartupCheck,
+};
 pub use images::RemovedImage;
 pub use info::Info;
 pub use keys::DetachKeys;
+pub use lifecycle::{Health, Lifecycle, LogDriver, LogOptions, RestartPolicy, SdNotify};
 pub use log::{LogLine, Stream};
 pub use paths::Paths;
-pub use record::{
-    Config, Container, NameOptions, Network, ProcessRef, RestartPolicy, State, Status, VolumeUse,
-};
+pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{
-    CreateRequest, ExecOutcome, ExecRequest, ImageRequest, ListRequest, LogRequest, Outcome,
-    PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor,
+    CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,
+    Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor,
 };
 pub use volumes::Volume;
 

@@ -12,6 +12,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::error::{Context, Error, Result};
+use crate::health::HealthStatus;
 use crate::record::ProcessRef;
 use crate::requests::Streams;
 
@@ -35,8 +37,12 @@ pub enum Request<'a> {
     CloseOutput,
     /// Publish ports, or take them back: JSON of [`crate::ports`].
     Ports(&'a [u8]),
-    /// Somebody is about to stop the container: show it as stopping.
+    /// Somebody is about to stop the container: show it as stopping, and do not start it again.
     Stopping,
+    /// Somebody is about to kill the container: do not start it again.
+    Killing,
+    /// Check the container's health now, and tell me what comes of it.
+    Health,
 }
 
 /// What the monitor says.
@@ -50,6 +56,8 @@ pub enum Reply<'a> {
     Ports(&'a [u8]),
     /// The container has ended with this code; its record says so, and nothing follows. Everybody connected gets it.
     Exited(i32),
+    /// What came of the health check.
+    Health(HealthStatus),
 }
 
 impl Request<'_> {
@@ -79,6 +87,8 @@ impl Request<'_> {
                 out.extend_from_slice(text);
             }
             Request::Stopping => out.push(b'S'),
+            Request::Killing => out.push(b'K'),
+            Request::Health => out.push(b'H'),
         }
     }
 
@@ -99,6 +109,8 @@ impl Request<'_> {
             (b'C', []) => Request::CloseOutput,
             (b'P', text) => Request::Ports(text),
             (b'S', []) => Request::Stopping,
+            (b'K', []) => Request::Killing,
+            (b'H', []) => Request::Health,
             _ => return None,
         })
     }
@@ -125,6 +137,14 @@ impl Reply<'_> {
                 out.push(b'X');
                 out.extend(code.to_le_bytes());
             }
+            Reply::Health(status) => out.extend([
+                b'h',
+                match status {
+                    HealthStatus::Starting => b's',
+                    HealthStatus::Healthy => b'h',
+                    HealthStatus::Unhealthy => b'u',
+                },
+            ]),
         }
     }
 
@@ -136,6 +156,9 @@ impl Reply<'_> {
             (b'e', data) => Reply::Error(data),
             (b'P', text) => Reply::Ports(text),
             (b'X', &[a, b, c, d]) => Reply::Exited(i32::from_le_bytes([a, b, c, d])),
+            (b'h', b"s") => Reply::Health(HealthStatus::Starting),
+            (b'h', b"h") => Reply::Health(HealthStatus::Healthy),
+            (b'h', b"u") => Reply::Health(HealthStatus::Unhealthy),
             _ => return None,
         })
     }
@@ -214,6 +237,31 @@ fn stream_socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
+/// Asks the monitor listening at `dir/ctl` for a health check, and waits for what comes of it.
+pub(crate) fn ask_health(dir: &Path) -> Result<HealthStatus> {
+    let why = || "cannot reach the monitor of the container (it may have been killed)".to_string();
+    let socket = connect(dir).context(why)?;
+    let mut message = Vec::new();
+    Request::Health.encode(&mut message);
+    try_send(&socket, &message).context(why)?;
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let received = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
+        });
+        let (_, length) = received.context(why)?;
+        match Reply::decode(&buffer[..length]) {
+            Some(Reply::Health(status)) => return Ok(status),
+            Some(Reply::Exited(_)) | None => {
+                return Err(Error::StateImproper(
+                    "the container ended while its health was checked".into(),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
@@ -257,6 +305,8 @@ mod tests {
             Request::Resize(24, 513),
             Request::Stopping,
             Request::Ports(b"{}"),
+            Request::Killing,
+            Request::Health,
         ] {
             request.encode(&mut bytes);
             assert_eq!(Request::decode(&bytes), Some(request));
@@ -267,6 +317,7 @@ mod tests {
             Reply::Ports(b"{}"),
             Reply::Exited(-1),
             Reply::Exited(137),
+            Reply::Health(HealthStatus::Unhealthy),
         ] {
             reply.encode(&mut bytes);
             assert_eq!(Reply::decode(&bytes), Some(reply));

@@ -8,6 +8,9 @@ use rcon_bundle::{ImageConfig, Options};
 use rcon_net::PortMapping;
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthState;
+use crate::lifecycle::{Lifecycle, RestartPolicy};
+
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
 
@@ -44,9 +47,12 @@ pub struct Config {
     /// `--rm`.
     #[serde(default)]
     pub auto_remove: bool,
-    /// `--restart`; only `no` for now.
+    /// `--restart`.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// What happens around its process: log, health checks, notices.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
     /// The volumes that are mounted into it.
     #[serde(default)]
     pub volumes: Vec<VolumeUse>,
@@ -117,15 +123,6 @@ pub struct NameOptions {
     pub hosts: Vec<(String, String)>,
     /// `--no-hosts`: leave the image's `/etc/hosts` alone.
     pub no_hosts: bool,
-}
-
-/// `--restart`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RestartPolicy {
-    /// Never.
-    #[default]
-    No,
 }
 
 /// One volume of a container.
@@ -233,6 +230,17 @@ pub struct State {
     pub error: String,
     /// The ports as they are bound while it runs.
     pub ports: Vec<PortMapping>,
+    /// How often it was started again by its policy since somebody started it.
+    pub restarts: u32,
+    /// It has ended, and its monitor is about to start it again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restarting: bool,
+    /// Somebody ended it: it is to stay so also after a reboot.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_by_user: bool,
+    /// How it does, when it has a health check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthState>,
 }
 
 /// A container as it is at one moment.
@@ -278,6 +286,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         names: NameOptions::default(),
         auto_remove: false,
         restart: RestartPolicy::No,
+        lifecycle: Lifecycle::default(),
         volumes: Vec::new(),
         create_command: Vec::new(),
     }

@@ -138,7 +138,16 @@ impl State {
     fn is_true(&self) -> bool {
         match self.status.is_alive() {
             true => self.monitor_lives() || self.has(self.process),
-            false => !self.is_abandoned(),
+            false => !self.is_abandoned() && (!self.restarting || self.monitor_lives()),
+        }
+    }
+
+    /// Sends a monitor away that waits to start its container again.
+    pub(crate) fn dismiss(&self) {
+        if self.restarting
+            && let Some(monitor) = self.monitor.and_then(|monitor| monitor.open())
+        {
+            let _ = rcon_sys::process::pidfd_send_signal(&monitor, libc::SIGTERM);
         }
     }
 
@@ -331,6 +340,13 @@ impl Engine {
         if state.is_abandoned() {
             self.remove_locked(&container, true)?;
             return Ok(None);
+        }
+        if state.restarting {
+            // It has ended, and nobody is there who would start it again.
+            state.restarting = false;
+            state.monitor = None;
+            save_state(&dir, state, Durable::Yes)?;
+            return Ok(Some(container));
         }
         state.error = if state.boot_id == boot_id() {
             "the monitor was killed before it could see how the container ended".into()

@@ -57,6 +57,28 @@ impl Engine {
         Err(Error::RemoveRunning(id))
     }
 
+    /// Clears up what a container left that has ended; the name of its image.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn clean_up(&self, name_or_id: &str) -> Result<String> {
+        let gone = || Error::NoSuchContainer(name_or_id.to_string());
+        let id = self.resolve(name_or_id)?;
+        let _lock = Lock::take(&self.paths.container(&id))?.ok_or_else(gone)?;
+        let container = self.settle(&id)?.ok_or_else(gone)?;
+        if container.state.status.is_alive() {
+            return Err(Error::StateImproper(format!(
+                "container {id} is running or paused, refusing to clean up"
+            )));
+        }
+        files::remove_tree(&self.paths.runtime(&id))?;
+        self.emit_container(&container, Action::Cleanup);
+        Ok(match container.config.image_id.is_empty() {
+            true => container.config.image_name,
+            false => container.config.image_id,
+        })
+    }
+
     /// Removes a container that does not run, by who holds its lock.
     pub(crate) fn remove_locked(&self, container: &Container, volumes: bool) -> Result<()> {
         let remains = self.withdraw(container)?;
@@ -77,6 +99,7 @@ impl Engine {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).on("remove", &dir),
             _ => {}
         }
+        container.state.dismiss();
         records::drop_name(&self.paths, &container.config.name, id);
         self.emit_container(container, Action::Remove);
         Ok(Remains(self.store.detach_snapshot(id)?))

@@ -8,8 +8,10 @@ use rcon_image::PullOptions;
 use rcon_net::PortMapping;
 use rcon_store::ImageRecord;
 
+use crate::health::HealthChanges;
 use crate::keys::DetachKeys;
-use crate::record::{NameOptions, Network, RestartPolicy};
+use crate::lifecycle::{Lifecycle, RestartPolicy};
+use crate::record::{NameOptions, Network};
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -34,6 +36,10 @@ pub struct CreateRequest {
     pub auto_remove: bool,
     /// `--restart`.
     pub restart: RestartPolicy,
+    /// Log, health checks, notices; the image's health check is added by the engine where the user has none.
+    pub lifecycle: Lifecycle,
+    /// What is said of the health check, the image's or that of `lifecycle`.
+    pub health: HealthChanges,
     /// `--cidfile`: refused when it exists.
     pub cidfile: Option<PathBuf>,
     /// The command line, for `inspect`.
@@ -54,6 +60,8 @@ impl CreateRequest {
             names: NameOptions::default(),
             auto_remove: false,
             restart: RestartPolicy::No,
+            lifecycle: Lifecycle::default(),
+            health: HealthChanges::default(),
             cidfile: None,
             create_command: Vec::new(),
         }
@@ -173,6 +181,8 @@ pub struct ExecRequest {
     pub privileged: bool,
     /// `--detach-keys`.
     pub relay: RelayOptions,
+    /// `--preserve-fds`, `--preserve-fd`.
+    pub inherit: Inherit,
 }
 
 /// How an exec ended.
@@ -230,8 +240,21 @@ pub enum WaitFor {
 }
 
 /// How a container is to be started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StartRequest {
     /// Connect to these streams before the program starts, so that nothing it says is lost.
     pub attach: Option<Streams>,
+    /// Files of this process that the program gets too.
+    pub inherit: Inherit,
+}
+
+/// Open files of this process, by their numbers, for a program in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inherit {
+    /// What becomes the program's descriptors 3, 4, …; `None` is a number that the program finds closed or of no use.
+    pub files: Vec<Option<i32>>,
+    /// How many of them, counted from the first, are sockets of systemd's socket activation.
+    pub listen: usize,
+    /// `LISTEN_FDNAMES`, the names of these.
+    pub listen_names: Option<String>,
 }

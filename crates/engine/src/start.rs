@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use nix::sys::signal::Signal;
 
 use crate::error::{Context, Error, Result};
+use crate::given::Given;
+use crate::lifecycle::LogDriver;
 use crate::monitor::{self, Order};
 use crate::record::{Container, Status};
 use crate::records::Lock;
@@ -40,10 +42,16 @@ impl Engine {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
         let config = container.config.clone();
+        let mut given = Given::take(&request.inherit)?;
+        let passthrough = config.lifecycle.log.driver == LogDriver::Passthrough;
+        if passthrough {
+            given = given.with_stdio()?;
+        }
         let (ours, foreground) = match request.attach {
             Some(streams) => {
                 let streams = Streams {
-                    stdin: streams.stdin && config.options.interactive,
+                    // What has our own streams needs nobody to pass on what comes and goes.
+                    stdin: streams.stdin && config.options.interactive && !passthrough,
                     ..streams
                 };
                 let (ours, theirs) = pair()?;
@@ -51,6 +59,7 @@ impl Engine {
             }
             None => (None, None),
         };
+        container.state.dismiss();
         let process = monitor::start(
             self,
             Order {
@@ -58,6 +67,7 @@ impl Engine {
                 snapshot,
                 lock,
                 foreground,
+                given,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {

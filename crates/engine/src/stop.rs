@@ -7,8 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
+use crate::files::Durable;
 use crate::protocol::{self, MAX_MESSAGE, Reply, Request};
-use crate::record::{Container, Status};
+use crate::record::{Container, State, Status};
+use crate::records::{self, Lock};
 use crate::{Engine, StartRequest, WaitFor};
 
 /// How long a killed container may take to go.
@@ -25,10 +27,10 @@ impl Engine {
     pub fn stop(&self, name_or_id: &str, timeout: Option<u32>) -> Result<()> {
         let container = self.container(name_or_id)?;
         if !container.state.status.is_alive() {
-            return Ok(());
+            return self.stop_restarting(&container);
         }
         let mut end = End::of(self, &container);
-        end.announce();
+        end.announce(Request::Stopping);
         let timeout = timeout.unwrap_or_else(|| container.config.stop_timeout());
         let signal = if timeout == 0 {
             libc::SIGKILL
@@ -58,6 +60,36 @@ impl Engine {
         Ok(())
     }
 
+    /// Keeps a container that has ended from being started again by its policy.
+    fn stop_restarting(&self, container: &Container) -> Result<()> {
+        if !container.state.restarting {
+            return Ok(());
+        }
+        let dir = self.paths.container(container.id());
+        let Some(_lock) = Lock::take(&dir)? else {
+            return Ok(());
+        };
+        let Some(now) = self.settle(container.id())? else {
+            return Ok(());
+        };
+        if !now.state.restarting {
+            // It may run again by now.
+            drop(_lock);
+            return match now.state.status.is_alive() {
+                true => self.stop(container.id(), None),
+                false => Ok(()),
+            };
+        }
+        now.state.dismiss();
+        let state = State {
+            restarting: false,
+            stopped_by_user: true,
+            monitor: None,
+            ..now.state
+        };
+        records::save_state(&dir, &state, Durable::Yes)
+    }
+
     /// Sends a signal (see [`rcon_bundle::parse::signal`]) to the container's process.
     ///
     /// # Errors
@@ -78,6 +110,9 @@ impl Engine {
                 .ok_or_else(|| refused(Status::Exited))?,
             false => return Err(refused(state.status)),
         };
+        if [libc::SIGKILL, libc::SIGTERM, container.config.stop_signal()].contains(&signal) {
+            End::of(self, &container).announce(Request::Killing);
+        }
         rcon_sys::process::pidfd_send_signal(&pidfd, signal)
             .context(|| format!("cannot signal {}", container.config.name))?;
         self.emit_container(&container, Action::Kill);
@@ -148,10 +183,10 @@ impl End {
         }
     }
 
-    /// Lets the container be shown as stopping.
-    fn announce(&self) {
+    /// Lets the monitor know that its container is being ended.
+    fn announce(&self, what: Request<'_>) {
         let mut message = Vec::new();
-        Request::Stopping.encode(&mut message);
+        what.encode(&mut message);
         if let Some(socket) = &self.socket {
             let _ = protocol::try_send(socket, &message);
         }

@@ -329,6 +329,19 @@ pub fn arrange_fds(fds: &[BorrowedFd<'_>], kept: Vec<OwnedFd>) -> io::Result<Vec
         .collect())
 }
 
+/// A copy of the descriptor `number`, which this process was started with, close-on-exec.
+///
+/// Fails with `EBADF` when there is none of that number.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; a descriptor that is not open only yields EBADF.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Leave the keys of the session behind for an empty keyring (session-keyring(7)).
 ///
 /// Where that cannot be had (no keyrings in the kernel, the user's quota of keys is used up) the

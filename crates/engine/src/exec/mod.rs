@@ -1,6 +1,7 @@
 //! Commands in a running container. The command that runs `exec` is the parent of the new process itself: there is no
 //! monitor between them.
 
+pub(crate) mod probe;
 mod relay;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use rustix::process::Pid;
 use self::relay::{Relay, Streams};
 use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
+use crate::given::Given;
 use crate::record::{Config, Status};
 use crate::{Engine, ExecOutcome, ExecRequest, Outcome, bundling, names, terminal};
 
@@ -48,6 +50,7 @@ impl Engine {
             .as_ref()
             .ok_or_else(|| Error::Invalid("the container has no process".into()))?;
         let program = program(template, config, request)?;
+        let given = Given::take(&request.inherit)?;
         let (stdio, streams) = stdio(request).context(|| "cannot make pipes".into())?;
         let child = rcon_launch::exec(
             &target,
@@ -58,7 +61,7 @@ impl Engine {
                 group_add: bundle.group_add.clone(),
                 stdio,
                 seccomp: !request.privileged,
-                preserve_fds: Vec::new(),
+                preserve_fds: given.files,
                 cgroup: None,
             },
         )?;

@@ -72,7 +72,7 @@ fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Makes the file's lines of what is read from one stream.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    stream: Stream,
+    pub(super) stream: Stream,
     /// The last piece had no line end.
     open: bool,
 }

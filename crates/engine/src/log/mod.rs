@@ -2,10 +2,13 @@
 //! (`TIME stdout F text`, `P` for a piece of a line that goes on).
 
 mod codec;
+mod journal;
 mod reader;
+mod writer;
 
 pub(crate) use codec::Encoder;
 pub use codec::{LogLine, Stream};
+pub(crate) use writer::{Log, aside, path};
 
 /// The file's name in the container's directory.
 pub(crate) const FILE: &str = "log";

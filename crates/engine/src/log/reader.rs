@@ -3,15 +3,18 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
-use super::{FILE, LogLine};
-use crate::error::{Context, Result};
+use super::{LogLine, journal};
+use crate::error::{Context, Error, Result};
+use crate::lifecycle::LogDriver;
+use crate::record::Container;
 use crate::{Engine, LogRequest, protocol};
 
 const BLOCK: usize = 64 * 1024;
@@ -20,7 +23,7 @@ impl Engine {
     /// Hands the log to `out` piece by piece; an error of `out` (a closed pipe) ends it quietly.
     ///
     /// # Errors
-    /// [`crate::Error::NoSuchContainer`]; a log that cannot be read.
+    /// [`crate::Error::NoSuchContainer`]; a container that keeps no log; a log that cannot be read.
     pub fn logs(
         &self,
         name_or_id: &str,
@@ -28,13 +31,18 @@ impl Engine {
         out: &mut dyn FnMut(&LogLine<'_>) -> io::Result<()>,
     ) -> Result<()> {
         let container = self.container(name_or_id)?;
-        let path = self.paths.container(container.id()).join(FILE);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            // Never started.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e).on("open", &path),
-        };
+        let options = &container.config.lifecycle.log;
+        match options.driver {
+            LogDriver::K8sFile | LogDriver::JsonFile => {}
+            LogDriver::Journald => return self.journal(&container, request, out),
+            driver @ (LogDriver::None | LogDriver::Passthrough) => {
+                return Err(Error::Invalid(format!(
+                    "this container is using the '{}' log driver, cannot read logs: this container is not logging output",
+                    driver.as_str()
+                )));
+            }
+        }
+        let path = self.log_path(&container);
         // Watch before reading, so that nothing falls between.
         let watch = match request.follow && container.state.status.is_alive() {
             true => {
@@ -42,15 +50,26 @@ impl Engine {
             }
             false => None,
         };
-        if let Some(lines) = request.tail {
-            seek_to_tail(&mut file, lines).on("read", &path)?;
-        }
+        let Some(mut files) = Files::open(&path, request.tail).on("read", &path)? else {
+            // Never started.
+            return Ok(());
+        };
         let mut lines = Lines::default();
         loop {
             // Asked before the rest is read: what is written before the end is then read.
             let ended = watch.as_ref().is_none_or(Watch::has_ended);
-            if !lines.read(&mut file, request, out).on("read", &path)? {
-                return Ok(());
+            loop {
+                // Also asked before: what was written to a file before it was put aside is then read.
+                let more = files.has_next();
+                if !lines
+                    .read(files.current(), request, out)
+                    .on("read", &path)?
+                {
+                    return Ok(());
+                }
+                if !more || !files.next().on("read", &path)? {
+                    break;
+                }
             }
             let left = request
                 .until
@@ -62,6 +81,126 @@ impl Engine {
                 watch.wait(left).on("watch", &path)?;
             }
         }
+    }
+
+    /// The file that a container's output is written to.
+    pub fn log_path(&self, container: &Container) -> PathBuf {
+        let dir = self.paths.container(container.id());
+        super::path(&dir, &container.config.lifecycle.log)
+    }
+
+    /// What the journal has of a container.
+    fn journal(
+        &self,
+        container: &Container,
+        request: &LogRequest,
+        out: &mut dyn FnMut(&LogLine<'_>) -> io::Result<()>,
+    ) -> Result<()> {
+        let unreadable = || "cannot read the journal: journalctl cannot be run".to_string();
+        let monitor = match request.follow {
+            true => protocol::connect(&self.paths.runtime(container.id())).ok(),
+            false => None,
+        };
+        let reader =
+            journal::Reader::start(container.id(), request, monitor).context(unreadable)?;
+        reader
+            .read(&mut |line| match request.until {
+                Some(until) if line.time > until => false,
+                _ if request.since.is_some_and(|since| line.time < since) => true,
+                _ => out(line).is_ok(),
+            })
+            .context(unreadable)
+    }
+}
+
+/// The files of a log, from the oldest that is wanted to the one that is written.
+struct Files<'a> {
+    path: &'a Path,
+    /// Still to be read, the next one last.
+    older: Vec<File>,
+    current: File,
+}
+
+impl<'a> Files<'a> {
+    /// Opens them, at the beginning of the last `tail` lines; `None` when there are none.
+    fn open(path: &'a Path, tail: Option<u64>) -> io::Result<Option<Files<'a>>> {
+        let mut newest = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let mut wanted = tail.unwrap_or(u64::MAX);
+        if tail.is_some() {
+            wanted -= seek_to_tail(&mut newest, wanted)?;
+        }
+        let mut all = vec![newest];
+        for age in 1.. {
+            if wanted == 0 {
+                break;
+            }
+            let mut file = match File::open(super::aside(path, age)) {
+                Ok(file) => file,
+                Err(_) => break,
+            };
+            // One that was put aside since we opened it is there twice.
+            if all.last().is_some_and(|newer| is_same(newer, &file)) {
+                continue;
+            }
+            if tail.is_some() {
+                wanted -= seek_to_tail(&mut file, wanted)?;
+            }
+            all.push(file);
+        }
+        let current = all.pop().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Some(Files {
+            path,
+            older: all,
+            current,
+        }))
+    }
+
+    fn current(&mut self) -> &mut File {
+        &mut self.current
+    }
+
+    /// Whether nothing more will be written to the current file.
+    fn has_next(&self) -> bool {
+        !self.older.is_empty() || self.newer().is_some()
+    }
+
+    /// Goes on to the next file; false when there is none.
+    fn next(&mut self) -> io::Result<bool> {
+        let next = self.older.pop().or_else(|| self.newer());
+        Ok(match next {
+            Some(file) => {
+                self.current = file;
+                true
+            }
+            None => false,
+        })
+    }
+
+    /// The file that followed the current one, or the oldest that is left if that is gone.
+    fn newer(&self) -> Option<File> {
+        let mut next = File::open(self.path).ok()?;
+        if is_same(&next, &self.current) {
+            return None;
+        }
+        for age in 1.. {
+            match File::open(super::aside(self.path, age)) {
+                Ok(file) if is_same(&file, &self.current) => break,
+                Ok(file) => next = file,
+                Err(_) => break,
+            }
+        }
+        Some(next)
+    }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
     }
 }
 
@@ -110,8 +249,8 @@ impl Lines {
     }
 }
 
-/// Goes to where the last `count` lines begin, reading backwards; pieces of a line count as one.
-fn seek_to_tail(file: &mut File, count: u64) -> io::Result<()> {
+/// Goes to where the last `count` lines begin, reading backwards; pieces of a line count as one. How many there are.
+fn seek_to_tail(file: &mut File, count: u64) -> io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
     // The bytes from the block's start to just behind the line we look at, newest block first.
     let mut tail: Vec<u8> = Vec::new();
@@ -144,15 +283,14 @@ fn seek_to_tail(file: &mut File, count: u64) -> io::Result<()> {
             }
             if found > count {
                 file.seek(SeekFrom::Start(start + to as u64))?;
-                return Ok(());
+                return Ok(count);
             }
             to = from;
         }
         end = start;
     }
-    let _ = found;
     file.seek(SeekFrom::Start(0))?;
-    Ok(())
+    Ok(found)
 }
 
 /// Waits for the log to grow or the container to end.
@@ -166,7 +304,12 @@ impl Watch {
     fn new(log: &Path, runtime: &Path) -> io::Result<Watch> {
         let changes =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&changes, log, inotify::WatchFlags::MODIFY)?;
+        // The folder, since the file is put aside when it has grown.
+        let folder = log.parent().unwrap_or(Path::new("/"));
+        let flags = inotify::WatchFlags::MODIFY
+            | inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_FROM;
+        inotify::add_watch(&changes, folder, flags)?;
         Ok(Watch {
             changes,
             monitor: protocol::connect(runtime).ok(),

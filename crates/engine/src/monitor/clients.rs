@@ -14,6 +14,8 @@ pub(super) struct Client {
     pub streams: Streams,
     /// It started the container, and the container's output is its own.
     pub foreground: bool,
+    /// It waits for the result of a health check.
+    pub asked_health: bool,
     /// What its socket has no room for yet.
     queue: VecDeque<Vec<u8>>,
     gone: bool,
@@ -31,6 +33,7 @@ impl Client {
             socket,
             streams,
             foreground: false,
+            asked_health: false,
             queue: VecDeque::new(),
             gone: false,
         }

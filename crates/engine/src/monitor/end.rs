@@ -16,6 +16,9 @@ use crate::protocol::Reply;
 use crate::record::Status;
 use crate::records::{self, Lock};
 
+/// The code of a container whose time was up, as podman has it.
+const TIMED_OUT: i32 = 255;
+
 /// The program's own code, or 128 and the number of the signal that killed it.
 pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status
@@ -35,24 +38,29 @@ impl Monitor {
             .map(|action| Event::container(&self.container, action))
             .collect();
         self.engine.emit_all(&events);
+        if let Some(notify) = &self.started.notify {
+            notify.started();
+        }
     }
 
-    /// Does all of it; returns when everybody has been told.
-    pub(super) fn finish(&mut self) {
-        let code = match rcon_sys::process::wait_pidfd(&self.started.running.pidfd) {
-            Ok(status) => exit_code(status),
-            Err(_) => records::UNKNOWN_EXIT,
-        };
+    /// Does all of it; true when the container is to be started again.
+    pub(super) fn end(&mut self) -> bool {
+        let code = self.reap();
+        self.health = None;
         self.drain_output();
         self.started.running.console = None;
         // Its ports are closed when this is done.
         self.started.net = None;
+        self.hear_all();
+        let again = self.goes_on(code);
         let state = &mut self.container.state;
         state.status = Status::Exited;
         state.exit_code = code;
         state.finished = Some(Utc::now());
         state.process = None;
         state.ports.clear();
+        state.restarting = again;
+        state.stopped_by_user = self.asked_to_end;
 
         let dir = self.engine.paths.container(self.container.id());
         // It may have been renamed since it was started.
@@ -76,16 +84,39 @@ impl Monitor {
         // Those who came while we were at it want to know too; who comes later reads the record.
         self.accept();
         self.tell_all(code);
+        if again {
+            return true;
+        }
         if let Some((_lock, remains)) = remains {
             // Nobody need wait for what only takes time.
             let userns = Some(&self.started.running.userns);
             let _ = self.engine.bury(&self.container, remains, true, userns);
         }
         self.linger();
+        false
+    }
+
+    /// How the process ended.
+    fn reap(&self) -> i32 {
+        match rcon_sys::process::wait_pidfd(&self.started.running.pidfd) {
+            Ok(_) if self.timed_out => TIMED_OUT,
+            Ok(status) => exit_code(status),
+            Err(_) => records::UNKNOWN_EXIT,
+        }
+    }
+
+    /// Whether it is to be started again.
+    fn goes_on(&self, code: i32) -> bool {
+        let (config, state) = (&self.container.config, &self.container.state);
+        !config.auto_remove
+            && !self.asked_to_end
+            && (self.restart_wanted || config.restart.wants(code, state.restarts))
     }
 
     fn record(&mut self, dir: &Path) {
-        self.container.state.monitor = None;
+        if !self.container.state.restarting {
+            self.container.state.monitor = None;
+        }
         if records::save_state(dir, &self.container.state, Durable::Yes).is_err() {
             // A full disk: what needs no synchronising may fit into the old file's place.
             let _ = records::save_state(dir, &self.container.state, Durable::No);

@@ -2,14 +2,20 @@
 //!
 //! It is forked by the command that starts the container, into a session of its own, so that it outlives the shell; it lets
 //! go of everything the command had open. It starts the container (`setup`), tells the command how that went, and then
-//! waits in one loop (`serve`) for output to log and pass on, for commands on its socket, and for the end, which it writes
-//! down (`end`). It has one thread and allocates little: a machine may run hundreds.
+//! waits in one loop (`serve`) for output to log and pass on (`streams`), for commands on its socket (`talk`), for what is
+//! due by the clock (`health`), and for the end, which it writes down (`end`) before it starts the container again (`again`),
+//! should that be its policy. It has one thread and allocates little: a machine may run hundreds.
 
+mod again;
 mod clients;
 mod end;
+mod health;
+mod notify;
 mod ports;
 mod serve;
 mod setup;
+mod streams;
+mod talk;
 
 pub(crate) use end::exit_code;
 
@@ -20,8 +26,11 @@ use nix::sys::signal::{SigSet, Signal};
 use rcon_store::{Snapshot, Store};
 use rcon_sys::process::{self, Fork};
 
+use self::clients::Client;
+
 use crate::Engine;
 use crate::error::{Context, Error, Result};
+use crate::given::Given;
 use crate::protocol::Report;
 use crate::record::{Container, ProcessRef};
 use crate::records::Lock;
@@ -38,6 +47,8 @@ pub(crate) struct Order {
     pub lock: Lock,
     /// The command's end of a session, there from the first byte.
     pub foreground: Option<(OwnedFd, Streams)>,
+    /// Files of the command for the program.
+    pub given: Given,
 }
 
 /// Forks the monitor and waits for its report.
@@ -84,13 +95,21 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<ProcessRef> {
 fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
     let result = detach(engine, &order, &report).and_then(|(engine, signals)| {
         let Order {
-            container,
+            mut container,
             snapshot,
             lock,
             foreground,
+            given: files,
         } = order;
-        let started = setup::start(&engine, &container, &snapshot)?;
-        serve::Monitor::new(engine, container, started, signals, foreground, lock)
+        let given = setup::Given { snapshot, files };
+        container.state.restarts = 0;
+        let started = setup::start(&engine, &mut container, &given)?;
+        drop(lock);
+        let clients = foreground
+            .into_iter()
+            .map(|(socket, streams)| Client::foreground(socket, streams))
+            .collect();
+        serve::Monitor::new(engine, container, started, signals, clients, given)
     });
     let mut monitor = match result {
         Ok(monitor) => monitor,
@@ -105,15 +124,12 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
         }
     };
     monitor.note_start();
-    tell(
-        &report,
-        &Report::Started {
-            process: monitor.process(),
-        },
-    );
+    if let Some(process) = monitor.process() {
+        tell(&report, &Report::Started { process });
+    }
     drop(report);
     monitor.make_lasting();
-    monitor.run();
+    monitor.watch();
     0
 }
 
@@ -136,6 +152,7 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             .iter()
             .map(|(socket, _)| socket.as_raw_fd()),
     );
+    keep.extend(order.given.fds().map(AsRawFd::as_raw_fd));
     // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
     process::close_range_except(3, &keep);
     let null = File::options()

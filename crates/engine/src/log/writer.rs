@@ -1,0 +1,196 @@
+//! Where a container's output is written: a file that is put aside when it has grown, the journal, or nowhere.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+
+use super::codec::{Encoder, Stream};
+use super::journal::Journal;
+use crate::lifecycle::{LogDriver, LogOptions};
+use crate::record::Config;
+
+/// The file of a container's log.
+pub(crate) fn path(dir: &Path, options: &LogOptions) -> PathBuf {
+    options
+        .path
+        .clone()
+        .unwrap_or_else(|| dir.join(super::FILE))
+}
+
+/// The name of the file that was put aside `age` files ago.
+pub(crate) fn aside(path: &Path, age: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+/// Takes what a container writes.
+#[derive(Debug)]
+pub(crate) enum Log {
+    /// To a file.
+    File(Box<LogFile>),
+    /// To the journal.
+    Journal(Box<Journal>),
+    /// To nobody.
+    Nothing,
+}
+
+impl Log {
+    /// Opens the log of the container whose directory is `dir`.
+    pub fn open(dir: &Path, config: &Config) -> io::Result<Log> {
+        let options = &config.lifecycle.log;
+        Ok(match options.driver {
+            LogDriver::K8sFile | LogDriver::JsonFile => {
+                Log::File(Box::new(LogFile::open(path(dir, options), options)?))
+            }
+            LogDriver::Journald => Log::Journal(Box::new(Journal::open(config)?)),
+            LogDriver::None | LogDriver::Passthrough => Log::Nothing,
+        })
+    }
+
+    /// Writes what was read from `stream` at `time`. A full disk must not stop the program: what cannot be logged is lost.
+    pub fn write(&mut self, encoder: &mut Encoder, time: DateTime<Utc>, data: &[u8]) {
+        match self {
+            Log::File(file) => file.write(|text| encoder.encode(time, data, text)),
+            Log::Journal(journal) => journal.write(encoder.stream(), data),
+            Log::Nothing => {}
+        }
+    }
+
+    /// Completes the last line of a stream that has ended.
+    pub fn finish(&mut self, encoder: &mut Encoder, time: DateTime<Utc>) {
+        match self {
+            Log::File(file) => file.write(|text| encoder.finish(time, text)),
+            Log::Journal(journal) => journal.finish(encoder.stream()),
+            Log::Nothing => {}
+        }
+    }
+}
+
+/// A log file, and those that were put aside.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    max_size: Option<u64>,
+    max_file: u32,
+    text: Vec<u8>,
+}
+
+impl LogFile {
+    fn open(path: PathBuf, options: &LogOptions) -> io::Result<LogFile> {
+        let file = open(&path)?;
+        Ok(LogFile {
+            size: file.metadata()?.len(),
+            path,
+            file,
+            max_size: options.max_size,
+            max_file: options.max_file.max(1),
+            text: Vec::new(),
+        })
+    }
+
+    fn write(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.text.clear();
+        encode(&mut self.text);
+        let length = self.text.len() as u64;
+        if length == 0 {
+            return;
+        }
+        let full = |max| self.size > 0 && self.size + length > max;
+        if self.max_size.is_some_and(full) {
+            // If it cannot be put aside it grows on.
+            let _ = self.put_aside();
+        }
+        match self.file.write_all(&self.text) {
+            Ok(()) => self.size += length,
+            // Half a line would spoil the next one.
+            Err(_) => {
+                let _ = self.file.set_len(self.size);
+            }
+        }
+        // A flood leaves no big buffer behind.
+        if self.text.capacity() > 8 * 1024 {
+            self.text = Vec::new();
+        }
+    }
+
+    /// Begins a new file. Readers that have the old one open read it to its end.
+    fn put_aside(&mut self) -> io::Result<()> {
+        match self.max_file {
+            1 => fs::remove_file(&self.path)?,
+            count => {
+                for age in (1..count - 1).rev() {
+                    match fs::rename(aside(&self.path, age), aside(&self.path, age + 1)) {
+                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                        _ => {}
+                    }
+                }
+                fs::rename(&self.path, aside(&self.path, 1))?;
+            }
+        }
+        self.file = open(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// The stream an encoder is for.
+impl Encoder {
+    /// Which stream it is for.
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_put_aside_when_they_have_grown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let options = LogOptions {
+            max_size: Some(200),
+            max_file: 3,
+            ..LogOptions::default()
+        };
+        let mut log = Log::File(Box::new(LogFile::open(path.clone(), &options).unwrap()));
+        let mut encoder = Encoder::new(Stream::Stdout);
+        for number in 0..100 {
+            let line = format!("line {number}\n");
+            log.write(&mut encoder, Utc::now(), line.as_bytes());
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        let text: String = [aside(&path, 2), aside(&path, 1), path]
+            .iter()
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        let last: Vec<&str> = text.lines().rev().take(5).collect();
+        assert!(last[0].ends_with("line 99") && last[4].ends_with("line 95"));
+        // None is missing between the oldest that is left and the last.
+        let first: usize = text
+            .lines()
+            .next()
+            .unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert_eq!(text.lines().count(), 100 - first);
+    }
+}

@@ -1,0 +1,211 @@
+//! Health checks: what becomes of their results, and what is done about them.
+
+use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, eventually};
+
+scenarios!(
+    from_starting_to_unhealthy,
+    actions,
+    by_hand,
+    start_up,
+    slow_checks_fail,
+    refusals
+);
+
+fn becomes(t: &Rcon, name: &str, format: &str, value: &str) {
+    eventually(&format!("{format} of {name} is {value}"), 60, || {
+        (t.inspect(name, format) == value).then_some(())
+    });
+}
+
+const STATUS: &str = "{{.State.Health.Status}}";
+
+/// A container that is healthy while `/ok` is there.
+fn checked<'a>(name: &'a str, image: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let health = [
+        "--health-cmd",
+        "echo looked; test -e /ok",
+        "--health-interval",
+        "100ms",
+        "--health-retries",
+        "2",
+    ];
+    let mut words = vec!["run", "-d", "--name", name];
+    words.extend(health);
+    words.extend(more);
+    words.extend([
+        image,
+        "sh",
+        "-c",
+        "trap 'exit 3' TERM; while :; do sleep 0.05; done",
+    ]);
+    words
+}
+
+fn from_starting_to_unhealthy(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&checked("c", &image, &["--health-start-period", "1h"]));
+    // Failures in the start period are passed over.
+    eventually("a check was made", 60, || {
+        (t.inspect("c", "{{len .State.Health.Log}}") != "0").then_some(())
+    });
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.State.Health.Status}} {{.State.Health.FailingStreak}}"
+        ),
+        "starting 0"
+    );
+    t.run(&["ps"]).shows("(starting)");
+    t.ok(&["exec", "c", "touch", "/ok"]);
+    becomes(t, "c", STATUS, "healthy");
+    t.run(&["ps"]).shows("(healthy)");
+    t.run(&["ps", "-q", "--filter", "health=healthy"])
+        .shows(&t.inspect("c", "{{.Id}}")[..12]);
+    t.run(&["ps", "-q", "--filter", "health=unhealthy"])
+        .prints("");
+    t.ok(&["exec", "c", "rm", "/ok"]);
+    becomes(t, "c", STATUS, "unhealthy");
+    t.run(&["ps"]).shows("(unhealthy)");
+    // No more results are kept than podman keeps, each with what it printed.
+    eventually("five results", 60, || {
+        (t.inspect("c", "{{len .State.Health.Log}}") == "5").then_some(())
+    });
+    let last = t.inspect(
+        "c",
+        "{{(index .State.Health.Log 4).ExitCode}} {{(index .State.Health.Log 4).Output}}",
+    );
+    assert_eq!(last, "1 looked\n".trim_end());
+    t.ok(&["exec", "c", "touch", "/ok"]);
+    becomes(t, "c", STATUS, "healthy");
+    // Nothing was done about it.
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.RestartCount}}"),
+        "running 0"
+    );
+    t.run(&[
+        "events",
+        "--stream=false",
+        "--filter",
+        "event=health_status",
+    ])
+    .shows("unhealthy");
+}
+
+fn actions(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&checked("kill", &image, &["--health-on-failure", "kill"]));
+    t.ok(&checked("stop", &image, &["--health-on-failure", "stop"]));
+    t.ok(&checked(
+        "again",
+        &image,
+        &["--health-on-failure", "restart"],
+    ));
+    t.run(&["wait", "kill"]).prints("137\n");
+    t.run(&["wait", "stop"]).prints("3\n");
+    eventually("it was restarted", 60, || {
+        (t.inspect("again", "{{.State.Status}} {{ne .RestartCount 0}}") == "running true")
+            .then_some(())
+    });
+    t.run(&["stop", "again"]).code(0);
+    assert_eq!(
+        t.inspect("again", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 3"
+    );
+}
+
+fn by_hand(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&checked("c", &image, &["--health-interval", "disable"]));
+    // Nothing is checked by itself.
+    t.run(&["healthcheck", "run", "c"]).code(1);
+    assert_eq!(t.inspect("c", "{{len .State.Health.Log}}"), "1");
+    t.ok(&["exec", "c", "touch", "/ok"]);
+    t.run(&["healthcheck", "run", "c"]).prints("");
+    assert_eq!(t.inspect("c", STATUS), "healthy");
+    t.ok(&["exec", "c", "rm", "/ok"]);
+    t.run(&["healthcheck", "run", "c"]).prints("");
+    let out = t.run(&["healthcheck", "run", "c"]);
+    assert_eq!(
+        (out.code, out.stdout.as_str()),
+        (1, "unhealthy\n"),
+        "{}",
+        out.story()
+    );
+}
+
+fn start_up(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let startup = [
+        "--health-startup-cmd",
+        "test -e /up",
+        "--health-startup-interval",
+        "100ms",
+    ];
+    t.ok(&checked("c", &image, &startup));
+    t.ok(&["exec", "c", "touch", "/ok"]);
+    eventually("three checks failed", 60, || {
+        let streak = t.inspect("c", "{{.State.Health.FailingStreak}}");
+        (streak.parse::<u32>().unwrap() >= 3).then_some(())
+    });
+    // The other check is not made before this one has succeeded.
+    assert_eq!(t.inspect("c", STATUS), "starting");
+    t.ok(&["exec", "c", "touch", "/up"]);
+    becomes(t, "c", STATUS, "healthy");
+}
+
+fn slow_checks_fail(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--health-cmd",
+        "sleep 1000",
+        "--health-timeout",
+        "200ms",
+        "--health-interval",
+        "disable",
+        "--health-retries",
+        "1",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    t.run(&["healthcheck", "run", "c"]).code(1);
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}}"
+        ),
+        "unhealthy -1"
+    );
+    // A check that was cut off leaves nothing in the container.
+    let left = t.ok(&["exec", "c", "ps", "-o", "args"]);
+    assert_eq!(left.matches("sleep 1000").count(), 1, "{left}");
+}
+
+fn refusals(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
+    t.run(&["healthcheck", "run", "c"])
+        .refused(125)
+        .says("has no defined healthcheck");
+    assert_eq!(t.inspect("c", STATUS), "");
+    t.ok(&[
+        "create",
+        "--name",
+        "d",
+        "--health-cmd",
+        "true",
+        &image,
+        "true",
+    ]);
+    t.run(&["healthcheck", "run", "d"])
+        .refused(125)
+        .says("is not running");
+    t.run(&["run", "--health-on-failure", "kill", &image, "true"])
+        .refused(125)
+        .says("without a health check");
+}

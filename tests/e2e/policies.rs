@@ -1,0 +1,229 @@
+//! Restart policies.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, eventually};
+
+scenarios!(
+    on_failure,
+    always,
+    stopped_for_good,
+    stopped_in_the_pause,
+    removed_in_the_pause,
+    started_in_the_pause,
+    monitor_dies_in_the_pause,
+    after_a_reboot,
+    refusals
+);
+
+/// Each run adds a line to the log, and ends with `code`.
+fn flapping<'a>(name: &'a str, policy: &'a str, image: &'a str, code: &'a str) -> [&'a str; 9] {
+    [
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--restart",
+        policy,
+        image,
+        "sh",
+        code,
+    ]
+}
+
+fn runs(t: &Rcon, name: &str) -> usize {
+    t.ok(&["logs", name]).lines().count()
+}
+
+fn on_failure(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let mut words = flapping("c", "on-failure:2", &image, "-c").to_vec();
+    words.push("echo run; exit 5");
+    t.ok(&words);
+    eventually("three runs", 60, || {
+        (t.inspect(
+            "c",
+            "{{.State.Status}} {{.State.Restarting}} {{.RestartCount}}",
+        ) == "exited false 2")
+            .then_some(())
+    });
+    assert_eq!(runs(t, "c"), 3);
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.State.ExitCode}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"
+        ),
+        "5 on-failure 2"
+    );
+    // Success is no reason.
+    let mut words = flapping("d", "on-failure", &image, "-c").to_vec();
+    words.push("exit 0");
+    t.ok(&words);
+    t.run(&["wait", "d"]).prints("0\n");
+    assert_eq!(
+        t.inspect("d", "{{.State.Restarting}} {{.RestartCount}}"),
+        "false 0"
+    );
+    // A start by hand begins to count anew.
+    t.ok(&["start", "c"]);
+    eventually("three more runs", 60, || (runs(t, "c") == 6).then_some(()));
+}
+
+fn always(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let mut words = flapping("c", "always", &image, "-c").to_vec();
+    words.push("echo run; test -e /stay && exec sleep 1000; touch /stay; exit 0");
+    t.ok(&words);
+    eventually("it stays", 60, || {
+        (t.inspect("c", "{{.State.Status}} {{.RestartCount}}") == "running 1").then_some(())
+    });
+    // Killed by something that is no command of ours.
+    let pid: i32 = t.inspect("c", "{{.State.Pid}}").parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    eventually("it runs again", 60, || {
+        (t.inspect("c", "{{.State.Status}} {{.RestartCount}}") == "running 2").then_some(())
+    });
+    // Whoever attaches, or executes something, meets the run of now.
+    t.run(&["exec", "c", "echo", "here"]).prints("here\n");
+    t.run(&["stop", "-t", "0", "c"]).code(0);
+}
+
+fn stopped_for_good(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for (name, command) in [
+        ("a", vec!["stop", "-t", "0"]),
+        ("b", vec!["kill"]),
+        ("c", vec!["kill", "-s", "TERM"]),
+    ] {
+        let mut words = flapping(name, "always", &image, "-c").to_vec();
+        words.push("trap 'exit 4' TERM; echo run; while :; do sleep 0.05; done");
+        t.ok(&words);
+        eventually("it runs", 60, || (runs(t, name) == 1).then_some(()));
+        t.run(&[&command[..], &[name]].concat()).code(0);
+        t.run(&["wait", name]).code(0);
+        assert_eq!(
+            t.inspect(name, "{{.State.Status}} {{.State.Restarting}}"),
+            "exited false"
+        );
+    }
+    // `restart` is no stop.
+    t.ok(&["start", "a"]);
+    t.ok(&["restart", "-t", "0", "a"]);
+    assert_eq!(t.inspect("a", "{{.State.Status}}"), "running");
+}
+
+/// A container that has failed so often that its next start is some time away.
+fn in_the_pause(t: &Rcon) {
+    let image = t.pull("busybox");
+    let mut words = flapping("c", "always", &image, "-c").to_vec();
+    words.push("echo run; exit 1");
+    t.ok(&words);
+    eventually("a long pause", 60, || {
+        (t.inspect("c", "{{.State.Restarting}} {{.RestartCount}}") == "true 5").then_some(())
+    });
+}
+
+fn stopped_in_the_pause(t: &mut Rcon) {
+    in_the_pause(t);
+    t.run(&["stop", "c"]).prints("c\n").quiet();
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.Restarting}}"),
+        "exited false"
+    );
+    eventually("its monitor is gone", 20, || {
+        crate::lab::leaks::process_ids(&t.dir)
+            .is_empty()
+            .then_some(())
+    });
+    assert_eq!(runs(t, "c"), 6);
+}
+
+fn removed_in_the_pause(t: &mut Rcon) {
+    in_the_pause(t);
+    t.run(&["rm", "c"]).prints("c\n").quiet();
+    t.has_containers(0);
+}
+
+fn started_in_the_pause(t: &mut Rcon) {
+    in_the_pause(t);
+    t.run(&["start", "c"]).prints("c\n").quiet();
+    eventually("it ran again", 60, || (runs(t, "c") >= 7).then_some(()));
+    t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
+    t.has_containers(0);
+}
+
+fn monitor_dies_in_the_pause(t: &mut Rcon) {
+    in_the_pause(t);
+    for pid in crate::lab::leaks::process_ids(&t.dir) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.State.Status}} {{.State.Restarting}} {{.State.ExitCode}}"
+        ),
+        "exited false 1"
+    );
+}
+
+fn after_a_reboot(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for (name, policy) in [
+        ("a", "always"),
+        ("b", "unless-stopped"),
+        ("c", "unless-stopped"),
+        ("d", "no"),
+    ] {
+        t.ok(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--restart",
+            policy,
+            &image,
+            "sleep",
+            "1000",
+        ]);
+    }
+    t.ok(&["stop", "-t", "0", "a", "c"]);
+    // Everything of it ends at once, and the runtime folder is gone.
+    for pid in crate::lab::leaks::process_ids(&t.dir) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    std::fs::remove_dir_all(t.dir.join("run/rcon")).unwrap();
+    t.run(&["ps", "-q"]).prints("");
+    // What a service that starts at boot does.
+    let out = t.run(&["start", "--all", "--filter", "should-start-on-boot=true"]);
+    out.code(0);
+    let mut names: Vec<String> = t
+        .ok(&["ps", "--format", "{{.Names}}"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["a", "b"]);
+    let of = |policy: &str| {
+        let filter = format!("restart-policy={policy}");
+        t.ok(&["ps", "-a", "--format", "{{.Names}}", "--filter", &filter])
+    };
+    assert_eq!(of("always"), "a");
+    assert_eq!(of("no"), "d");
+}
+
+fn refusals(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&["run", "--restart", "sometimes", &image, "true"])
+        .refused(125)
+        .says("is not a valid restart policy");
+    t.run(&["run", "--restart", "always:3", &image, "true"])
+        .refused(125)
+        .says("on-failure");
+    t.run(&["run", "--rm", "--restart", "always", &image, "true"])
+        .refused(125)
+        .says("conflicts with --restart");
+    t.run(&["run", "--rm", "--restart", "no", &image, "true"])
+        .code(0);
+}
