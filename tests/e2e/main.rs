@@ -6,6 +6,7 @@
 
 mod lab;
 
+mod alone;
 mod attach;
 mod configuration;
 mod documents;
@@ -23,6 +24,7 @@ mod lifecycle;
 mod logs;
 mod netprocess;
 mod network;
+mod network_more;
 mod policies;
 mod ports;
 mod ports_live;

@@ -27,6 +27,7 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod net;
 mod network;
 mod network_look;
 pub mod port;
@@ -92,6 +93,7 @@ pub const COMMANDS: &[Entry] = &[
     entry::<version::Version>(&["version"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),
     entry::<volume::VolumeRm>(&["volume rm"]),
+    entry::<net::Net>(&["net"]),
     entry::<network::NetworkLs>(&["network ls", "network list"]),
     entry::<network::NetworkInspect>(&["network inspect"]),
     entry::<network::NetworkExists>(&["network exists"]),

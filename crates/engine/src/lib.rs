@@ -80,6 +80,7 @@ pub use rcon_image::{self as image, Progress, PullEvent, PullOptions};
 pub use rcon_net::{self as net, PortMapping, Protocol};
 pub use rcon_store::{self as store, ImageRecord};
 pub use rcon_sys::ids::IdMaps;
+pub use rcon_sys::process::take_inherited;
 
 use rcon_store::Store;
 

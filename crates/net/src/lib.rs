@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod alone;
 mod channel;
 mod config;
 pub mod control;
@@ -41,6 +42,7 @@ mod supervise;
 mod testing;
 mod timers;
 
+pub use alone::Alone;
 pub use config::{Config, Ipv4Cidr, Outbound, PortHandler, PortMapping, Protocol, host_has_ipv6};
 pub use error::{Error, Result};
 pub use namespace::set_up_namespace;

@@ -34,7 +34,7 @@ const MARK_PRIORITY: u32 = 100;
 /// # Errors
 /// [`Error::NoTun`] where there is no usable /dev/net/tun, [`Error::Io`] for the rest.
 pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
-    let tap = tun::create(DEVICE).map_err(|source| Error::NoTun { source })?;
+    let tap = tun::create(DEVICE, true).map_err(|source| Error::NoTun { source })?;
     configure(config, DEVICE_INDEX)?;
 
     // TCP in the container talks to nobody but us, over a path that loses nothing: a congestion
@@ -44,6 +44,22 @@ pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
         keep_client_addresses(config.has_ipv6());
     }
     Ok(vec![tap])
+}
+
+/// Makes a device in the network namespace the calling thread is in, which somebody else has made;
+/// it goes with its last descriptor. Its addresses and routes only if they are asked for.
+///
+/// # Errors
+/// As [`set_up_namespace`].
+pub(crate) fn set_up_device(config: &Config, name: &str, addresses: bool) -> Result<OwnedFd> {
+    let tap = tun::create(name, false).map_err(|source| Error::NoTun { source })?;
+    if addresses {
+        let index = nix::net::if_::if_nametoindex(name)
+            .map_err(|errno| Error::io(format!("cannot find {name}"))(errno.into()))?;
+        configure(config, index)?;
+        write_setting("ipv4/tcp_congestion_control", "reno").ok();
+    }
+    Ok(tap)
 }
 
 fn configure(config: &Config, index: u32) -> Result<()> {

@@ -243,6 +243,26 @@ fn start_time_in(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Take over a descriptor that this process was started with, known by its number; it is closed on
+/// exec from then on, and has another number.
+///
+/// Fails with `EBADF` when there is none. The standard ones (0, 1, 2) are not for taking: `EINVAL`.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: plain numbers; the kernel says whether the descriptor is there.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    // SAFETY: as above. Whoever started this process gave it the number, so nothing here owns it.
+    unsafe { libc::close(number) };
+    Ok(copy)
+}
+
 /// Close every descriptor of this process from `first` on, but for `keep`.
 ///
 /// For a child right after its fork, whose copies of its parent's files it must not hold. Whoever

@@ -78,7 +78,8 @@ pub enum Offload {
     TcpAndUdp,
 }
 
-/// Makes a persistent, non-blocking tap device in the calling thread's network namespace.
+/// Makes a non-blocking tap device in the calling thread's network namespace, or takes one over that
+/// is there and that nobody has open. A lasting one outlives its last descriptor.
 ///
 /// Frames carry a virtio-net header where the kernel can do it, none else: the two are told apart
 /// later by [`has_vnet_hdr`]. Needs CAP_NET_ADMIN over the network namespace. The hardware
@@ -86,15 +87,17 @@ pub enum Offload {
 ///
 /// # Errors
 /// What opening /dev/net/tun (ENOENT, EACCES, ENODEV) or TUNSETIFF (EPERM, EBUSY) says.
-pub fn create(name: &str) -> io::Result<OwnedFd> {
+pub fn create(name: &str, lasting: bool) -> io::Result<OwnedFd> {
     let tap = open()?;
     let flags = (libc::IFF_TAP | libc::IFF_NO_PI) as u16;
     match attach(&tap, name, flags | libc::IFF_VNET_HDR as u16) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => attach(&tap, name, flags)?,
         result => result?,
     }
-    // SAFETY: the argument of TUNSETPERSIST is a number, and the descriptor is open.
-    unsafe { ioctl::tunsetpersist(tap.as_raw_fd(), 1) }?;
+    if lasting {
+        // SAFETY: the argument of TUNSETPERSIST is a number, and the descriptor is open.
+        unsafe { ioctl::tunsetpersist(tap.as_raw_fd(), 1) }?;
+    }
     Ok(tap.into())
 }
 
