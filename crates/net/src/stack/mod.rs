@@ -83,6 +83,15 @@ impl Io {
         }
     }
 
+    /// What TCP writes to.
+    fn wire(&mut self) -> tcp::engine::Wire<'_> {
+        tcp::engine::Wire {
+            link: &mut *self.link,
+            buffer: &mut self.buffer,
+            now: self.now,
+        }
+    }
+
     /// Sends the UDP payload that is in the buffer already, at [`packet::udp_payload_at`].
     pub(crate) fn send_udp(&mut self, from: SocketAddr, to: SocketAddr, payload_len: usize) {
         let offloads = self.link.offloads();

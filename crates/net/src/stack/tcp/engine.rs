@@ -1,8 +1,8 @@
-//! One TCP connection of the container, terminated by smoltcp.
+//! One TCP connection of the container: smoltcp, but for the bytes that the container sends.
 //!
-//! Each connection has an interface and a socket set of its own: smoltcp walks a set from end to
-//! end for every packet, so a shared one would cost each packet time for every connection. The
-//! interface speaks plain IP; which frames are its own was decided before.
+//! smoltcp walks a socket set from end to end for every packet, so each connection has a set of
+//! its own; which packets are its own was decided before. The interface has nothing of a
+//! connection in it and serves all of them.
 //!
 //! Where the link finishes segments, smoltcp is led to believe in an MSS of nearly 64 KiB, and
 //! the true one of the connection goes with each packet for the kernel to cut by. (smoltcp's own
@@ -14,13 +14,14 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use smoltcp::wire::HardwareAddress;
 
-use super::segment;
+use super::inlet::{Brought, Inlet};
+use super::segment::{self, Bare, FIN, Header, RST, SYN};
 use crate::stack::link::{Finish, HEADROOM, Link, MAX_PACKET_V4};
 use crate::stack::packet::{self, TCP, TCP_CHECKSUM, TCP_LEN};
 
-/// The buffers of a connection, in bytes, by how many connections there are when it is made: few
-/// get what one stream at full speed makes use of, and many together stay within bounds. Only
-/// what is used becomes memory.
+/// How much a connection buffers in each direction, in bytes, by how many connections there are
+/// when it is made: few get what one stream at full speed makes use of, and many together stay
+/// within bounds. Only what is used becomes memory.
 const BUFFERS: [(usize, usize); 3] = [
     (32, 1024 * 1024),
     (256, 256 * 1024),
@@ -28,8 +29,10 @@ const BUFFERS: [(usize, usize); 3] = [
 ];
 /// Buffers of this size and more come from the system one by one and go back to it.
 pub(crate) const SMALLEST_BUFFER: usize = 64 * 1024;
+/// How many sockets whose connection has ended are kept for the next.
+const KEPT: usize = 16;
 
-/// The size of each of the two buffers of a connection, with so many others.
+/// The size of the buffers of a connection, with so many others.
 fn buffer_size(connections: usize) -> usize {
     BUFFERS
         .iter()
@@ -37,31 +40,137 @@ fn buffer_size(connections: usize) -> usize {
         .map_or(SMALLEST_BUFFER, |(_, size)| *size)
 }
 
-/// What a new connection needs to know.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    /// A random number, for the initial sequence number.
-    pub(crate) seed: u64,
-    /// The MTU of the tap, in bytes.
-    pub(crate) mtu: u16,
-    /// How many other connections there are.
-    pub(crate) connections: usize,
+/// What goes out of the stack, and where it is put together.
+pub(crate) struct Wire<'a> {
+    pub(crate) link: &'a mut dyn Link,
+    pub(crate) buffer: &'a mut [u8],
+    pub(crate) now: Instant,
+}
+
+/// A set with one socket in it.
+struct Single {
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    /// The size of the send buffer, in bytes.
+    size: usize,
+}
+
+impl Single {
+    fn new(size: usize) -> Single {
+        // What the container sends does not come by here.
+        let mut socket = Socket::new(
+            SocketBuffer::new(vec![0; 1]),
+            SocketBuffer::new(vec![0; size]),
+        );
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Single {
+            sockets,
+            handle,
+            size,
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Engines {
+    interface: Interface,
+    mtu: usize,
+    /// Sockets for further connections, their buffers hardly touched.
+    spare: Vec<Single>,
+}
+
+impl std::fmt::Debug for Engines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engines")
+            .field("spare", &self.spare.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engines {
+    /// For connections over a link with such an MTU; `seed` is a random number.
+    pub(crate) fn new(seed: u64, mtu: u16, wire: &mut Wire<'_>) -> Engines {
+        let mtu = match wire.link.offloads() {
+            true => MAX_PACKET_V4,
+            false => usize::from(mtu),
+        };
+        let mut inlet = Inlet::default();
+        let mut device = Device {
+            incoming: None,
+            link: wire.link,
+            buffer: wire.buffer,
+            inlet: &mut inlet,
+            mss: u16::MAX,
+            mtu,
+        };
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, wire.now);
+        // Every address is ours: the packets were chosen for their connection.
+        interface.set_any_ip(true);
+        Engines {
+            interface,
+            mtu,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Takes the packet that opens a connection, one of so many; `None` when smoltcp does not take
+    /// it for that. The answer is sent by the next [`Engine::send_pending`].
+    pub(crate) fn open(
+        &mut self,
+        syn: &mut [u8],
+        connections: usize,
+        wire: &mut Wire<'_>,
+    ) -> Option<Engine> {
+        let header = Header::parse(syn)?;
+        let largest = usize::from(u16::MAX) - header.start - TCP_LEN;
+        let pretended = wire.link.offloads().then_some(largest as u16);
+        let wishes = segment::prepare_syn(syn, pretended)?;
+        let size = buffer_size(connections);
+        let mut single = match self.spare.iter().position(|single| single.size == size) {
+            Some(place) => self.spare.swap_remove(place),
+            None => Single::new(size),
+        };
+        let socket = single.sockets.get_mut::<Socket<'_>>(single.handle);
+        socket.listen(header.destination_port).ok()?;
+        let mut engine = Engine {
+            inlet: Inlet::new(&header, wishes.scales, size),
+            single,
+            peer: header,
+            mss: wishes.mss,
+            mtu: self.mtu,
+            seen: None,
+        };
+        engine.pass(&mut self.interface, syn, wire);
+        (engine.state() == State::SynReceived).then_some(engine)
+    }
+
+    /// Takes back what a connection that is over leaves, whose buffer has hardly been used.
+    pub(crate) fn recycle(&mut self, engine: Engine) {
+        if self.spare.len() >= KEPT {
+            return;
+        }
+        let mut single = engine.single;
+        single.sockets.get_mut::<Socket<'_>>(single.handle).abort();
+        self.spare.push(single);
+    }
 }
 
 /// A connection's TCP.
 pub(crate) struct Engine {
-    interface: Interface,
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
-    /// The initial sequence number of the container.
-    initial: u32,
-    /// How many bytes were taken out, modulo 2^32.
-    taken: u32,
-    /// The size of each buffer, in bytes.
-    size: usize,
+    single: Single,
+    inlet: Inlet,
+    /// The headers of the container's SYN: whom we speak with.
+    peer: Header,
     /// The longest payload of a segment towards the container.
     mss: u16,
     mtu: usize,
+    /// What the container acknowledged and allowed last.
+    seen: Option<(u32, u16)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -73,140 +182,152 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Takes the packet that opens a connection; `None` when smoltcp does not take it for that.
-    /// The answer is sent by the next [`Engine::send_pending`].
-    pub(crate) fn open(
-        syn: &mut [u8],
-        settings: Settings,
-        now: Instant,
-        link: &mut dyn Link,
-        buffer: &mut [u8],
-    ) -> Option<Engine> {
-        let header = segment::Header::parse(syn)?;
-        let mtu = match link.offloads() {
-            true => MAX_PACKET_V4,
-            false => usize::from(settings.mtu),
-        };
-        let largest = usize::from(u16::MAX) - header.start - TCP_LEN;
-        let mss = match link.offloads() {
-            true => segment::replace_mss(syn, largest as u16)?,
-            false => u16::MAX,
-        };
-        let mut device = Device {
-            incoming: None,
-            link,
-            buffer,
-            mss,
-            mtu,
-        };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = settings.seed;
-        let mut interface = Interface::new(config, &mut device, now);
-        // Every address is ours: the packets were chosen for this connection.
-        interface.set_any_ip(true);
-
-        let size = buffer_size(settings.connections);
-        let mut socket = Socket::new(
-            SocketBuffer::new(vec![0; size]),
-            SocketBuffer::new(vec![0; size]),
-        );
-        socket.set_nagle_enabled(false);
-        // What came is acknowledged at the end of the turn, with all that came in it.
-        socket.set_ack_delay(None);
-        socket.listen(header.destination_port).ok()?;
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(socket);
-        let mut engine = Engine {
-            interface,
-            sockets,
-            handle,
-            initial: header.sequence,
-            taken: 0,
-            size,
-            mss,
-            mtu,
-        };
-        engine.receive(syn, now, device.link, device.buffer);
-        (engine.state() == State::SynReceived).then_some(engine)
-    }
-
     pub(crate) fn state(&self) -> State {
-        self.sockets.get::<Socket<'_>>(self.handle).state()
+        self.single
+            .sockets
+            .get::<Socket<'_>>(self.single.handle)
+            .state()
     }
 
     pub(crate) fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut::<Socket<'static>>(self.handle)
+        let Single {
+            sockets, handle, ..
+        } = &mut self.single;
+        sockets.get_mut::<Socket<'static>>(*handle)
     }
 
-    /// Takes a packet of the connection.
+    /// Takes a packet of the connection. `take` gets what it brings, if nothing waits before that,
+    /// and says how much it took; the rest waits.
     pub(crate) fn receive(
         &mut self,
+        engines: &mut Engines,
         packet: &[u8],
-        now: Instant,
-        link: &mut dyn Link,
-        buffer: &mut [u8],
+        wire: &mut Wire<'_>,
+        take: impl FnOnce(&[u8]) -> usize,
     ) {
-        // The first window is told without its scale, and smoltcp takes it back with one: what
-        // lies beyond the buffer must not come that far.
-        let Some(header) = segment::Header::parse(packet) else {
+        let interface = &mut engines.interface;
+        let Some(header) = Header::parse(packet) else {
             return;
         };
-        let end = header.sequence.wrapping_add(header.payload_len as u32);
-        let edge = self
-            .initial
-            .wrapping_add(1)
-            .wrapping_add(self.taken)
-            .wrapping_add(self.size as u32);
-        let beyond = end.wrapping_sub(edge).cast_signed() > 0;
-        if beyond && header.payload_len > 0 {
+        let bare = |sequence, control| Bare::of(packet, &header, sequence, control);
+        if header.control & (SYN | RST) != 0 {
+            let sequence = self.inlet.hide(header.sequence);
+            if let Some(bare) = bare(sequence, header.control) {
+                self.pass(interface, bare.bytes(), wire);
+            }
             return;
         }
-        let mut device = Device {
-            incoming: Some(packet),
-            link,
-            buffer,
-            mss: self.mss,
-            mtu: self.mtu,
-        };
-        self.interface
-            .poll_ingress_single(now, &mut device, &mut self.sockets);
-    }
-
-    /// Sends what is to be sent.
-    pub(crate) fn send_pending(&mut self, now: Instant, link: &mut dyn Link, buffer: &mut [u8]) {
-        let mut device = Device {
-            incoming: None,
-            link,
-            buffer,
-            mss: self.mss,
-            mtu: self.mtu,
-        };
-        // More than the buffer holds cannot be pending; the bound is for what nobody thought of.
-        for _ in 0..self.size / usize::from(self.mss).clamp(512, 65535) + 16 {
-            let result = self
-                .interface
-                .poll_egress(now, &mut device, &mut self.sockets);
-            if result == PollResult::None {
-                break;
+        // Segments of a long transfer acknowledge the same again and again, which smoltcp would
+        // take for a sign of loss.
+        let seen = Some((header.acknowledgment, header.window));
+        if header.payload_len == 0 || seen != self.seen {
+            self.seen = seen;
+            let end = u32::from(self.has_ended());
+            if let Some(bare) = bare(self.inlet.first().wrapping_add(end), header.control & !FIN) {
+                self.pass(interface, bare.bytes(), wire);
+            }
+        }
+        if !matches!(
+            self.state(),
+            State::Established | State::FinWait1 | State::FinWait2
+        ) {
+            if header.payload_len > 0 || header.control & FIN != 0 {
+                self.inlet.remind();
+            }
+            return;
+        }
+        let payload = &packet[packet.len() - header.payload_len..];
+        match self.inlet.accept(&header, payload, take) {
+            Brought::Nothing => {}
+            // At once and for each: that is how the sender notices (RFC 5681 §3.2).
+            Brought::Later => self.acknowledge(wire),
+            Brought::Whole => {
+                if header.control & FIN != 0
+                    && let Some(bare) = bare(self.inlet.first(), header.control)
+                {
+                    self.pass(interface, bare.bytes(), wire);
+                }
             }
         }
     }
 
-    /// When there is something to do again by itself.
-    pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
-        self.interface.poll_at(now, &self.sockets)
+    /// Gives a packet to smoltcp.
+    fn pass(&mut self, interface: &mut Interface, packet: &[u8], wire: &mut Wire<'_>) {
+        let mut device = Device {
+            incoming: Some(packet),
+            link: wire.link,
+            buffer: wire.buffer,
+            inlet: &mut self.inlet,
+            mss: self.mss,
+            mtu: self.mtu,
+        };
+        interface.poll_ingress_single(wire.now, &mut device, &mut self.single.sockets);
     }
 
-    /// Takes out what came from the container, as far as `take` takes it.
-    pub(crate) fn take<R>(&mut self, take: impl FnOnce(&[u8]) -> (usize, R)) -> Option<R> {
-        let mut count = 0;
-        let result = self.socket().recv(|bytes| {
-            let (taken, result) = take(bytes);
-            count = taken;
-            (taken, result)
-        });
-        self.taken = self.taken.wrapping_add(count as u32);
-        result.ok()
+    /// Whether the container has sent all it will ever send.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(
+            self.state(),
+            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
+        )
+    }
+
+    /// Sends what is to be sent.
+    pub(crate) fn send_pending(&mut self, engines: &mut Engines, wire: &mut Wire<'_>) {
+        // More than the buffer holds cannot be pending; the bound is for what nobody thought of.
+        for _ in 0..self.single.size / usize::from(self.mss).clamp(512, 65535) + 16 {
+            let mut device = Device {
+                incoming: None,
+                link: wire.link,
+                buffer: wire.buffer,
+                inlet: &mut self.inlet,
+                mss: self.mss,
+                mtu: self.mtu,
+            };
+            let result =
+                engines
+                    .interface
+                    .poll_egress(wire.now, &mut device, &mut self.single.sockets);
+            if result == PollResult::None {
+                break;
+            }
+        }
+        let connected = !matches!(
+            self.state(),
+            State::Closed | State::Listen | State::SynReceived
+        );
+        if connected && self.inlet.has_news() {
+            self.acknowledge(wire);
+        }
+    }
+
+    /// Tells the container what we have of it.
+    fn acknowledge(&mut self, wire: &mut Wire<'_>) {
+        // As smoltcp would say it, which has seen no data.
+        let acknowledgment = self.inlet.first().wrapping_add(u32::from(self.has_ended()));
+        let sequence = self.inlet.sending();
+        if let Some(length) =
+            segment::acknowledgment(wire.buffer, &self.peer, sequence, acknowledgment)
+        {
+            self.inlet.complete(&mut wire.buffer[HEADROOM..length]);
+            let finish = finish(&mut wire.buffer[HEADROOM..length], &*wire.link, self.mss);
+            wire.link.send(&mut wire.buffer[..length], finish);
+        }
+    }
+
+    /// When there is something to do again by itself.
+    pub(crate) fn next_deadline(&mut self, engines: &mut Engines, now: Instant) -> Option<Instant> {
+        engines.interface.poll_at(now, &self.single.sockets)
+    }
+
+    /// What came from the container and was not taken yet, or the first part of it.
+    pub(crate) fn waiting(&self) -> &[u8] {
+        self.inlet.waiting()
+    }
+
+    /// Takes out so many bytes of what waits.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.inlet.consume(count);
     }
 
     /// Gives back the memory of the send buffer, if that is empty.
@@ -226,8 +347,20 @@ struct Device<'a> {
     incoming: Option<&'a [u8]>,
     link: &'a mut dyn Link,
     buffer: &'a mut [u8],
+    inlet: &'a mut Inlet,
     mss: u16,
     mtu: usize,
+}
+
+impl<'a> Device<'a> {
+    fn outgoing(&mut self) -> Outgoing<'_> {
+        Outgoing {
+            link: self.link,
+            buffer: self.buffer,
+            inlet: self.inlet,
+            mss: self.mss,
+        }
+    }
 }
 
 impl phy::Device for Device<'_> {
@@ -242,34 +375,21 @@ impl phy::Device for Device<'_> {
 
     fn receive(&mut self, _: Instant) -> Option<(Incoming<'_>, Outgoing<'_>)> {
         let packet = self.incoming.take()?;
-        Some((
-            Incoming(packet),
-            Outgoing {
-                link: self.link,
-                buffer: self.buffer,
-                mss: self.mss,
-            },
-        ))
+        Some((Incoming(packet), self.outgoing()))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing {
-            link: self.link,
-            buffer: self.buffer,
-            mss: self.mss,
-        })
+        Some(self.outgoing())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
+        // The link is memory: what comes is not verified. What goes the kernel verifies: the
+        // checksum of IP, and that of TCP unless it computes it itself; see `finish`.
         let mut checksum = ChecksumCapabilities::ignored();
-        // The link is memory: what comes is not verified. What goes the kernel verifies.
         checksum.ipv4 = Checksum::Tx;
-        if !self.link.offloads() {
-            checksum.tcp = Checksum::Tx;
-        }
         capabilities.checksum = checksum;
         capabilities
     }
@@ -286,6 +406,7 @@ impl phy::RxToken for Incoming<'_> {
 struct Outgoing<'a> {
     link: &'a mut dyn Link,
     buffer: &'a mut [u8],
+    inlet: &'a mut Inlet,
     mss: u16,
 }
 
@@ -293,23 +414,28 @@ impl phy::TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         let end = HEADROOM + length;
         let result = f(&mut self.buffer[HEADROOM..end]);
-        let finish = match self.link.offloads() {
-            true => leave_open(&mut self.buffer[HEADROOM..end], self.mss),
-            false => Finish::Whole,
-        };
+        self.inlet.complete(&mut self.buffer[HEADROOM..end]);
+        let finish = finish(&mut self.buffer[HEADROOM..end], self.link, self.mss);
         self.link.send(&mut self.buffer[..end], finish);
         result
     }
 }
 
-/// Prepares a packet for the kernel to finish: its checksum, and segments if it needs them.
-fn leave_open(bytes: &mut [u8], mss: u16) -> Finish {
-    let Some(header) = segment::Header::parse(bytes) else {
+/// Puts the checksum into a packet; or prepares it for the kernel to do that, and to cut the packet
+/// into segments if it needs them.
+fn finish(bytes: &mut [u8], link: &dyn Link, mss: u16) -> Finish {
+    let Some(header) = Header::parse(bytes) else {
         return Finish::Whole;
     };
     let tcp_len = bytes.len() - header.start;
     let pseudo = packet::pseudo_header_sum(header.source, header.destination, TCP, tcp_len as u32);
     let at = header.start + TCP_CHECKSUM;
+    if !link.offloads() {
+        bytes[at..at + 2].fill(0);
+        let sum = !packet::fold(pseudo + packet::sum(&bytes[header.start..]));
+        bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        return Finish::Whole;
+    }
     bytes[at..at + 2].copy_from_slice(&packet::fold(pseudo).to_be_bytes());
     let start = header.start as u16;
     if header.payload_len > usize::from(mss) {

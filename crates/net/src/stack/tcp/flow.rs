@@ -3,7 +3,7 @@
 //! A flow begins with the container's SYN, kept as it came, and a connection under way on the
 //! host. Only when that stands is the SYN given to a [`Engine`], which then answers it: what
 //! happens outside, a refusal, an unreachable network, silence, happens inside too, and a
-//! connection that comes to nothing costs no buffers. From then on bytes go from ring to socket
+//! connection that comes to nothing costs no buffers. From then on bytes go from frame to socket
 //! and from socket to ring, each copied once, under the windows of both sides.
 
 use std::io;
@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
 
-use super::engine::{Engine, Settings};
+use super::engine::{Engine, Engines};
 use crate::outside::prefer_reno_if_local;
 use crate::poll::Ready;
 use crate::stack::Io;
@@ -75,7 +75,7 @@ pub(crate) struct Open {
     inside_done: bool,
     /// Whether one of the two was reset.
     broken: bool,
-    /// Bytes since memory was given back last, and when the last of them came.
+    /// Bytes towards the container since memory was given back last, and when the last came.
     moved: usize,
     last: Instant,
 }
@@ -98,11 +98,12 @@ impl Open {
         socket: OwnedFd,
         hung_up: bool,
         syn: &mut [u8],
-        settings: Settings,
+        connections: usize,
+        engines: &mut Engines,
         io: &mut Io,
     ) -> Option<Open> {
         prefer_reno_if_local(&socket);
-        let engine = Engine::open(syn, settings, io.now, &mut *io.link, &mut io.buffer)?;
+        let engine = engines.open(syn, connections, &mut io.wire())?;
         Some(Open {
             engine,
             socket,
@@ -123,11 +124,25 @@ impl Open {
     }
 
     /// Takes a packet from the container, and passes on at once what it brought.
-    pub(crate) fn packet(&mut self, packet: &[u8], io: &mut Io) {
-        self.engine
-            .receive(packet, io.now, &mut *io.link, &mut io.buffer);
-        self.outward();
-        self.last = io.now;
+    pub(crate) fn packet(&mut self, packet: &[u8], engines: &mut Engines, io: &mut Io) {
+        let Open {
+            engine,
+            socket,
+            writable,
+            broken,
+            ..
+        } = self;
+        let mut failed = false;
+        let mut count = 0;
+        engine.receive(engines, packet, &mut io.wire(), |bytes| {
+            if *writable && !*broken {
+                (count, *writable, failed) = send(socket, bytes);
+            }
+            count
+        });
+        if failed {
+            self.fail();
+        }
     }
 
     /// Takes news of the host socket.
@@ -148,14 +163,13 @@ impl Open {
     }
 
     /// Moves what can be moved in both directions, and sends it on.
-    pub(crate) fn turn(&mut self, io: &mut Io) -> Turn {
+    pub(crate) fn turn(&mut self, engines: &mut Engines, io: &mut Io) -> Turn {
         let mut budget = TURN;
         let before = self.moved;
+        self.outward();
         loop {
-            self.outward();
             let moved = self.inward();
-            self.engine
-                .send_pending(io.now, &mut *io.link, &mut io.buffer);
+            self.engine.send_pending(engines, &mut io.wire());
             budget = budget.saturating_sub(moved);
             if moved == 0 || budget == 0 {
                 break;
@@ -173,23 +187,18 @@ impl Open {
         }
     }
 
-    /// Container to outside: from the ring to the socket.
+    /// Container to outside: what found no room at once.
     fn outward(&mut self) {
-        while self.writable && !self.broken && self.engine.socket().can_recv() {
-            let socket = &self.socket;
-            let result = self.engine.take(|bytes| {
-                let result = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL);
-                (result.unwrap_or(0), result)
-            });
-            match result {
-                Some(Ok(count)) => self.moved = self.moved.saturating_add(count),
-                Some(Err(Errno::AGAIN)) => self.writable = false,
-                Some(Err(Errno::INTR)) => {}
-                Some(Err(_)) => self.fail(),
-                None => break,
+        while self.writable && !self.broken && !self.engine.waiting().is_empty() {
+            let failed;
+            let count;
+            (count, self.writable, failed) = send(&self.socket, self.engine.waiting());
+            self.engine.consume(count);
+            if failed {
+                self.fail();
             }
         }
-        if !self.inside_done && self.inside_finished() {
+        if !self.inside_done && self.engine.has_ended() && self.engine.waiting().is_empty() {
             self.inside_done = true;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         }
@@ -231,16 +240,6 @@ impl Open {
         total
     }
 
-    /// Whether the container has sent all it will ever send, and that has been passed on.
-    fn inside_finished(&mut self) -> bool {
-        let socket = self.engine.socket();
-        let finished = matches!(
-            socket.state(),
-            State::CloseWait | State::LastAck | State::Closing | State::TimeWait
-        );
-        finished && socket.recv_queue() == 0
-    }
-
     fn is_over(&mut self) -> bool {
         match self.engine.state() {
             State::Closed if self.inside_done && self.outside_done => true,
@@ -256,10 +255,10 @@ impl Open {
     }
 
     /// When the flow has something to do by itself.
-    pub(crate) fn next_deadline(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn next_deadline(&mut self, engines: &mut Engines, now: Instant) -> Option<Instant> {
         let tcp = self
             .engine
-            .next_deadline(now)
+            .next_deadline(engines, now)
             // What could be done now has been done.
             .map(|at| at.max(now + Duration::from_millis(1)));
         let memory = (self.moved > SMALL).then_some(self.last + IDLE);
@@ -283,9 +282,28 @@ impl Open {
         )
     }
 
+    /// What is left of a flow that is over, if it is of use to another.
+    pub(crate) fn into_engine(self) -> Option<Engine> {
+        (self.moved <= SMALL).then_some(self.engine)
+    }
+
     /// Ends the flow without a word to the container; the outside sees a reset.
     pub(crate) fn forsake(&mut self) {
         let _ = rcon_sys::sockopt::set_reset_on_close(&self.socket);
+    }
+}
+
+/// Sends what the socket takes; gives how much that is, whether it would take more, and whether it
+/// has failed.
+fn send(socket: &OwnedFd, bytes: &[u8]) -> (usize, bool, bool) {
+    loop {
+        return match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+            // It has taken less than it was given: there was no room for more.
+            Ok(count) => (count, count == bytes.len(), false),
+            Err(Errno::AGAIN) => (0, false, false),
+            Err(Errno::INTR) => continue,
+            Err(_) => (0, true, true),
+        };
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 mod flow;
+mod inlet;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use crate::outside;
 use crate::poll::{Kind, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
-use engine::Settings;
+use engine::Engines;
 use flow::{Flow, Open, Phase, Turn};
 use segment::{Header, RST};
 
@@ -40,7 +41,8 @@ pub(crate) struct Tcp {
     queue: Vec<Key>,
     /// Makes sequence numbers nobody can guess.
     random: RandomState,
-    opened: u64,
+    /// What all open flows share, once there is one.
+    engines: Option<Engines>,
 }
 
 /// The container's endpoint and the outside one, as the container knows it.
@@ -73,7 +75,9 @@ impl Tcp {
                     self.close(key);
                 }
                 Phase::Open(open) => {
-                    open.packet(packet.whole, io);
+                    if let Some(engines) = &mut self.engines {
+                        open.packet(packet.whole, engines, io);
+                    }
                     return self.enqueue(key);
                 }
             }
@@ -191,8 +195,14 @@ impl Tcp {
     }
 
     fn close(&mut self, key: Key) {
-        if let Some(flow) = self.flows.remove(key) {
-            self.by_name.remove(&flow.name);
+        let Some(flow) = self.flows.remove(key) else {
+            return;
+        };
+        self.by_name.remove(&flow.name);
+        if let (Phase::Open(open), Some(engines)) = (flow.phase, &mut self.engines)
+            && let Some(engine) = open.into_engine()
+        {
+            engines.recycle(engine);
         }
     }
 
@@ -243,13 +253,12 @@ impl Tcp {
                 false => self.dial(io, name, syn, others),
             };
         }
-        self.opened = self.opened.wrapping_add(1);
-        let settings = Settings {
-            seed: self.random.hash_one(self.opened),
-            mtu: io.policy.config().mtu,
-            connections,
-        };
-        match Open::new(socket, hung_up, &mut syn, settings, io) {
+        let mtu = io.policy.config().mtu;
+        let random = &self.random;
+        let engines = self
+            .engines
+            .get_or_insert_with(|| Engines::new(random.hash_one(mtu), mtu, &mut io.wire()));
+        match Open::new(socket, hung_up, &mut syn, connections, engines, io) {
             Some(open) => {
                 flow.phase = Phase::Open(Box::new(open));
                 self.enqueue(key);
@@ -280,10 +289,10 @@ impl Tcp {
                 continue;
             };
             flow.queued = false;
-            let Phase::Open(open) = &mut flow.phase else {
+            let (Phase::Open(open), Some(engines)) = (&mut flow.phase, &mut self.engines) else {
                 continue;
             };
-            match open.turn(io) {
+            match open.turn(engines, io) {
                 Turn::Over => {
                     self.close(*key);
                     continue;
@@ -294,7 +303,7 @@ impl Tcp {
                 }
                 Turn::Waiting => {}
             }
-            let at = open.next_deadline(io.now);
+            let at = open.next_deadline(engines, io.now);
             let token = Token::new(Kind::Tcp, *key);
             flow.deadline.set(at, token, &mut io.timers);
         }

@@ -21,6 +21,7 @@ pub(crate) struct Header {
     pub(crate) sequence: u32,
     pub(crate) acknowledgment: u32,
     pub(crate) control: u8,
+    pub(crate) window: u16,
     /// Where in the packet the TCP header starts.
     pub(crate) start: usize,
     pub(crate) payload_len: usize,
@@ -51,6 +52,7 @@ impl Header {
             sequence: be32(tcp, 4)?,
             acknowledgment: be32(tcp, 8)?,
             control: *tcp.get(13)?,
+            window: be16(tcp, 14)?,
             start: packet.whole.len() - tcp.len(),
             payload_len: tcp.len() - data_offset,
         })
@@ -62,33 +64,148 @@ impl Header {
     }
 }
 
-/// Puts another maximum segment size into a packet with SYN; gives the one that was there, or the
-/// default of those who say none (RFC 9293 §3.7.1). `None` when the options make no sense.
-pub(crate) fn replace_mss(bytes: &mut [u8], with: u16) -> Option<u16> {
-    /// Kinds of options (RFC 9293 §3.2).
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const MAXIMUM_SEGMENT_SIZE: u8 = 2;
-    const DEFAULT: u16 = 536;
-    /// The least that makes sense: Linux's TCP_MIN_SND_MSS.
-    const LEAST: u16 = 48;
+/// Kinds of options (RFC 9293 §3.2, RFC 7323 §2.2, RFC 2018 §2).
+mod option {
+    pub(super) const END: u8 = 0;
+    pub(super) const NO_OPERATION: u8 = 1;
+    pub(super) const MAXIMUM_SEGMENT_SIZE: u8 = 2;
+    pub(super) const WINDOW_SCALE: u8 = 3;
+    pub(super) const SACK_PERMITTED: u8 = 4;
+}
+
+/// What a SYN asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// The maximum segment size, or the default of those who say none (RFC 9293 §3.7.1).
+    pub(crate) mss: u16,
+    /// Whether windows may be scaled.
+    pub(crate) scales: bool,
+}
+
+/// Gives `visit` each option of a segment, whole. `None` when they make no sense.
+fn for_each_option(bytes: &mut [u8], mut visit: impl FnMut(&mut [u8])) -> Option<()> {
     let header = Header::parse(bytes)?;
     let end = bytes.len() - header.payload_len;
     let mut options = bytes.get_mut(header.start + TCP_LEN..end)?;
     while let Some(kind) = options.first() {
         let length = match *kind {
-            END => break,
-            NO_OPERATION => 1,
-            _ => usize::from(*options.get(1)?),
+            option::END => break,
+            option::NO_OPERATION => 1,
+            _ => usize::from(*options.get(1)?).max(2),
         };
-        if *kind == MAXIMUM_SEGMENT_SIZE && length == 4 {
-            let value = be16(options, 2)?;
-            options[2..4].copy_from_slice(&with.to_be_bytes());
-            return Some(value.max(LEAST));
-        }
-        options = options.get_mut(length.max(1)..)?;
+        let (one, rest) = options.split_at_mut_checked(length)?;
+        visit(one);
+        options = rest;
     }
-    Some(DEFAULT)
+    Some(())
+}
+
+/// Reads what a SYN asks for, and makes it ask for a maximum segment size of `mss`, if that is
+/// given, and for no selective acknowledgment. `None` when its options make no sense.
+pub(crate) fn prepare_syn(bytes: &mut [u8], mss: Option<u16>) -> Option<Wishes> {
+    const DEFAULT: u16 = 536;
+    /// The least that makes sense: Linux's TCP_MIN_SND_MSS.
+    const LEAST: u16 = 48;
+    let mut wishes = Wishes {
+        mss: DEFAULT,
+        scales: false,
+    };
+    for_each_option(bytes, |one| match *one {
+        [option::MAXIMUM_SEGMENT_SIZE, 4, ref mut value @ ..] => {
+            if let Some(asked) = be16(value, 0) {
+                wishes.mss = asked.max(LEAST);
+            }
+            if let Some(mss) = mss {
+                value.copy_from_slice(&mss.to_be_bytes());
+            }
+        }
+        [option::WINDOW_SCALE, 3, _] => wishes.scales = true,
+        [option::SACK_PERMITTED, 2] => one.fill(option::NO_OPERATION),
+        _ => {}
+    })?;
+    Some(wishes)
+}
+
+/// Puts another window scale where a SYN has one.
+pub(crate) fn replace_window_scale(bytes: &mut [u8], with: u8) {
+    let _ = for_each_option(bytes, |one| {
+        if let [option::WINDOW_SCALE, 3, scale] = one {
+            *scale = with;
+        }
+    });
+}
+
+/// Puts another acknowledgment number and window into a segment.
+pub(crate) fn acknowledge(bytes: &mut [u8], header: &Header, acknowledgment: u32, window: u16) {
+    let tcp = &mut bytes[header.start..];
+    tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+    tcp[14..16].copy_from_slice(&window.to_be_bytes());
+}
+
+/// The longest headers of IP and TCP together, in bytes: each has its length in a few bits.
+const MAX_HEADERS: usize = 60 + 60;
+
+/// The headers of a segment, as a packet of their own.
+pub(crate) struct Bare {
+    bytes: [u8; MAX_HEADERS],
+    length: usize,
+}
+
+impl Bare {
+    /// The headers of `packet`, with another sequence number and other control bits.
+    pub(crate) fn of(packet: &[u8], header: &Header, sequence: u32, control: u8) -> Option<Bare> {
+        let length = packet.len() - header.payload_len;
+        let mut bytes = [0; MAX_HEADERS];
+        let headers = bytes.get_mut(..length)?;
+        headers.copy_from_slice(packet.get(..length)?);
+        // The length is where it is in either version (RFC 791 §3.1, RFC 8200 §3).
+        match header.source {
+            IpAddr::V4(_) => headers[2..4].copy_from_slice(&(length as u16).to_be_bytes()),
+            IpAddr::V6(_) => {
+                let payload = (length - packet::IPV6_LEN) as u16;
+                headers[4..6].copy_from_slice(&payload.to_be_bytes());
+            }
+        }
+        let tcp = &mut headers[header.start..];
+        tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+        tcp[13] = control;
+        Some(Bare { bytes, length })
+    }
+
+    /// The packet.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Writes an empty acknowledging segment, an answer to `to`, into `buffer`; gives the length of
+/// the buffer to send. The checksum is not there yet.
+pub(crate) fn acknowledgment(
+    buffer: &mut [u8],
+    to: &Header,
+    sequence: u32,
+    acknowledgment: u32,
+) -> Option<usize> {
+    let start = HEADROOM + packet::ip_len(to.source);
+    let tcp = buffer.get_mut(start..start + TCP_LEN)?;
+    tcp.fill(0);
+    tcp[0..2].copy_from_slice(&to.destination_port.to_be_bytes());
+    tcp[2..4].copy_from_slice(&to.source_port.to_be_bytes());
+    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+    tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+    tcp[12] = (TCP_LEN as u8 / 4) << 4;
+    tcp[13] = ACK;
+    let (length, checksum) = (TCP_LEN as u16, TCP_CHECKSUM as u16);
+    packet::finish_ip(
+        buffer,
+        to.destination,
+        to.source,
+        TCP,
+        length,
+        checksum,
+        true,
+    )?;
+    Some(start + TCP_LEN)
 }
 
 /// Writes the reset that answers a segment nobody expected into `buffer` (RFC 9293 §3.10.7.1);
@@ -165,21 +282,44 @@ mod tests {
     use super::*;
     use crate::testing::Random;
 
-    const OPTIONS: [u8; 8] = [1, 1, 2, 4, 0x05, 0xb4, 1, 0];
+    const OPTIONS: [u8; 12] = [1, 1, 2, 4, 0x05, 0xb4, 4, 2, 3, 3, 7, 0];
 
     #[test]
-    fn the_mss_is_replaced_where_it_is() {
+    fn a_syn_is_read_and_asks_for_what_we_can() {
         for (from, to) in [
             ("10.0.2.100:1", "192.0.2.1:2"),
             ("[fd00::100]:1", "[2001:db8::1]:2"),
         ] {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
             let mut syn = segment(from, to, 7, 0, SYN, &OPTIONS, b"");
-            assert_eq!(replace_mss(&mut syn, 60000), Some(1460));
-            assert_eq!(replace_mss(&mut syn, 1), Some(60000));
+            let wishes = |mss, scales| Some(Wishes { mss, scales });
+            assert_eq!(prepare_syn(&mut syn, Some(60000)), wishes(1460, true));
+            assert_eq!(prepare_syn(&mut syn, None), wishes(60000, true));
+            let options = &syn[syn.len() - OPTIONS.len()..];
+            assert_eq!(options[6..8], [option::NO_OPERATION; 2]);
+            replace_window_scale(&mut syn, 5);
+            assert_eq!(syn[syn.len() - 2], 5);
             let mut bare = segment(from, to, 7, 0, SYN, &[], b"");
-            assert_eq!(replace_mss(&mut bare, 60000), Some(536));
+            assert_eq!(prepare_syn(&mut bare, Some(60000)), wishes(536, false));
             assert!(Header::parse(&syn).unwrap().opens());
+            let mut cut = segment(from, to, 7, 0, SYN, &[1, 2, 9, 9], b"");
+            assert_eq!(prepare_syn(&mut cut, None), None);
+        }
+    }
+
+    #[test]
+    fn headers_are_packets_of_their_own() {
+        for (from, to) in [
+            ("10.0.2.100:1", "192.0.2.1:2"),
+            ("[fd00::100]:1", "[2001:db8::1]:2"),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let whole = segment(from, to, 7, 9, ACK | FIN, &OPTIONS, b"payload");
+            let header = Header::parse(&whole).unwrap();
+            let bare = Bare::of(&whole, &header, 5, ACK).unwrap();
+            let seen = Header::parse(bare.bytes()).unwrap();
+            assert_eq!((seen.sequence, seen.control), (5, ACK));
+            assert_eq!((seen.payload_len, seen.acknowledgment), (0, 9));
         }
     }
 
@@ -226,7 +366,8 @@ mod tests {
             if let Some(header) = Header::parse(&bytes) {
                 reset(&mut buffer, &header, true);
             }
-            replace_mss(&mut bytes, 1000);
+            prepare_syn(&mut bytes, Some(1000));
+            replace_window_scale(&mut bytes, 3);
         }
     }
 }
