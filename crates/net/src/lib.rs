@@ -27,6 +27,7 @@ mod config;
 pub mod control;
 mod device;
 mod error;
+pub mod exercise;
 mod limits;
 mod namespace;
 mod outside;

@@ -13,7 +13,7 @@
 
 pub(crate) mod dns;
 pub(crate) mod echo;
-mod fragments;
+pub(crate) mod fragments;
 mod icmp;
 pub(crate) mod link;
 mod neighbours;

@@ -181,10 +181,7 @@ impl Relay {
         if is_loopback(address.ip()) {
             prefer_reno(&client);
         }
-        for socket in [&client, &server] {
-            // What comes in pieces was sent in pieces.
-            let _ = sockopt::set_tcp_nodelay(socket, true);
-        }
+        let _ = sockopt::set_tcp_nodelay(&server, true);
         let key = self.pairs.insert(Pair::new(client, server));
         let watched = self.pairs.get(key).map(|pair| {
             let client = Token::new(Kind::RelayClient, key);

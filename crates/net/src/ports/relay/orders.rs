@@ -190,6 +190,8 @@ impl Relay {
     }
 
     fn publish(&mut self, listener: Listener) {
+        // What comes in pieces was sent in pieces. Accepted sockets inherit it (tcp(7)).
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&listener.socket, true);
         let key = self.ports.insert(listener);
         let token = Token::new(Kind::TcpPort, key);
         let watched = self

@@ -9,8 +9,8 @@
 //! The process has no files: whether those of the host have changed it is told when it asks, which
 //! it does when a query comes and the last time is a second ago. The query waits for that.
 
-mod hosts;
-mod message;
+pub(crate) mod hosts;
+pub(crate) mod message;
 mod names;
 
 use std::collections::HashMap;

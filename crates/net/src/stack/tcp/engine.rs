@@ -330,8 +330,14 @@ impl Engine {
         self.inlet.consume(count);
     }
 
-    /// Gives back the memory of the send buffer, if that is empty.
+    /// How much memory there is for what waits, in bytes.
+    pub(crate) fn waiting_capacity(&self) -> usize {
+        self.inlet.capacity()
+    }
+
+    /// Gives back the memory of the buffers that are empty.
     pub(crate) fn release_memory(&mut self) {
+        self.inlet.release_memory();
         let socket = self.socket();
         if socket.send_queue() == 0 {
             let _ = socket.send(|unused| {

@@ -166,7 +166,7 @@ impl Open {
     pub(crate) fn turn(&mut self, engines: &mut Engines, io: &mut Io) -> Turn {
         let mut budget = TURN;
         let before = self.moved;
-        self.outward();
+        self.outward(io.now);
         loop {
             let moved = self.inward();
             self.engine.send_pending(engines, &mut io.wire());
@@ -188,12 +188,13 @@ impl Open {
     }
 
     /// Container to outside: what found no room at once.
-    fn outward(&mut self) {
+    fn outward(&mut self, now: Instant) {
         while self.writable && !self.broken && !self.engine.waiting().is_empty() {
             let failed;
             let count;
             (count, self.writable, failed) = send(&self.socket, self.engine.waiting());
             self.engine.consume(count);
+            self.last = now;
             if failed {
                 self.fail();
             }
@@ -261,14 +262,20 @@ impl Open {
             .next_deadline(engines, now)
             // What could be done now has been done.
             .map(|at| at.max(now + Duration::from_millis(1)));
-        let memory = (self.moved > SMALL).then_some(self.last + IDLE);
+        let memory = self.holds_memory().then_some(self.last + IDLE);
         tcp.into_iter().chain(memory).min()
+    }
+
+    /// Whether there is memory worth giving back.
+    fn holds_memory(&self) -> bool {
+        self.moved > SMALL || self.engine.waiting_capacity() > SMALL
     }
 
     /// Gives memory back after a time without bytes.
     pub(crate) fn rest(&mut self, now: Instant) {
-        if self.moved > SMALL && self.last + IDLE <= now {
+        if self.holds_memory() && self.last + IDLE <= now {
             self.moved = 0;
+            self.last = now;
             self.engine.release_memory();
         }
     }

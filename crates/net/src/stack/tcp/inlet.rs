@@ -91,6 +91,19 @@ impl Inlet {
     pub(super) fn consume(&mut self, count: usize) {
         self.waiting.drain(..count);
         if self.waiting.is_empty() {
+            // The next begins where the memory is warm.
+            self.waiting.clear();
+        }
+    }
+
+    /// How much memory there is for what waits, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.waiting.capacity()
+    }
+
+    /// Gives back that memory, if nothing waits.
+    pub(super) fn release_memory(&mut self) {
+        if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
     }

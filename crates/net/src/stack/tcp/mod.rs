@@ -3,7 +3,7 @@
 pub(crate) mod engine;
 mod flow;
 mod inlet;
-mod segment;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 

@@ -1,176 +1,34 @@
-//! The whole stack against frames, without a tap and without a network: the link is a list of
-//! packets, the outside is made of socket pairs.
+//! The whole stack against frames, without a tap and without a network.
 
-use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::rc::Rc;
+use std::io::{Read, Write};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use smoltcp::time::Duration;
 
-use super::segment::{ACK, FIN, Header, RST, SYN, segment};
-use crate::config::Config;
+use super::segment::{ACK, FIN, RST, SYN, segment};
 use crate::device::Frame;
-use crate::limits::Limits;
-use crate::outside::Outside;
-use crate::poll::Poller;
-use crate::ports::udp::UdpPorts;
-use crate::stack::dns::Dns;
-use crate::stack::link::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Finish, HEADROOM, Link};
+use crate::exercise::{Bench, OPTIONS, tcp};
+use crate::stack::link::HEADROOM;
 use crate::stack::packet;
-use crate::stack::policy::Policy;
-use crate::stack::{Io, Stack};
 use crate::testing::Random;
 
-type Packets = Rc<RefCell<Vec<Vec<u8>>>>;
-type Streams = Rc<RefCell<Vec<UnixStream>>>;
-
-/// A link that keeps what is sent.
-struct Memory(Packets);
-
-impl Link for Memory {
-    fn offloads(&self) -> bool {
-        true
-    }
-
-    fn learn(&mut self, _: [u8; 6]) {}
-
-    fn send_frame(&mut self, buffer: &mut [u8], _: u16, _: Finish) {
-        self.0.borrow_mut().push(buffer[HEADROOM..].to_vec());
-    }
+/// A stack whose outside takes every connection, or refuses all.
+fn bench(refusal: Option<i32>) -> Bench {
+    Bench::new(refusal, true).unwrap()
 }
 
-/// An outside that takes every connection, or refuses all.
-struct Pairs {
-    streams: Streams,
-    refusal: Option<i32>,
-}
-
-impl Outside for Pairs {
-    fn stream(&self, _: SocketAddr) -> io::Result<OwnedFd> {
-        if let Some(code) = self.refusal {
-            return Err(io::Error::from_raw_os_error(code));
-        }
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        self.streams.borrow_mut().push(UnixStream::from(theirs));
-        Ok(ours)
-    }
-
-    fn datagram(&self, _: SocketAddr) -> io::Result<OwnedFd> {
-        Err(io::Error::from_raw_os_error(libc::ENETUNREACH))
-    }
-
-    fn echo(&self, _: IpAddr) -> io::Result<OwnedFd> {
-        Err(io::Error::from_raw_os_error(libc::EACCES))
-    }
-}
-
-struct Lab {
-    stack: Stack,
-    packets: Packets,
-    streams: Streams,
-}
-
-const INSIDE: &str = "10.0.2.100:40000";
-const OUTSIDE: &str = "192.0.2.1:80";
-/// MSS 1460 and a window scale of 7.
-const OPTIONS: [u8; 8] = [2, 4, 0x05, 0xb4, 1, 3, 3, 7];
-
-impl Lab {
-    fn new(refusal: Option<i32>) -> Lab {
-        let (packets, streams) = (Packets::default(), Streams::default());
-        let config = Config {
-            ipv6: true,
-            ..Config::default()
-        };
-        let outside = Pairs {
-            streams: streams.clone(),
-            refusal,
-        };
-        let io = Io::new(
-            Box::new(Memory(packets.clone())),
-            Box::new(outside),
-            Poller::new().unwrap(),
-            Policy::new(&config),
-            Limits::for_descriptors(4096),
-        );
-        Lab {
-            stack: Stack::new(io, Dns::new(&[]), UdpPorts::default()),
-            packets,
-            streams,
-        }
-    }
-
-    fn packet(&mut self, bytes: &[u8]) {
-        let ethertype = match bytes.first().map(|byte| byte >> 4) {
-            Some(6) => ETHERTYPE_IPV6,
-            _ => ETHERTYPE_IPV4,
-        };
-        self.stack.frame(&Frame {
-            source: [2, 0, 0, 0, 0, 1],
-            ethertype,
-            payload: bytes,
-            udp_segment: None,
-        });
-    }
-
-    fn turn(&mut self) {
-        let mut ready = Vec::new();
-        self.stack
-            .io
-            .poller
-            .wait(&mut ready, Some(std::time::Duration::ZERO))
-            .unwrap();
-        self.stack.io.now += Duration::from_millis(1);
-        for event in &ready {
-            self.stack.ready(*event);
-        }
-        self.stack.timers();
-        while self.stack.flush() {}
-    }
-
-    fn sent(&mut self) -> Vec<(Header, Vec<u8>)> {
-        self.packets
-            .borrow_mut()
-            .drain(..)
-            .filter_map(|bytes| {
-                let header = Header::parse(&bytes)?;
-                let payload = bytes[bytes.len() - header.payload_len..].to_vec();
-                Some((header, payload))
-            })
-            .collect()
-    }
-
-    /// Opens a connection; gives the sequence number to acknowledge.
-    fn connect(&mut self) -> u32 {
-        self.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
-        self.turn();
-        self.turn();
-        let sent = self.sent();
-        assert_eq!(sent.len(), 1);
-        assert_eq!(sent[0].0.control, SYN | ACK);
-        assert_eq!(sent[0].0.acknowledgment, 1001);
-        let next = sent[0].0.sequence.wrapping_add(1);
-        self.packet(&tcp(1001, next, ACK, &[], b""));
-        self.turn();
-        next
-    }
-}
-
-fn tcp(sequence: u32, acknowledgment: u32, control: u8, options: &[u8], payload: &[u8]) -> Vec<u8> {
-    segment(
-        INSIDE.parse().unwrap(),
-        OUTSIDE.parse().unwrap(),
-        sequence,
-        acknowledgment,
-        control,
-        options,
-        payload,
-    )
+/// Opens a connection; gives the sequence number to acknowledge.
+fn connect(lab: &mut Bench) -> u32 {
+    lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
+    lab.turn();
+    lab.turn();
+    let sent = lab.sent();
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].0.control, SYN | ACK);
+    assert_eq!(sent[0].0.acknowledgment, 1001);
+    let next = sent[0].0.sequence.wrapping_add(1);
+    lab.packet(&tcp(1001, next, ACK, &[], b""));
+    lab.turn();
+    next
 }
 
 fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
@@ -183,8 +41,8 @@ fn udp(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn bytes_go_both_ways_and_ends_are_passed_on() {
-    let mut lab = Lab::new(None);
-    let next = lab.connect();
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
     let mut outside = lab.streams.borrow_mut().pop().unwrap();
 
     lab.packet(&tcp(1001, next, ACK, &[], b"hello"));
@@ -218,8 +76,8 @@ fn bytes_go_both_ways_and_ends_are_passed_on() {
 
 #[test]
 fn a_long_answer_goes_in_super_frames() {
-    let mut lab = Lab::new(None);
-    let next = lab.connect();
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
     // The window of the container was 65535; let it be 8 MiB.
     lab.packet(&tcp(1001, next, ACK, &[], b""));
     let outside = lab.streams.borrow_mut().pop().unwrap();
@@ -245,8 +103,8 @@ fn a_long_answer_goes_in_super_frames() {
 
 #[test]
 fn a_reset_of_either_side_reaches_the_other() {
-    let mut lab = Lab::new(None);
-    let next = lab.connect();
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
     lab.packet(&tcp(1001, next, RST, &[], b""));
     lab.turn();
     assert_eq!(lab.stack.tcp.flows.len(), 0);
@@ -254,7 +112,7 @@ fn a_reset_of_either_side_reaches_the_other() {
     assert_eq!((&outside).read(&mut [0; 1]).unwrap(), 0);
 
     // Data for somebody who has gone: the container is told.
-    let next = lab.connect();
+    let next = connect(&mut lab);
     lab.streams.borrow_mut().clear();
     lab.packet(&tcp(1001, next, ACK, &[], b"anybody?"));
     lab.turn();
@@ -267,13 +125,13 @@ fn a_reset_of_either_side_reaches_the_other() {
 
 #[test]
 fn refusals_are_told_as_they_happened() {
-    let mut lab = Lab::new(Some(libc::ECONNREFUSED));
+    let mut lab = bench(Some(libc::ECONNREFUSED));
     lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
     let sent = lab.sent();
     assert_eq!(sent[0].0.control, RST | ACK);
     assert_eq!(sent[0].0.acknowledgment, 1001);
 
-    let mut lab = Lab::new(Some(libc::EHOSTUNREACH));
+    let mut lab = bench(Some(libc::EHOSTUNREACH));
     lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
     let packets = lab.packets.borrow();
     let answer = packet::Packet::parse_v4(&packets[0]).unwrap();
@@ -287,7 +145,7 @@ fn refusals_are_told_as_they_happened() {
     drop(packets);
 
     // Out of descriptors: not a word, the container asks again.
-    let mut lab = Lab::new(Some(libc::EMFILE));
+    let mut lab = bench(Some(libc::EMFILE));
     lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
     assert!(lab.packets.borrow().is_empty());
     assert_eq!(lab.stack.tcp.flows.len(), 0);
@@ -295,7 +153,7 @@ fn refusals_are_told_as_they_happened() {
 
 #[test]
 fn a_syn_asked_again_dials_once() {
-    let mut lab = Lab::new(None);
+    let mut lab = bench(None);
     for _ in 0..5 {
         lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
     }
@@ -305,8 +163,8 @@ fn a_syn_asked_again_dials_once() {
 
 #[test]
 fn what_lies_beyond_the_window_is_passed_over() {
-    let mut lab = Lab::new(None);
-    let next = lab.connect();
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
     // The first window is told without its scale, so it must be known otherwise.
     for offset in [1024 * 1024, 1024 * 1024 - 3, 1_500_000, 2_000_000] {
         lab.packet(&tcp(1001 + offset, next, ACK, &[], b"far away"));
@@ -322,8 +180,8 @@ fn what_lies_beyond_the_window_is_passed_over() {
 fn no_segments_of_a_connection_make_it_panic() {
     let mut random = Random::new(21);
     for round in 0..150 {
-        let mut lab = Lab::new(None);
-        let next = lab.connect();
+        let mut lab = bench(None);
+        let next = connect(&mut lab);
         let payload = vec![0x5a; 60_000];
         for _ in 0..400 {
             let near = |random: &mut Random, around: u32| {
@@ -374,8 +232,8 @@ fn no_segments_of_a_connection_make_it_panic() {
 #[test]
 fn no_frames_at_all_make_it_panic() {
     let mut random = Random::new(23);
-    let mut lab = Lab::new(None);
-    lab.connect();
+    let mut lab = bench(None);
+    connect(&mut lab);
     let seeds = [
         tcp(1001, 1, ACK, &OPTIONS, b"payload"),
         segment(

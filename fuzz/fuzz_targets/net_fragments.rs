@@ -1,0 +1,4 @@
+//! Fragments of datagrams.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rcon_net::exercise::fragments(data));
