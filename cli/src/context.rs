@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Paths};
+use rcon_engine::{Engine, Manager, Paths};
 
 use crate::failure::Failure;
 use crate::output;
@@ -19,6 +19,9 @@ pub struct GlobalArgs {
     /// Path to the 'run directory' where all state information is stored
     #[arg(long)]
     pub runroot: Option<PathBuf>,
+    /// Who makes cgroups ("cgroupfs"|"systemd"); whoever can when nothing is said
+    #[arg(long, value_name = "string")]
+    pub cgroup_manager: Option<String>,
     /// Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)
     #[arg(long, value_name = "string")]
     pub log_level: Option<String>,
@@ -30,6 +33,7 @@ impl GlobalArgs {
         GlobalArgs {
             root: later.root.or(self.root),
             runroot: later.runroot.or(self.runroot),
+            cgroup_manager: later.cgroup_manager.or(self.cgroup_manager),
             log_level: later.log_level.or(self.log_level),
         }
     }
@@ -89,6 +93,21 @@ impl Context {
             argv,
             name,
         })
+    }
+
+    /// `--cgroup-manager`
+    ///
+    /// # Errors
+    /// For a word that is neither.
+    pub fn cgroup_manager(&self) -> Result<Manager, Failure> {
+        match self.globals.cgroup_manager.as_deref() {
+            None | Some("") => Ok(Manager::Auto),
+            Some("systemd") => Ok(Manager::Systemd),
+            Some("cgroupfs") => Ok(Manager::Cgroupfs),
+            Some(other) => Err(Failure::new(format!(
+                "unsupported cgroup manager {other:?}: must be one of \"cgroupfs\" or \"systemd\""
+            ))),
+        }
     }
 
     /// Finds the directories without opening anything.

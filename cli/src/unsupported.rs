@@ -23,17 +23,12 @@ pub const COMMANDS: &[&str] = &[
     "network reload",
     "network rm",
     "network update",
-    "pause",
     "play",
     "pod",
     "search",
     "secret",
-    "stats",
-    "top",
     "unmount",
     "umount",
-    "unpause",
-    "update",
     "farm",
     "artifact",
     "quadlet",
@@ -45,16 +40,11 @@ pub const COMMANDS: &[&str] = &[
     "container export",
     "container init",
     "container mount",
-    "container pause",
     "container prune",
     "container restore",
     "container runlabel",
-    "container stats",
-    "container top",
     "container unmount",
     "container umount",
-    "container unpause",
-    "container update",
     "image build",
     "image diff",
     "image mount",
@@ -83,17 +73,17 @@ pub const COMMANDS: &[&str] = &[
     "system service",
 ];
 
-const GLOBAL: &str = "--cgroup-manager --config --conmon --connection -c --events-backend --hooks-dir --identity \
+const GLOBAL: &str = "--config --conmon --connection -c --events-backend --hooks-dir --identity \
     --imagestore --module --namespace --network-cmd-path --network-config-dir --noout -r --remote --runtime --runtime-flag --ssh \
     --storage-driver --storage-opt --syslog --tmpdir --transient-store --url --volumepath";
 
-const RUN: &str = "--blkio-weight --blkio-weight-device --cgroup-conf --cgroup-parent --cgroupns --cgroups --chrootdirs \
-    --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime -c --cpu-shares --cpus --cpuset-cpus \
-    --cpuset-mems --decryption-key --device --device-cgroup-rule --device-read-bps --device-read-iops \
-    --device-write-bps --device-write-iops --disable-content-trust --env-merge --gidmap --gpus --group-entry \
-    --health-log-destination --hosts-file --hostuser --init-ctr --init-path --ip --ip6 --ipc --mac-address -m \
-    --memory --memory-reservation --memory-swap --memory-swappiness --network-alias --no-hostname \
-    --oom-kill-disable --oom-score-adj --passwd --passwd-entry --personality --pid --pids-limit --pod \
+const RUN: &str = "--cgroupns --chrootdirs \
+    --cpu-rt-period --cpu-rt-runtime \
+    --decryption-key --device --device-cgroup-rule \
+    --disable-content-trust --env-merge --gidmap --gpus --group-entry \
+    --health-log-destination --hosts-file --hostuser --init-ctr --init-path --ip --ip6 --ipc --mac-address \
+    --network-alias --no-hostname \
+    --oom-score-adj --passwd --passwd-entry --personality --pid --pod \
     --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy --secret \
     --shm-size-systemd --subgidname --subuidname --systemd --tz --uidmap --userns --uts --volumes-from";
 
@@ -118,6 +108,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("save", "--signature-policy"),
     ("tree", "--whatrequires"),
     ("unshare", "--rootless-netns"),
+    ("update", "--cpu-rt-period --cpu-rt-runtime"),
     ("wait", "-i --interval --return-on-first"),
 ];
 
@@ -145,7 +136,7 @@ mod tests {
     #[test]
     fn podmans_flags_are_known() {
         assert!(is_podmans("rcon run", "--pod"));
-        assert!(is_podmans("rcon container create", "--cpus"));
+        assert!(is_podmans("rcon container create", "--cpu-rt-runtime"));
         assert!(is_podmans("rcon ps", "--storage-driver"));
         assert!(is_podmans("rcon container ls", "--pod"));
         assert!(!is_podmans("rcon run", "--foo"));

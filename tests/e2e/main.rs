@@ -21,6 +21,7 @@ mod interrupt;
 mod isolation;
 mod layers;
 mod lifecycle;
+mod limits;
 mod logs;
 mod netprocess;
 mod network;

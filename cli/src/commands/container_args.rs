@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::limit_args::{CgroupArgs, LimitArgs};
 use super::pull::RegistryArgs;
 use crate::usage::parse_bool;
 
@@ -214,6 +215,12 @@ pub struct ContainerArgs {
     /// Working directory inside the container
     #[arg(short = 'w', long)]
     pub workdir: Option<String>,
+    /// What it may use of the machine.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Its cgroup.
+    #[command(flatten)]
+    pub cgroup: CgroupArgs,
     /// How its image is fetched.
     #[command(flatten)]
     pub registry: RegistryArgs,

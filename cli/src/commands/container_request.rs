@@ -47,6 +47,7 @@ pub fn make(
     }
     let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
     let options = options(&mut args)?;
+    let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
     if let Some(name) = &args.name
         && !rcon_engine::records::valid_name(name)
     {
@@ -94,6 +95,7 @@ pub fn make(
         restart,
         lifecycle,
         health,
+        cgroup,
         cidfile: args.cidfile,
         create_command: context
             .argv
@@ -148,6 +150,11 @@ fn options(args: &mut ContainerArgs) -> Result<Options, Failure> {
         cap_drop: split_lists(&args.cap_drop),
         security: parse::security(&args.security_opt).map_err(Error::from)?,
         ulimits: each(&limits, parse::ulimit)?,
+        resources: {
+            let mut resources = args.limits.resolve()?;
+            args.cgroup.add_to(&mut resources)?;
+            resources
+        },
         sysctls: each(&split_lists(&args.sysctl), parse::sysctl)?,
         labels: parse::labels(&split_lists(&args.label_file), &args.label).map_err(Error::from)?,
         annotations: parse::annotations(&split_lists(&args.annotation)).map_err(Error::from)?,

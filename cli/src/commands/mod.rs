@@ -23,6 +23,7 @@ mod info;
 mod inspect;
 mod kill;
 mod lifecycle_request;
+mod limit_args;
 mod load;
 mod login;
 mod logout;
@@ -30,6 +31,7 @@ mod logs;
 mod net;
 mod network;
 mod network_look;
+mod pause;
 pub mod port;
 mod progress;
 mod ps;
@@ -43,10 +45,13 @@ mod run;
 mod save;
 mod select;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
 mod unshare;
 mod untag;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -64,6 +69,11 @@ pub const COMMANDS: &[Entry] = &[
     entry::<attach::Attach>(&["attach", "container attach"]),
     entry::<stop::Stop>(&["stop", "container stop"]),
     entry::<kill::Kill>(&["kill", "container kill"]),
+    entry::<pause::Pause>(&["pause", "container pause"]),
+    entry::<pause::Unpause>(&["unpause", "container unpause"]),
+    entry::<stats::Stats>(&["stats", "container stats"]),
+    entry::<top::Top>(&["top", "container top"]),
+    entry::<update::Update>(&["update", "container update"]),
     entry::<restart::Restart>(&["restart", "container restart"]),
     entry::<wait::Wait>(&["wait", "container wait"]),
     entry::<healthcheck::Run>(&["healthcheck run"]),

@@ -169,6 +169,7 @@ fn blank() -> Container {
             auto_remove: false,
             restart: rcon_engine::RestartPolicy::No,
             lifecycle: rcon_engine::Lifecycle::default(),
+            cgroup: rcon_engine::CgroupChoice::default(),
             volumes: Vec::new(),
             create_command: Vec::new(),
         },

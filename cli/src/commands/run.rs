@@ -74,12 +74,16 @@ impl Command for Run {
         }
         let (engine, request) = container_request::make(container, context)?;
         if detach {
+            let logout = engine.logout_hint();
             let start = StartRequest {
                 attach: None,
                 inherit,
             };
             let (container, _) = engine.run(request, &start)?;
             output::println(container.id())?;
+            if let Some(hint) = logout {
+                output::error_line("hint:", &hint);
+            }
             return Ok(0);
         }
         match engine.run(

@@ -125,6 +125,9 @@ fn state(engine: &Engine, container: &Container) -> Value {
         "RestoredAt": human::rfc3339(None),
     });
     if let (true, Some(map)) = (alive, object.as_object_mut()) {
+        if let Some(path) = engine.cgroup_path(container) {
+            map.insert("CgroupPath".into(), path.into());
+        }
         map.insert("ConmonPid".into(), pid(state.monitor).into());
     }
     object

@@ -1,7 +1,8 @@
 //! `HostConfig` of a container, as `podman inspect` shows it.
 
+use rcon_engine::bundle::resources::DeviceRate;
 use rcon_engine::bundle::{self, Caps, Source};
-use rcon_engine::{Container, Engine, LogDriver, Network};
+use rcon_engine::{Container, Engine, LogDriver, Manager, Network};
 use serde_json::{Map, Value, json};
 
 use super::container::{path, port_bindings};
@@ -65,7 +66,6 @@ pub fn object(
         .collect();
     let mut object = json!({
         "Binds": binds(container),
-        "CgroupManager": "cgroupfs",
         "CgroupMode": "private",
         "ContainerIDFile": path(&config.lifecycle.cidfile),
         "LogConfig": {
@@ -97,7 +97,6 @@ pub fn object(
         "GroupAdd": options.group_add,
         "IpcMode": "private",
         "Cgroup": "",
-        "Cgroups": "default",
         "Links": null,
         "OomScoreAdj": 0,
         "PidMode": "private",
@@ -114,53 +113,71 @@ pub fn object(
         "Isolation": "",
     });
     if let Some(map) = object.as_object_mut() {
-        map.extend(limits());
+        map.extend(limits(container));
+        map.entry("Devices").or_insert(json!([]));
         map.insert("Ulimits".into(), ulimits(built));
     }
     object
 }
 
-/// What a container cannot be limited in yet.
-fn limits() -> Map<String, Value> {
-    let mut map = Map::new();
-    for name in [
-        "CpuShares",
-        "Memory",
-        "NanoCpus",
-        "BlkioWeight",
-        "CpuPeriod",
-        "CpuQuota",
-        "CpuRealtimePeriod",
-        "CpuRealtimeRuntime",
-        "DiskQuota",
-        "KernelMemory",
-        "MemoryReservation",
-        "MemorySwap",
-        "MemorySwappiness",
-        "PidsLimit",
-        "CpuCount",
-        "CpuPercent",
-        "IOMaximumIOps",
-        "IOMaximumBandwidth",
-    ] {
-        map.insert(name.into(), 0.into());
+/// Its limits.
+fn limits(container: &Container) -> Map<String, Value> {
+    let resources = &container.config.options.resources;
+    let choice = &container.config.cgroup;
+    let devices = |list: &[DeviceRate], name: &str| -> Value {
+        match list.is_empty() {
+            true => Value::Null,
+            false => list
+                .iter()
+                .map(|device| json!({"Path": device.path, name: device.rate}))
+                .collect(),
+        }
+    };
+    let oci = resources.to_oci().ok().flatten().unwrap_or_default();
+    let cpu = oci.cpu().clone().unwrap_or_default();
+    let memory = oci.memory().as_ref();
+    let object = json!({
+        "Memory": resources.memory.unwrap_or(0),
+        "MemorySwap": memory.and_then(|memory| memory.swap()).unwrap_or(0),
+        "MemoryReservation": resources.memory_reservation.unwrap_or(0),
+        "MemorySwappiness": resources.memory_swappiness.unwrap_or(0),
+        "KernelMemory": 0,
+        "OomKillDisable": resources.oom_kill_disable,
+        "NanoCpus": resources.nano_cpus.unwrap_or(0),
+        "CpuShares": resources.cpu_shares.unwrap_or(0),
+        "CpuPeriod": cpu.period().unwrap_or(0),
+        "CpuQuota": cpu.quota().unwrap_or(0),
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": resources.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": resources.cpuset_mems.clone().unwrap_or_default(),
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "PidsLimit": resources.pids_limit.unwrap_or(0),
+        "BlkioWeight": resources.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": devices(&resources.blkio_weight_devices, "Weight"),
+        "BlkioDeviceReadBps": devices(&resources.read_bps, "Rate"),
+        "BlkioDeviceWriteBps": devices(&resources.write_bps, "Rate"),
+        "BlkioDeviceReadIOps": devices(&resources.read_iops, "Rate"),
+        "BlkioDeviceWriteIOps": devices(&resources.write_iops, "Rate"),
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+        "DiskQuota": 0,
+        "CgroupConf": match resources.unified.is_empty() {
+            true => Value::Null,
+            false => json!(resources.unified),
+        },
+        "CgroupParent": choice.parent.clone().unwrap_or_default(),
+        "CgroupManager": match choice.manager {
+            Manager::Auto | Manager::Cgroupfs => "cgroupfs",
+            Manager::Systemd => "systemd",
+        },
+        "Cgroups": choice.mode.as_str(),
+    });
+    match object {
+        Value::Object(map) => map,
+        _ => Map::new(),
     }
-    for name in [
-        "BlkioWeightDevice",
-        "BlkioDeviceReadBps",
-        "BlkioDeviceWriteBps",
-        "BlkioDeviceReadIOps",
-        "BlkioDeviceWriteIOps",
-        "CgroupConf",
-    ] {
-        map.insert(name.into(), Value::Null);
-    }
-    for name in ["CgroupParent", "CpusetCpus", "CpusetMems"] {
-        map.insert(name.into(), "".into());
-    }
-    map.insert("Devices".into(), json!([]));
-    map.insert("OomKillDisable".into(), false.into());
-    map
 }
 
 fn ulimits(built: Option<&bundle::Bundle>) -> Value {

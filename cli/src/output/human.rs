@@ -75,6 +75,66 @@ pub fn unix(time: Option<DateTime<Utc>>) -> i64 {
     time.map_or(-62_135_596_800, |t| t.timestamp())
 }
 
+/// Bytes with four digits and a decimal unit, as docker's units have them: `3.092MB`.
+pub fn decimal(bytes: u64) -> String {
+    four_digits(bytes, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// Bytes with four digits and a binary unit: `2.949MiB`.
+pub fn binary(bytes: u64) -> String {
+    four_digits(
+        bytes,
+        1024.0,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"],
+    )
+}
+
+fn four_digits(bytes: u64, step: f64, units: &[&str]) -> String {
+    let mut value = bytes as f64;
+    let mut at = 0;
+    while value >= step && at + 1 < units.len() {
+        value /= step;
+        at += 1;
+    }
+    // Four digits in all, and no zeros at the end: Go's %.4g.
+    let before = if value < 1.0 {
+        1
+    } else {
+        value.log10().floor() as usize + 1
+    };
+    let text = format!("{value:.*}", 4_usize.saturating_sub(before));
+    let text = match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.'),
+        false => &text,
+    };
+    format!("{text}{}", units[at])
+}
+
+/// A length of time as Go prints one: `1h2m3.5s`, `31.209ms`, `0s`.
+pub fn go_duration(length: std::time::Duration) -> String {
+    let nanos = length.as_nanos();
+    let fraction = |value: u128, unit: u128, name: &str| {
+        let digits = unit.ilog10() as usize;
+        let text = format!("{}.{:0digits$}", value / unit, value % unit);
+        format!("{}{name}", text.trim_end_matches('0').trim_end_matches('.'))
+    };
+    match nanos {
+        0 => "0s".into(),
+        1..=999 => format!("{nanos}ns"),
+        1_000..=999_999 => fraction(nanos, 1_000, "\u{b5}s"),
+        1_000_000..=999_999_999 => fraction(nanos, 1_000_000, "ms"),
+        _ => {
+            let minutes = nanos / 60_000_000_000;
+            let seconds = fraction(nanos % 60_000_000_000, 1_000_000_000, "s");
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
 /// The first twelve digits of an id.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
@@ -136,6 +196,35 @@ mod tests {
         assert_eq!(rfc3339(None), "0001-01-01T00:00:00Z");
         assert_eq!(unix(None), -62_135_596_800);
         assert!(moment(time).starts_with("2026-11-2"));
+    }
+
+    #[test]
+    fn sizes_of_stats() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (3_092_000, "3.092MB"),
+            (16_700_000_000, "16.7GB"),
+            (134_217_728, "134.2MB"),
+        ] {
+            assert_eq!(decimal(bytes), text);
+        }
+        assert_eq!(binary(134_217_728), "128MiB");
+    }
+
+    #[test]
+    fn durations_of_go() {
+        use std::time::Duration;
+        for (length, text) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_micros(31_209), "31.209ms"),
+            (Duration::from_micros(4), "4\u{b5}s"),
+            (Duration::from_millis(8_500), "8.5s"),
+            (Duration::from_millis(60_000), "1m0s"),
+            (Duration::from_millis(3_723_500), "1h2m3.5s"),
+        ] {
+            assert_eq!(go_duration(length), text);
+        }
     }
 
     #[test]

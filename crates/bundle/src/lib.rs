@@ -21,6 +21,7 @@ mod linux;
 mod mounts;
 mod options;
 pub mod parse;
+pub mod resources;
 pub mod seccomp;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ pub use image_config::ImageConfig;
 pub use limits::HardLimits;
 pub use mounts::{Source, UserMount, VolumeUse, combine, volumes};
 pub use options::{ImageVolumes, Network, Options};
+pub use resources::Resources;
 
 /// What surrounds a container: its identity, its own files on the host, its volumes, and what the host allows.
 #[derive(Clone, Debug, Default)]

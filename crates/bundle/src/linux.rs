@@ -35,7 +35,7 @@ pub(crate) fn linux(options: &Options, context: &Context, caps: &Caps) -> Result
     let (masked, read_only) = paths(options);
     let mut linux = Linux::default();
     linux
-        .set_resources(None)
+        .set_resources(options.resources.to_oci()?)
         .set_namespaces(Some(namespaces(options)))
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(read_only))

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Resources;
 use crate::mounts::UserMount;
 use crate::parse::{ExposedPort, Security, Ulimit};
 
@@ -64,6 +65,8 @@ pub struct Options {
     pub security: Security,
     /// `--ulimit`.
     pub ulimits: Vec<Ulimit>,
+    /// `--memory`, `--cpus` and their like.
+    pub resources: Resources,
     /// `--sysctl`, in the order given; they win over the defaults.
     pub sysctls: Vec<(String, String)>,
     /// `--label` and `--label-file`; they win over the image's.
@@ -107,6 +110,7 @@ impl Default for Options {
             cap_drop: Vec::new(),
             security: Security::default(),
             ulimits: Vec::new(),
+            resources: Resources::default(),
             sysctls: Vec::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),

@@ -14,7 +14,7 @@ use crate::files::{self, Durable};
 use crate::lifecycle::SdNotify;
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
-use crate::{CreateRequest, Engine, bundling, names, volumes};
+use crate::{CreateRequest, Engine, bundling, limits, names, volumes};
 
 impl Engine {
     /// Makes a container; it is there wholly or not at all, also after a crash of the machine.
@@ -53,6 +53,7 @@ impl Engine {
         let config = self.config(&request)?;
         // What cannot be started shall not be made either.
         bundling::check(self, &config)?;
+        limits::settings(&config, false)?;
         let unborn = records::unborn(&self.paths, &config.id);
         fs::DirBuilder::new()
             .mode(0o700)
@@ -163,6 +164,7 @@ impl Engine {
             auto_remove: request.auto_remove,
             restart: request.restart,
             lifecycle: request.lifecycle.clone(),
+            cgroup: request.cgroup.clone(),
             volumes: Vec::new(),
             create_command: request.create_command.clone(),
         };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::HealthState;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
+use crate::limits::CgroupChoice;
 
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
@@ -53,6 +54,9 @@ pub struct Config {
     /// What happens around its process: log, health checks, notices.
     #[serde(default)]
     pub lifecycle: Lifecycle,
+    /// Its cgroup.
+    #[serde(default, skip_serializing_if = "CgroupChoice::is_default")]
+    pub cgroup: CgroupChoice,
     /// The volumes that are mounted into it.
     #[serde(default)]
     pub volumes: Vec<VolumeUse>,
@@ -287,6 +291,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         auto_remove: false,
         restart: RestartPolicy::No,
         lifecycle: Lifecycle::default(),
+        cgroup: CgroupChoice::default(),
         volumes: Vec::new(),
         create_command: Vec::new(),
     }

@@ -23,7 +23,7 @@ use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::record::{Config, Container, ProcessRef, State, Status};
-use crate::{Engine, ListRequest, Paths};
+use crate::{Engine, ListRequest, Paths, limits};
 
 /// The exit code of a container whose end nobody saw.
 pub(crate) const UNKNOWN_EXIT: i32 = 255;
@@ -313,11 +313,12 @@ impl Engine {
     /// The container as it is now; `None` when it is not there (any more).
     pub(crate) fn current(&self, id: &str) -> Result<Option<Container>> {
         let dir = self.paths.container(id);
-        let Some(container) = load(&dir)? else {
+        let Some(mut container) = load(&dir)? else {
             return Ok(None);
         };
         let state = &container.state;
         if state.is_true() {
+            limits::look(&self.paths, &mut container);
             return Ok(Some(container));
         }
         let Some(_lock) = Lock::take(&dir)? else {
@@ -335,6 +336,7 @@ impl Engine {
         };
         let state = &mut container.state;
         if state.is_true() {
+            limits::look(&self.paths, &mut container);
             return Ok(Some(container));
         }
         if state.is_abandoned() {
@@ -348,6 +350,7 @@ impl Engine {
             save_state(&dir, state, Durable::Yes)?;
             return Ok(Some(container));
         }
+        state.oom_killed = limits::finish(&self.paths, id);
         state.error = if state.boot_id == boot_id() {
             "the monitor was killed before it could see how the container ended".into()
         } else {

@@ -9,6 +9,7 @@ use rcon_net::PortMapping;
 use rcon_store::ImageRecord;
 
 use crate::health::HealthChanges;
+use crate::CgroupChoice;
 use crate::keys::DetachKeys;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::record::{NameOptions, Network};
@@ -40,6 +41,8 @@ pub struct CreateRequest {
     pub lifecycle: Lifecycle,
     /// What is said of the health check, the image's or that of `lifecycle`.
     pub health: HealthChanges,
+    /// `--cgroups`, `--cgroup-parent`, `--cgroup-manager`.
+    pub cgroup: CgroupChoice,
     /// `--cidfile`: refused when it exists.
     pub cidfile: Option<PathBuf>,
     /// The command line, for `inspect`.
@@ -62,6 +65,7 @@ impl CreateRequest {
             restart: RestartPolicy::No,
             lifecycle: Lifecycle::default(),
             health: HealthChanges::default(),
+            cgroup: CgroupChoice::default(),
             cidfile: None,
             create_command: Vec::new(),
         }

@@ -29,6 +29,10 @@ impl Engine {
         if !container.state.status.is_alive() {
             return self.stop_restarting(&container);
         }
+        if container.state.status == Status::Paused {
+            // Frozen, it could do nothing about being asked.
+            self.unpause(container.id())?;
+        }
         let mut end = End::of(self, &container);
         end.announce(Request::Stopping);
         let timeout = timeout.unwrap_or_else(|| container.config.stop_timeout());
@@ -103,7 +107,7 @@ impl Engine {
                 container.id()
             ))
         };
-        let pidfd = match state.status.is_alive() {
+        let pidfd = match state.status.is_alive() && state.status != Status::Paused {
             true => state
                 .process
                 .and_then(|p| p.open())

@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
 use crate::given::Given;
 use crate::record::{Config, Status};
-use crate::{Engine, ExecOutcome, ExecRequest, Outcome, bundling, names, terminal};
+use crate::{Engine, ExecOutcome, ExecRequest, Outcome, bundling, limits, names, terminal};
 
 impl Engine {
     /// Runs a command in a running container, connected to this process's standard streams.
@@ -51,6 +51,7 @@ impl Engine {
             .ok_or_else(|| Error::Invalid("the container has no process".into()))?;
         let program = program(template, config, request)?;
         let given = Given::take(&request.inherit)?;
+        let cgroup = limits::of(&self.paths, container.id());
         let (stdio, streams) = stdio(request).context(|| "cannot make pipes".into())?;
         let child = rcon_launch::exec(
             &target,
@@ -62,7 +63,7 @@ impl Engine {
                 stdio,
                 seccomp: !request.privileged,
                 preserve_fds: given.files,
-                cgroup: None,
+                cgroup: cgroup.as_ref(),
             },
         )?;
         self.emit_container(&container, Action::Exec);

@@ -12,6 +12,7 @@ use super::clients::Client;
 use super::serve::Monitor;
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
+use crate::limits;
 use crate::protocol::Reply;
 use crate::record::Status;
 use crate::records::{self, Lock};
@@ -53,7 +54,9 @@ impl Monitor {
         self.started.net = None;
         self.hear_all();
         let again = self.goes_on(code);
+        let oom_killed = limits::finish(&self.engine.paths, self.container.id());
         let state = &mut self.container.state;
+        state.oom_killed = oom_killed;
         state.status = Status::Exited;
         state.exit_code = code;
         state.finished = Some(Utc::now());

@@ -20,7 +20,7 @@ use crate::health::HealthState;
 use crate::lifecycle::LogDriver;
 use crate::log::Log;
 use crate::record::{Config, Container, Network, ProcessRef, State, Status};
-use crate::{Engine, bundling, files, hostfiles, ports, protocol, records};
+use crate::{Engine, bundling, files, hostfiles, limits, ports, protocol, records};
 
 /// What each start of a container is made of, beside its record.
 pub(super) struct Given {
@@ -186,9 +186,12 @@ fn start_in(
         init: config.options.init,
         create_cwd: bundle.create_cwd,
         preserve_fds,
-        cgroup: None,
+        cgroup: limits::settings(config, false)?,
     })?;
     let mut created = created;
+    if let Some(cgroup) = &created.running.cgroup {
+        limits::note(&engine.paths, container.id(), cgroup)?;
+    }
     let net = match net {
         Some(net) => {
             let running = &mut created.running;

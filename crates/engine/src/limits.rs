@@ -1,0 +1,306 @@
+//! The cgroup of a running container: whether it gets one, pausing it, changing its limits, what it uses.
+//!
+//! Which one it is stands in a small file of its own in the container's runtime folder, `cgroup`. Most often the monitor
+//! writes it when it starts the container; where the container had no need of a cgroup then, the command that needs one has
+//! one made around its processes. The file goes when the container ends, and the cgroup before it. Whether a container
+//! is paused is not written down anywhere: its freezer knows.
+
+use std::fs;
+
+use rcon_bundle::Resources;
+use rcon_launch::cgroup::{self, Cgroup, Manager, Settings};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::{self, Durable};
+use crate::record::{Config, Container, Status};
+use crate::records::{self, Lock};
+use crate::{Engine, Paths, processes};
+
+/// The file in the runtime folder.
+const FILE: &str = "cgroup";
+
+/// `--cgroups`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupMode {
+    /// Nothing was said: one where it costs nothing or a limit needs it.
+    #[default]
+    Default,
+    /// There must be one.
+    Enabled,
+    /// None.
+    Disabled,
+    /// As `Enabled`; our monitor never is in it.
+    NoConmon,
+    /// Below the one that rcon runs in.
+    Split,
+}
+
+impl CgroupMode {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CgroupMode::Default => "default",
+            CgroupMode::Enabled => "enabled",
+            CgroupMode::Disabled => "disabled",
+            CgroupMode::NoConmon => "no-conmon",
+            CgroupMode::Split => "split",
+        }
+    }
+
+    /// Reads the word.
+    ///
+    /// # Errors
+    /// In podman's words.
+    pub fn parse(text: &str) -> Result<CgroupMode> {
+        Ok(match text {
+            "enabled" => CgroupMode::Enabled,
+            "disabled" => CgroupMode::Disabled,
+            "no-conmon" => CgroupMode::NoConmon,
+            "split" => CgroupMode::Split,
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "invalid cgroup mode {text:?}: must be one of \"enabled\", \"disabled\", \"no-conmon\" or \"split\""
+                )));
+            }
+        })
+    }
+}
+
+/// `--cgroups`, `--cgroup-parent`, `--cgroup-manager`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupChoice {
+    /// Whether there is to be one.
+    pub mode: CgroupMode,
+    /// Where it is to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Who is to make it.
+    pub manager: Manager,
+}
+
+impl CgroupChoice {
+    /// Whether nothing was said.
+    pub fn is_default(&self) -> bool {
+        *self == CgroupChoice::default()
+    }
+}
+
+/// The cgroup that a container is to have; `None` for none.
+///
+/// # Errors
+/// For what contradicts itself.
+pub(crate) fn settings(config: &Config, required: bool) -> Result<Option<Settings>> {
+    let choice = &config.cgroup;
+    let resources = config.options.resources.to_oci()?;
+    if config.options.resources.memory_swappiness.is_some()
+        && matches!(cgroup::Host::look(), cgroup::Host::Unified { .. })
+    {
+        return Err(Error::Invalid(
+            "memory swappiness is not supported by cgroups of version 2".into(),
+        ));
+    }
+    if choice.mode == CgroupMode::Disabled {
+        return match resources {
+            Some(_) => Err(Error::Invalid(
+                "cannot specify resource limits when cgroups are disabled: invalid argument".into(),
+            )),
+            None => Ok(None),
+        };
+    }
+    let (manager, parent) = match choice.mode {
+        CgroupMode::Split => (Manager::Cgroupfs, None),
+        _ => (choice.manager, choice.parent.clone()),
+    };
+    Ok(Some(Settings {
+        manager,
+        resources,
+        description: format!("rcon container {}", config.name),
+        required: required || choice.mode != CgroupMode::Default || parent.is_some(),
+        parent,
+        ..Settings::named(format!("rcon-{}", config.id))
+    }))
+}
+
+/// Writes down which cgroup a container has.
+pub(crate) fn note(paths: &Paths, id: &str, cgroup: &Cgroup) -> Result<()> {
+    files::replace(&paths.runtime(id), FILE, cgroup, Durable::No)
+}
+
+/// The cgroup of a running container, if it has one.
+pub(crate) fn of(paths: &Paths, id: &str) -> Option<Cgroup> {
+    files::read(&paths.runtime(id).join(FILE)).ok().flatten()
+}
+
+/// Shows a container that is stopped by its freezer as paused.
+pub(crate) fn look(paths: &Paths, container: &mut Container) {
+    if container.state.status == Status::Running
+        && of(paths, container.id()).is_some_and(|cgroup| cgroup.is_frozen())
+    {
+        container.state.status = Status::Paused;
+    }
+}
+
+/// What the end of a container finds out and leaves behind: whether it was killed for want of memory.
+pub(crate) fn finish(paths: &Paths, id: &str) -> bool {
+    let Some(cgroup) = of(paths, id) else {
+        return false;
+    };
+    let killed = cgroup.oom_kills() > 0;
+    // Programs that `exec` started and that have outlived it; and a frozen process ends with this too.
+    let _ = cgroup.kill();
+    // What stays is empty, and nothing can be done about it here.
+    let _ = cgroup.remove();
+    killed
+}
+
+impl Engine {
+    /// Stops all processes of a container where they are; its full id.
+    ///
+    /// # Errors
+    /// [`Error::StateImproper`] when it does not run; where there is no freezer for it.
+    pub fn pause(&self, name_or_id: &str) -> Result<String> {
+        let container = self.container(name_or_id)?;
+        if container.state.status != Status::Running {
+            return Err(Error::StateImproper(format!(
+                "{:?} is not running, can't pause",
+                container.id()
+            )));
+        }
+        self.cgroup_of(&container)?
+            .freeze(true)
+            .map_err(rcon_launch::Error::from)?;
+        Ok(container.config.id)
+    }
+
+    /// Lets them go on; its full id.
+    ///
+    /// # Errors
+    /// [`Error::StateImproper`] when it is not paused.
+    pub fn unpause(&self, name_or_id: &str) -> Result<String> {
+        let container = self.container(name_or_id)?;
+        let cgroup = of(&self.paths, container.id());
+        match (container.state.status, cgroup) {
+            (Status::Paused, Some(cgroup)) => {
+                cgroup.freeze(false).map_err(rcon_launch::Error::from)?;
+                Ok(container.config.id)
+            }
+            _ => Err(Error::StateImproper(format!(
+                "{:?} is not paused, can't unpause",
+                container.id()
+            ))),
+        }
+    }
+
+    /// Changes the limits of a container, from now on and for its later starts; its full id.
+    ///
+    /// # Errors
+    /// Limits that do not go together or cannot be had; they are then as they were.
+    pub fn update(&self, name_or_id: &str, changes: &Resources) -> Result<String> {
+        let gone = || Error::NoSuchContainer(name_or_id.to_string());
+        let container = self.container(name_or_id)?;
+        let mut config = container.config.clone();
+        config.options.resources = config.options.resources.overlaid(changes);
+        let all = settings(&config, false)?;
+        if let (true, Some(resources)) = (
+            container.state.status.is_alive(),
+            all.and_then(|all| all.resources),
+        ) {
+            self.cgroup_of(&container)?
+                .limit(&resources)
+                .map_err(rcon_launch::Error::from)?;
+        }
+        let dir = self.paths.container(container.id());
+        let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
+        let mut now = records::load(&dir)?.ok_or_else(gone)?.config;
+        now.options.resources = config.options.resources;
+        files::replace(&dir, "config.json", &now, Durable::Yes)?;
+        Ok(now.id)
+    }
+
+    /// The cgroup of a running container; made around its processes if it has none.
+    fn cgroup_of(&self, container: &Container) -> Result<Cgroup> {
+        let id = container.id();
+        let gone = || Error::NoSuchContainer(id.to_string());
+        let _lock = Lock::take(&self.paths.container(id))?.ok_or_else(gone)?;
+        if let Some(cgroup) = of(&self.paths, id) {
+            return Ok(cgroup);
+        }
+        let mut config = container.config.clone();
+        // The limits come by themselves; here only a place is wanted.
+        config.options.resources = Resources::default();
+        let settings = settings(&config, true)?.ok_or_else(|| {
+            Error::Invalid("the container was made without a cgroup (--cgroups=disabled)".into())
+        })?;
+        let prepared = cgroup::prepare(&settings).map_err(rcon_launch::Error::from)?;
+        let prepared = prepared.ok_or_else(gone)?;
+        let pids = processes::pids(container);
+        if pids.is_empty() {
+            prepared.abandon();
+            return Err(gone());
+        }
+        let cgroup = prepared.enter(&pids).map_err(rcon_launch::Error::from)?;
+        // What was born meanwhile of a process that had not been moved yet.
+        for pid in processes::pids(container) {
+            if !pids.contains(&pid) {
+                let _ = cgroup.enter(pid);
+            }
+        }
+        note(&self.paths, id, &cgroup)?;
+        Ok(cgroup)
+    }
+
+    /// The path of a running container's cgroup, if it has one of its own.
+    pub fn cgroup_path(&self, container: &Container) -> Option<String> {
+        of(&self.paths, container.id()).map(|cgroup| cgroup.path())
+    }
+
+    /// What a running container uses now.
+    pub fn usage(&self, container: &Container) -> processes::Usage {
+        let mut usage = processes::usage(container);
+        if let Some(cgroup) = of(&self.paths, container.id()) {
+            let counted = cgroup.usage();
+            usage.cpu = counted.cpu.unwrap_or(usage.cpu);
+            usage.cpu_system = counted.cpu_system.unwrap_or(usage.cpu_system);
+            usage.memory = counted.memory.unwrap_or(usage.memory);
+            usage.pids = counted.pids.unwrap_or(usage.pids);
+            usage.block_read = counted.read.unwrap_or(usage.block_read);
+            usage.block_written = counted.written.unwrap_or(usage.block_written);
+            if let Some(limit) = counted.memory_limit {
+                usage.memory_limit = usage.memory_limit.min(limit);
+            }
+        }
+        usage
+    }
+
+    /// What to say to somebody who starts a container that may end with this login session: once a session.
+    pub fn logout_hint(&self) -> Option<String> {
+        let user = rcon_sys::passwd::current_user_name()?;
+        let uid = rustix::process::geteuid();
+        // Only systemd takes away what users leave behind.
+        if uid.is_root()
+            || fs::metadata("/run/systemd/system").is_err()
+            || fs::metadata(format!("/var/lib/systemd/linger/{user}")).is_ok()
+        {
+            return None;
+        }
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let mine = format!("/user-{}.slice/", uid.as_raw());
+        if !own.contains(&mine) {
+            return None;
+        }
+        let said = self.paths.runroot.join("said-lingering");
+        let first = fs::File::options()
+            .write(true)
+            .create_new(true)
+            .open(&said)
+            .is_ok();
+        first.then(|| {
+            format!(
+                "containers of {user} end with the last login session; `loginctl enable-linger` lets them go on"
+            )
+        })
+    }
+}
