@@ -59,7 +59,12 @@ pub fn prepare(settings: &Settings) -> Result<Option<Prepared>> {
     };
     match way {
         Some(way) => Ok(Some(Prepared { way, resources })),
-        None if settings.is_required() => Err(Error::Unavailable(host.lack())),
+        None if settings.is_required() => {
+            Err(Error::Unavailable(match (&host, settings.manager) {
+                (Host::Unified { .. }, Manager::Cgroupfs) => Lack::Delegation,
+                _ => host.lack(),
+            }))
+        }
         None => Ok(None),
     }
 }
