@@ -108,7 +108,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("save", "--signature-policy"),
     ("tree", "--whatrequires"),
     ("unshare", "--rootless-netns"),
-    ("update", "--cpu-rt-period --cpu-rt-runtime"),
+    ("update", "--cpu-rt-period --cpu-rt-runtime --restart"),
     ("wait", "-i --interval --return-on-first"),
 ];
 
