@@ -8,8 +8,8 @@ use rcon_image::PullOptions;
 use rcon_net::PortMapping;
 use rcon_store::ImageRecord;
 
-use crate::health::HealthChanges;
 use crate::CgroupChoice;
+use crate::health::HealthChanges;
 use crate::keys::DetachKeys;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::record::{NameOptions, Network};
