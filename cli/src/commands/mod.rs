@@ -10,6 +10,7 @@ mod container_args;
 mod container_request;
 mod create;
 mod descriptors;
+mod doctor;
 mod events;
 mod exec;
 mod exists;
@@ -99,6 +100,7 @@ pub const COMMANDS: &[Entry] = &[
     entry::<image_prune::ImagePrune>(&["image prune"]),
     entry::<image_tree::ImageTree>(&["image tree"]),
     entry::<events::Events>(&["events", "system events"]),
+    entry::<doctor::Doctor>(&["doctor", "system doctor"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),

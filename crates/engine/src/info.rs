@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::{Engine, ListRequest, Status};
 
 /// The machine and what rcon makes of it.
@@ -145,7 +145,7 @@ impl Engine {
             host: Host {
                 cpus: std::thread::available_parallelism().map_or(1, usize::from),
                 cgroup_version: cgroup_version().into(),
-                distribution: distribution(&os_release()),
+                distribution: distribution(&crate::doctor::os_release()),
                 hostname: text(system.nodename()),
                 kernel: text(system.release()),
                 mem_total: kibibytes(&memory, "MemTotal:"),
@@ -176,65 +176,17 @@ impl Engine {
         })
     }
 
-    /// Whether there can be containers at all; tried, since so much can forbid it.
-    fn namespaces(&self) -> Step {
-        let error = match rcon_sys::userns::run(&self.maps, |_| 0) {
-            Ok((status, _)) if status.success() => None,
-            Ok(_) => Some(crate::worker::powerless()),
-            Err(source) => Some(Error::io("cannot make containers", source)),
-        };
-        Step {
-            part: "namespaces".into(),
-            used: if error.is_none() { "user" } else { "none" }.into(),
-            why: error.and_then(|error| reason(&error, error.hint())),
-        }
-    }
-
     fn ladder(&self) -> Vec<Step> {
-        let ids = match self.maps.is_single() {
-            true => Step {
-                part: "ids".into(),
-                used: "one id".into(),
-                why: self.maps.why_single.clone(),
-            },
-            false => {
-                let count: u64 = self.maps.uid.iter().map(|range| u64::from(range.len)).sum();
-                Step {
-                    part: "ids".into(),
-                    used: format!("{count} ids"),
-                    why: None,
-                }
-            }
-        };
-        let tap = fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/net/tun");
-        let network = match tap {
-            Ok(_) => Step {
-                part: "network".into(),
-                used: "tap".into(),
-                why: None,
-            },
-            Err(error) => Step {
-                part: "network".into(),
-                used: "none or host".into(),
-                why: {
-                    let error = rcon_net::Error::NoTun { source: error };
-                    reason(&error, error.hint())
-                },
-            },
-        };
-        vec![self.namespaces(), ids, network]
+        let steps = self.examine().into_iter().map(|finding| Step {
+            part: finding.part,
+            used: finding.used,
+            why: finding.why.map(|why| match finding.remedy {
+                Some(remedy) => format!("{why}; {remedy}"),
+                None => why,
+            }),
+        });
+        steps.collect()
     }
-}
-
-/// One line of the two that an error is.
-fn reason(message: impl std::fmt::Display, hint: Option<String>) -> Option<String> {
-    Some(match hint {
-        Some(hint) => format!("{message}; {hint}"),
-        None => message.to_string(),
-    })
 }
 
 fn mappings(ranges: &[rcon_sys::ids::IdRange]) -> Vec<IdMapping> {
@@ -256,12 +208,6 @@ fn go_arch() -> &'static str {
         "powerpc64" => "ppc64le",
         other => other,
     }
-}
-
-fn os_release() -> String {
-    fs::read_to_string("/etc/os-release")
-        .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
-        .unwrap_or_default()
 }
 
 fn distribution(os_release: &str) -> Distribution {

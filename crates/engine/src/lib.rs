@@ -24,6 +24,7 @@
 pub mod attach;
 mod bundling;
 pub mod create;
+pub mod doctor;
 pub mod error;
 pub mod events;
 pub mod exec;
@@ -58,6 +59,7 @@ pub mod volumes;
 mod worker;
 
 pub use attach::Session;
+pub use doctor::{Finding, Grade};
 pub use error::{Error, Result};
 pub use events::{Action, Event, EventFilters, EventRequest};
 pub use filter::Filters;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 const GO: u8 = b'g';
 const READY: u8 = b'r';
 const ERROR: u8 = b'e';
+const HANDED_OVER: u8 = b'h';
 
 /// The longest message: an error with two texts at their longest.
 const MOST: usize = 40 * 1024;
@@ -35,6 +36,36 @@ pub(crate) fn wait_go(socket: &OwnedFd) -> Result<()> {
 pub(crate) fn send_ready(socket: &OwnedFd, number: u32, fds: &[BorrowedFd<'_>]) -> Result<()> {
     let [a, b, c, d] = number.to_le_bytes();
     fdpass::send_fds(socket, &[READY, a, b, c, d], fds).map_err(|_| gone())
+}
+
+/// Hand over the calls about owners, as far as there is somebody to answer them, and say who the
+/// program is to be: user, group, supplementary groups.
+pub(crate) fn send_listener(
+    socket: &OwnedFd,
+    listener: Option<BorrowedFd<'_>>,
+    ids: &[u32],
+) -> Result<()> {
+    let mut message = vec![HANDED_OVER];
+    // More groups than a message holds nobody can have given.
+    let ids = ids.iter().take((MOST - 1) / 4);
+    message.extend(ids.flat_map(|id| id.to_le_bytes()));
+    let fds: Vec<BorrowedFd<'_>> = listener.into_iter().collect();
+    fdpass::send_fds(socket, &message, &fds).map_err(|_| gone())
+}
+
+/// Take them: the listener, if there is one, and the ids.
+pub(crate) fn wait_listener(socket: &OwnedFd) -> Result<(Option<OwnedFd>, Vec<u32>)> {
+    let mut data = vec![0; MOST];
+    let (len, mut fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    match &data[..len] {
+        [HANDED_OVER, ids @ ..] => {
+            let words = ids.chunks_exact(4);
+            let ids = words.map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]));
+            Ok((fds.pop(), ids.collect()))
+        }
+        [ERROR, error @ ..] => Err(Error::decode(error)),
+        _ => Err(gone()),
+    }
 }
 
 /// Say what went wrong, if there is a socket to say it through, and end this process.

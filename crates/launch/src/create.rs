@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use rcon_sys::fdpass;
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 use rustix::process::Pid;
 
 use crate::cgroup::{self, Cgroup};
+use crate::emulate::{self, Emulation, Inside};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, WITH_CONSOLE};
 use crate::program::OwnFile;
@@ -88,6 +89,8 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         Some(_) => namespaces - CloneFlags::CLONE_NEWCGROUP,
         None => namespaces,
     };
+    let emulation = request.emulation.clone();
+    let described = request.spec.process().as_ref();
     flush();
     let forked = born(at_once, cgroup.as_ref());
     let (pid, pidfd) = match forked {
@@ -113,10 +116,11 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         .try_clone()
         .map(|pidfd| Newborn(Some(pidfd)))
         .context(|| "cannot watch the new process".to_owned())?;
+    let answers = emulation.as_ref().zip(described);
     let mut group = None;
     let met = place(pid, cgroup).and_then(|placed| {
         group = placed;
-        meet(pid, namespaces, maps, &ours)
+        meet(pid, namespaces, maps, answers, &ours)
     });
     let (userns, netns, number, mut passed) = match met {
         Ok(met) => met,
@@ -170,6 +174,7 @@ fn meet(
     pid: Pid,
     namespaces: CloneFlags,
     maps: &IdMaps,
+    emulation: Option<(&Emulation, &Process)>,
     socket: &OwnedFd,
 ) -> Result<(OwnedFd, Option<OwnedFd>, u32, Vec<OwnedFd>)> {
     // Before the new process hides itself.
@@ -178,8 +183,14 @@ fn meet(
         true => Some(namespace(pid, "net")?),
         false => None,
     };
+    let inside = emulation.map(|_| Inside::of(pid)).transpose()?;
     ids::write_maps(pid, maps)?;
     channel::send_go(socket)?;
+    if let (Some((emulation, process)), Some(inside)) = (emulation, inside)
+        && let (Some(listener), who) = channel::wait_listener(socket)?
+    {
+        emulate::start(emulation, process, pid, &who, listener, inside)?;
+    }
     let (number, passed) = channel::wait_ready(socket)?;
     Ok((userns, netns, number, passed))
 }

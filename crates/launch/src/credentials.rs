@@ -26,6 +26,7 @@ pub(crate) struct Credentials {
     sets: Option<Sets>,
     no_new_privileges: bool,
     filter: Option<Filter>,
+    made_up: bool,
 }
 
 impl Credentials {
@@ -47,7 +48,29 @@ impl Credentials {
             sets,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter,
+            made_up: false,
         }
+    }
+
+    /// User, group and supplementary groups.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        let Identity {
+            uid, gid, groups, ..
+        } = &self.identity;
+        [*uid, *gid]
+            .into_iter()
+            .chain(groups.iter().copied())
+            .collect()
+    }
+
+    /// The ids are not to be taken on: others make them up.
+    pub(crate) fn make_up(&mut self) {
+        self.made_up = true;
+    }
+
+    /// Whether they are.
+    pub(crate) fn is_made_up(&self) -> bool {
+        self.made_up
     }
 
     /// The user id.
@@ -70,7 +93,9 @@ impl Credentials {
         if let Some(sets) = &self.sets {
             drop_bounding(sets.bounding).context(|| "cannot limit the capabilities".to_owned())?;
         }
-        self.change_ids()?;
+        if !self.made_up {
+            self.change_ids()?;
+        }
         let admin = match (&self.filter, self.no_new_privileges) {
             (Some(_), false) => CapabilitySet::SYS_ADMIN,
             _ => CapabilitySet::empty(),
@@ -84,6 +109,7 @@ impl Credentials {
         }
         if let Some(compiled) = &self.filter {
             filter::load(&compiled.program, compiled.flags)
+                .map(drop)
                 .context(|| "cannot load the seccomp filter".to_owned())?;
         }
         match &self.sets {

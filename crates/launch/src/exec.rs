@@ -13,6 +13,7 @@ use rcon_sys::{fdpass, userns};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::process::Pid;
 
+use crate::emulate::{self, Inside};
 use crate::error::{Context, Error, RawError, Result};
 use crate::init::{self, Streams, WITH_CONSOLE};
 use crate::program::{self, OwnFile, Plan, Prepared};
@@ -45,17 +46,30 @@ pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
         }
         Fork::Parent { pidfd, .. } => pidfd,
     };
+    let (emulation, described) = (request.emulation.clone(), request.process);
     drop((request, theirs));
     let child = born(&ours);
     process::wait_pidfd(&helper).context(step)?;
     let (pid, pidfd) = child?;
-    let result = channel::wait_ready(&ours).and_then(|(number, mut fds)| {
-        channel::wait_executed(&ours, &program)?;
-        Ok(match number & WITH_CONSOLE {
-            0 => None,
-            _ => fds.pop(),
-        })
+    let answered = emulation.map_or(Ok(()), |emulation| {
+        let inside = Inside::of(target.pid)?;
+        match channel::wait_listener(&ours)? {
+            (Some(listener), who) => {
+                emulate::start(&emulation, described, pid, &who, listener, inside)
+            }
+            (None, _) => Ok(()),
+        }
     });
+    let result =
+        answered
+            .and_then(|()| channel::wait_ready(&ours))
+            .and_then(|(number, mut fds)| {
+                channel::wait_executed(&ours, &program)?;
+                Ok(match number & WITH_CONSOLE {
+                    0 => None,
+                    _ => fds.pop(),
+                })
+            });
     match result {
         Ok(console) => Ok(ExecChild {
             pid,
@@ -185,8 +199,11 @@ fn prepare(request: ExecRequest<'_>, socket: &OwnedFd) -> Result<(Prepared, Stre
         filter,
         create_cwd: false,
     };
-    let prepared = Prepared::new(plan, &root)?;
+    let mut prepared = Prepared::new(plan, &root)?;
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, request.process)?;
+    if request.emulation.is_some() {
+        init::hand_over(socket, &mut prepared)?;
+    }
     init::announce(socket, &[], &streams, &prepared)?;
     init::take_terminal(&streams)?;
     Ok((prepared, streams))

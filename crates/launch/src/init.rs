@@ -14,6 +14,7 @@ use rustix::process::DumpableBehavior;
 
 use crate::channel;
 use crate::console::Console;
+use crate::emulate;
 use crate::error::{Context, Error, Result};
 use crate::mounts::Mounter;
 use crate::program::{self, OwnFile, Plan, Prepared};
@@ -156,10 +157,13 @@ fn set_up(
         filter,
         create_cwd: request.create_cwd,
     };
-    let prepared = Prepared::new(plan, &root)?;
+    let mut prepared = Prepared::new(plan, &root)?;
     if spec.root().as_ref().and_then(|root| root.readonly()) == Some(true) {
         mount::set_attributes(root.fd(), Attributes::MOUNT_ATTR_RDONLY, None, false)
             .context(|| "cannot make the root filesystem read-only".to_owned())?;
+    }
+    if request.emulation.is_some() {
+        hand_over(socket, &mut prepared)?;
     }
     announce(socket, &passed, &streams, &prepared)?;
     drop(passed);
@@ -210,6 +214,17 @@ fn name_host(spec: &Spec, namespaces: CloneFlags) -> Result<()> {
     Ok(())
 }
 
+/// Let the caller see to it that the calls about owners are answered. From here on, until it does,
+/// none may be made.
+pub(crate) fn hand_over(socket: &OwnedFd, prepared: &mut Prepared) -> Result<()> {
+    let listener = emulate::hand_over()?;
+    let ids = prepared.credentials.ids();
+    if listener.is_some() {
+        prepared.credentials.make_up();
+    }
+    channel::send_listener(socket, listener.as_ref().map(AsFd::as_fd), &ids)
+}
+
 /// Tell the caller that the program can be started, and hand over what is the caller's.
 pub(crate) fn announce(
     socket: &OwnedFd,
@@ -220,7 +235,9 @@ pub(crate) fn announce(
     let mut fds: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
     let mut number = 0;
     if let Some(console) = &streams.console {
-        console.give_to(prepared.uid())?;
+        if !prepared.credentials.is_made_up() {
+            console.give_to(prepared.uid())?;
+        }
         fds.push(console.master.as_fd());
         number |= WITH_CONSOLE;
     }

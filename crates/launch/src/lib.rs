@@ -14,6 +14,7 @@ mod copyup;
 mod create;
 mod credentials;
 mod devices;
+mod emulate;
 mod error;
 mod exec;
 mod init;
@@ -31,6 +32,7 @@ mod user;
 mod wire;
 
 pub use create::{Created, create};
+pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;
 pub use request::{ExecChild, ExecRequest, InNetns, Request, Rootfs, Running, Size, Stdio, Target};

@@ -138,7 +138,18 @@ impl<'a> Mounter<'a> {
         if !self.has(CloneFlags::CLONE_NEWPID) {
             return self.bind(Path::new("/proc"), entry.destination(), true, options);
         }
-        let proc = self.filesystem("proc", entry, options)?;
+        let proc = match self.filesystem("proc", entry, options) {
+            // Where a part of the /proc around is covered, as container engines do, the kernel
+            // mounts no new one. That one shows more processes, and lets nobody touch them.
+            Err(Error::Setup {
+                errno: libc::EPERM, ..
+            }) => {
+                self.bind(Path::new("/proc"), entry.destination(), true, options)?;
+                self.sysctls_set = true;
+                return procfs::set_sysctls_around(self.namespaces, self.sysctls());
+            }
+            other => other?,
+        };
         if self.has_sysctls() {
             // While nothing is mounted over any part of it.
             self.set_sysctls(&proc)?;

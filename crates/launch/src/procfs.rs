@@ -68,6 +68,30 @@ pub(crate) fn set_sysctls<'a>(
     Ok(())
 }
 
+/// Sysctls that make a container more comfortable, and that it can do without.
+const COMFORTS: [&str; 2] = [
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+];
+
+/// As [`set_sysctls`], by way of the `/proc` that is around the container and may be covered in
+/// parts: what only makes it more comfortable may fail there.
+pub(crate) fn set_sysctls_around<'a>(
+    namespaces: CloneFlags,
+    sysctls: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = rustix::fs::open("/proc", flags, Mode::empty())
+        .context(|| "cannot open /proc".to_owned())?;
+    for (name, value) in sysctls {
+        match set_sysctls(&proc, namespaces, [(name, value)]) {
+            Err(_) if COMFORTS.contains(&name.as_str()) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// The namespace that a sysctl belongs to; all of them for one that belongs to the machine.
 fn owner(path: &str) -> CloneFlags {
     if path.starts_with("sys/net/") {

@@ -8,6 +8,7 @@ use rcon_sys::ids::IdMaps;
 use rustix::process::Pid;
 
 use crate::cgroup::{Cgroup, Settings};
+use crate::emulate::Emulation;
 use crate::error::NetworkFailure;
 
 /// Set-up of the network from inside: gives back files for the caller, or says why it failed.
@@ -46,6 +47,8 @@ pub struct Request<'a> {
     /// The cgroup it is to be in, with its limits; `None` leaves it in ours. The limits in the spec
     /// are looked at through [`Settings::of_spec`] only.
     pub cgroup: Option<Settings>,
+    /// With a single id: have owners and users made up where the kernel has none.
+    pub emulation: Option<Emulation>,
 }
 
 /// What becomes the root of the container.
@@ -131,6 +134,8 @@ pub struct ExecRequest<'a> {
     pub preserve_fds: Vec<OwnedFd>,
     /// The cgroup of the container, if it has one of its own.
     pub cgroup: Option<&'a Cgroup>,
+    /// With a single id: have owners and users made up where the kernel has none.
+    pub emulation: Option<Emulation>,
 }
 
 /// The container that a program is to be started in.

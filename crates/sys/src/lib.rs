@@ -9,6 +9,7 @@ pub mod ids;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
+pub mod notify;
 pub mod owner;
 pub mod passwd;
 pub mod process;

@@ -1,6 +1,7 @@
 //! Loading a seccomp filter (seccomp(2)) into the calling process.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// One instruction of classic BPF, as the kernel takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +22,21 @@ pub const FLAG_LOG: u32 = 1 << 1;
 /// Do not turn on mitigations of speculation for the sake of the filter.
 pub const FLAG_SPEC_ALLOW: u32 = 1 << 2;
 
+/// Give a descriptor through which another process decides about calls (seccomp_unotify(2)).
+pub const FLAG_NEW_LISTENER: u32 = 1 << 3;
+/// While another process decides, only a signal that kills interrupts the call (Linux 5.19).
+pub const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
 /// The most instructions of a filter.
 pub const MAX_LEN: usize = 4096;
 
 /// Put `filter` on this process for good; its children and what it executes have it too.
 ///
 /// Needs `CAP_SYS_ADMIN` in the user namespace, or no_new_privs set (`EACCES` otherwise). Fails
-/// with `EINVAL` for a filter that is not valid.
-pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
+/// with `EINVAL` for a filter that is not valid, and with `EBUSY` for a second listener.
+///
+/// With [`FLAG_NEW_LISTENER`] the listener comes back, close-on-exec.
+pub fn load(filter: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
     let len =
         u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog {
@@ -45,9 +53,10 @@ pub fn load(filter: &[Instruction], flags: u32) -> io::Result<()> {
             &raw const program,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    match RawFd::try_from(result) {
+        Ok(0) if flags & FLAG_NEW_LISTENER == 0 => Ok(None),
+        // SAFETY: with this flag the result is a descriptor that the kernel has just made.
+        Ok(fd @ 0..) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -107,6 +107,7 @@ fn start(
             seccomp: true,
             preserve_fds: Vec::new(),
             cgroup: None,
+            emulation: engine.emulation_of(container.id())?,
         },
     )?;
     Ok((child, vec![out, err]))

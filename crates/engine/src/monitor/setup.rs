@@ -187,6 +187,7 @@ fn start_in(
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
+        emulation: engine.emulation(container.id(), snapshot),
     })?;
     let mut created = created;
     if let Some(cgroup) = &created.running.cgroup {

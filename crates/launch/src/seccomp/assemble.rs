@@ -15,7 +15,7 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 /// A comparison of the accumulator with a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(super) enum Test {
+pub(crate) enum Test {
     /// Equal.
     Equal = 0x15,
     /// Greater, without sign.
@@ -26,11 +26,11 @@ pub(super) enum Test {
 
 /// The place of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Label(usize);
+pub(crate) struct Label(usize);
 
 /// A program that grows at its front.
 #[derive(Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     reversed: Vec<Instruction>,
     returns: Vec<(u32, Label)>,
 }
@@ -47,17 +47,17 @@ impl Assembler {
     }
 
     /// Load the 32 bits at `offset` of `struct seccomp_data`; what was written last comes next.
-    pub(super) fn load(&mut self, offset: u32) -> Label {
+    pub(crate) fn load(&mut self, offset: u32) -> Label {
         self.push(LOAD, 0, 0, offset)
     }
 
     /// Keep the bits in `mask`; what was written last comes next.
-    pub(super) fn and(&mut self, mask: u32) -> Label {
+    pub(crate) fn and(&mut self, mask: u32) -> Label {
         self.push(AND, 0, 0, mask)
     }
 
     /// End with `value`. One that was written before is used again while it is near.
-    pub(super) fn ret(&mut self, value: u32) -> Label {
+    pub(crate) fn ret(&mut self, value: u32) -> Label {
         if let Some((_, label)) = self.returns.iter().rev().find(|(known, _)| *known == value)
             && self.reversed.len() - label.0 < 200
         {
@@ -69,7 +69,7 @@ impl Assembler {
     }
 
     /// Compare with `k` and go on at one of two places.
-    pub(super) fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
+    pub(crate) fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
         let (mut yes, mut no) = (yes, no);
         loop {
             match (
@@ -97,12 +97,12 @@ impl Assembler {
     }
 
     /// How long the program is by now.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.reversed.len()
     }
 
     /// The program, which begins with what was written last.
-    pub(super) fn finish(mut self) -> Vec<Instruction> {
+    pub(crate) fn finish(mut self) -> Vec<Instruction> {
         self.reversed.reverse();
         self.reversed
     }

@@ -25,8 +25,12 @@ use oci_spec::runtime::{
 };
 use rcon_sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, Instruction, MAX_LEN};
 
-use self::assemble::{Assembler, Label, Test};
-use self::tables::{Machine, NATIVE};
+use self::assemble::Label;
+#[cfg(test)]
+pub(crate) use self::assemble::interpret;
+pub(crate) use self::assemble::{Assembler, Test};
+use self::tables::Machine;
+pub(crate) use self::tables::NATIVE;
 use crate::error::{Error, Result};
 
 const KILL_PROCESS: u32 = 0x8000_0000;
@@ -34,8 +38,11 @@ const KILL_THREAD: u32 = 0;
 const TRAP: u32 = 0x0003_0000;
 const ERRNO: u32 = 0x0005_0000;
 const TRACE: u32 = 0x7ff0_0000;
+/// Hand the call over to a listener.
+pub(crate) const USER_NOTIF: u32 = 0x7fc0_0000;
 const LOG: u32 = 0x7ffc_0000;
-const ALLOW: u32 = 0x7fff_0000;
+/// Let the call pass.
+pub(crate) const ALLOW: u32 = 0x7fff_0000;
 
 /// The bit in a call's number that marks the x32 interface.
 const X32_BIT: u32 = 0x4000_0000;

@@ -99,6 +99,7 @@ impl Scene {
             create_cwd: false,
             preserve_fds: Vec::new(),
             cgroup: None,
+            emulation: None,
         }
     }
 }
@@ -344,5 +345,6 @@ pub fn exec_request<'a>(
         seccomp: true,
         preserve_fds: Vec::new(),
         cgroup: None,
+        emulation: None,
     }
 }

@@ -85,7 +85,7 @@ pub(crate) fn keep_capabilities(keep: CapabilitySet) -> io::Result<()> {
 /// Where the kernel has no filters, or we have no numbers for this kind of machine.
 pub(crate) fn restrict(thread: Thread) -> io::Result<()> {
     let filter = filter::assemble(thread).ok_or(io::ErrorKind::Unsupported)?;
-    seccomp::load(&filter, seccomp::FLAG_SPEC_ALLOW)
+    seccomp::load(&filter, seccomp::FLAG_SPEC_ALLOW).map(drop)
 }
 
 /// Leaves the calling thread, the relay's, what it needs: the capability to speak with clients'

@@ -7,7 +7,7 @@ mod x86_64;
 
 /// An architecture as a filter sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Machine {
+pub(crate) enum Machine {
     /// x86-64, and x32 beside it.
     X86_64,
     /// 32-bit x86.
@@ -18,7 +18,7 @@ pub(super) enum Machine {
 
 impl Machine {
     /// The value of the filter's `arch` field (`AUDIT_ARCH_*` in linux/audit.h).
-    pub(super) fn audit(self) -> u32 {
+    pub(crate) fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
             Self::I386 => 0x4000_0003,
@@ -39,10 +39,10 @@ impl Machine {
 
 /// What this program was built for.
 #[cfg(target_arch = "x86_64")]
-pub(super) const NATIVE: Machine = Machine::X86_64;
+pub(crate) const NATIVE: Machine = Machine::X86_64;
 /// What this program was built for.
 #[cfg(target_arch = "aarch64")]
-pub(super) const NATIVE: Machine = Machine::Aarch64;
+pub(crate) const NATIVE: Machine = Machine::Aarch64;
 
 fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
     let index = table.binary_search_by_key(&name, |(name, _)| name).ok()?;

@@ -1,0 +1,332 @@
+//! Owners of files, as the container sees them: noted in an attribute of the file, or beside.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rcon_sys::notify;
+use rcon_sys::owner::{Device, FileKey, SideFile, TRUE_OWNER, TrueOwner};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags, fstat, openat};
+use rustix::io::Errno;
+
+use super::calls::At;
+use super::identity::Identity;
+use super::locate::{Named, path_of};
+
+/// The special bits that a change of the owner takes away.
+const SET_UID: u32 = libc::S_ISUID;
+const SET_GID: u32 = libc::S_ISGID;
+const SET_GID_MARK: u32 = SET_GID | libc::S_IXGRP;
+
+/// The notes of a container.
+#[derive(Debug)]
+pub(super) struct Files {
+    side: SideFile,
+}
+
+/// What is known of a file.
+pub(super) struct Known {
+    pub(super) stat: Stat,
+    pub(super) owner: TrueOwner,
+}
+
+impl Files {
+    pub(super) fn new(side: SideFile) -> Self {
+        Self { side }
+    }
+
+    /// What is noted of the file called `name`; `None` when nothing is, or it cannot be looked at:
+    /// then what the kernel says is right.
+    pub(super) fn noted(&mut self, name: &Named) -> io::Result<Option<TrueOwner>> {
+        let path = name.path()?;
+        if let Some(owner) = attribute(&path, name.follow) {
+            return Ok(Some(owner));
+        }
+        // Most containers have nothing beside.
+        self.side.refresh()?;
+        if self.side.is_empty() {
+            return Ok(None);
+        }
+        let Ok(fd) = name.pin() else { return Ok(None) };
+        self.beside(fd.as_fd())
+    }
+
+    fn beside(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<TrueOwner>> {
+        self.side.refresh()?;
+        if self.side.is_empty() {
+            return Ok(None);
+        }
+        let key = FileKey::of(fd, c"")?.1;
+        Ok(key.and_then(|key| self.side.get(&key)))
+    }
+
+    /// Whether a device was made in this container, ever.
+    pub(super) fn may_have_devices(&mut self) -> bool {
+        self.side.refresh().is_ok() && !self.side.is_empty()
+    }
+
+    /// All about a pinned file.
+    pub(super) fn look(&mut self, fd: BorrowedFd<'_>) -> io::Result<Known> {
+        let stat = fstat(fd)?;
+        let path = CString::new(path_of(fd))?;
+        let noted = match attribute(&path, true) {
+            Some(owner) => Some(owner),
+            None => self.beside(fd)?,
+        };
+        let owner = noted.unwrap_or(TrueOwner::new(stat.st_uid, stat.st_gid));
+        Ok(Known { stat, owner })
+    }
+
+    /// Note the owner of a pinned file.
+    pub(super) fn note(&mut self, fd: BorrowedFd<'_>, owner: TrueOwner) -> io::Result<()> {
+        let (kind, key) = FileKey::of(fd, c"")?;
+        let path = path_of(fd);
+        let plain = matches!(kind, FileType::RegularFile | FileType::Directory);
+        let set = match (plain, owner.is_root()) {
+            (false, _) => Err(Errno::NOTSUP),
+            (true, true) => match rustix::fs::removexattr(path.as_str(), TRUE_OWNER) {
+                Err(Errno::NODATA) => Ok(()),
+                other => other,
+            },
+            (true, false) => {
+                let value = owner.encode();
+                rustix::fs::setxattr(path.as_str(), TRUE_OWNER, &value, XattrFlags::empty())
+            }
+        };
+        match set {
+            Ok(()) if owner.device.is_none() => Ok(()),
+            // What stands for a device is known beside too, so that others ask for it.
+            Ok(()) | Err(Errno::NOTSUP) => match key {
+                Some(key) if !(owner.is_root() && self.beside(fd)?.is_none()) => {
+                    self.side.set(key, owner)
+                }
+                // A file system of the kernel's own (a terminal, proc): it would not last anyway.
+                _ => Ok(()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Change the owner of the file called `name`, as `who`.
+    pub(super) fn chown(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        (uid, gid): (u32, u32),
+        who: &Identity,
+        powerful: bool,
+    ) -> io::Result<()> {
+        let known = self.look(fd)?;
+        let (stat, old) = (known.stat, known.owner);
+        if stat.st_uid != 0 {
+            // Somebody's who is not in this container.
+            return Err(Errno::PERM.into());
+        }
+        let or = |id: u32, old: u32| if id == u32::MAX { old } else { id };
+        let new = TrueOwner {
+            uid: or(uid, old.uid),
+            gid: or(gid, old.gid),
+            device: old.device,
+        };
+        let own = who.user.fs == old.uid;
+        let free = new.uid == old.uid && (new.gid == old.gid || who.is_in(new.gid)) && own;
+        if !powerful && !free {
+            return Err(Errno::PERM.into());
+        }
+        let mode = stat.st_mode;
+        let lost = match mode & SET_GID_MARK == SET_GID_MARK {
+            true => SET_UID | SET_GID,
+            false => SET_UID,
+        };
+        let file = FileType::from_raw_mode(mode) == FileType::RegularFile;
+        if file && mode & lost != 0 {
+            let path = path_of(fd);
+            rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(mode & 0o7777 & !lost))?;
+        }
+        if new == old {
+            return Ok(());
+        }
+        self.note(fd, new)
+    }
+
+    /// The owner of what `who` makes in the pinned directory `parent`.
+    pub(super) fn owner_of_new(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        who: &Identity,
+    ) -> io::Result<TrueOwner> {
+        let folder = self.look(parent)?;
+        // To the kernel it is root's doing, who may everywhere.
+        if !may_write(&folder, who) {
+            return Err(Errno::ACCESS.into());
+        }
+        let mut owner = TrueOwner::new(who.user.fs, who.group.fs);
+        if folder.stat.st_mode & SET_GID != 0 {
+            owner.gid = folder.owner.gid;
+        }
+        Ok(owner)
+    }
+}
+
+/// Whether there is something of this name in a directory.
+pub(super) fn exists(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether the mode of a directory lets `who` make something in it.
+fn may_write(folder: &Known, who: &Identity) -> bool {
+    let shift = match folder.owner {
+        _ if who.user.fs == 0 || who.kept => return true,
+        TrueOwner { uid, .. } if uid == who.user.fs => 6,
+        TrueOwner { gid, .. } if who.is_in(gid) => 3,
+        _ => 0,
+    };
+    folder.stat.st_mode >> shift & 0o3 == 0o3
+}
+
+/// What the attribute of the file at `path` says.
+fn attribute(path: &CStr, follow: bool) -> Option<TrueOwner> {
+    let mut value = [0; 64];
+    let len = match follow {
+        true => rustix::fs::getxattr(path, TRUE_OWNER, &mut value),
+        false => rustix::fs::lgetxattr(path, TRUE_OWNER, &mut value),
+    };
+    TrueOwner::decode(value.get(..len.ok()?)?)
+}
+
+/// Tell `thread` the status of a file with its true owner: stat(2).
+pub(super) fn tell(thread: i32, name: &Named, to: u64, owner: TrueOwner) -> io::Result<()> {
+    let mut stat = notify::status(&name.path()?, no_follow(name))?;
+    stat.st_uid = owner.uid;
+    stat.st_gid = owner.gid;
+    if let Some(device) = owner.device {
+        stat.st_mode = stat.st_mode & 0o7777 | device.type_bits();
+        stat.st_rdev = device.number;
+        stat.st_size = 0;
+    }
+    notify::write_status(thread, to, &stat)
+}
+
+/// The same for statx(2).
+pub(super) fn tell_x(
+    thread: i32,
+    name: &Named,
+    (flags, mask, to): (i32, u32, u64),
+    owner: TrueOwner,
+) -> io::Result<()> {
+    const SYNC: i32 = 0x6000;
+    let flags = flags & SYNC | no_follow(name);
+    let mut stat = notify::status_x(&name.path()?, flags, mask)?;
+    stat.stx_uid = owner.uid;
+    stat.stx_gid = owner.gid;
+    if let Some(device) = owner.device {
+        stat.stx_mode = stat.stx_mode & 0o7777 | device.type_bits() as u16;
+        stat.stx_rdev_major = rustix::fs::major(device.number);
+        stat.stx_rdev_minor = rustix::fs::minor(device.number);
+        stat.stx_size = 0;
+    }
+    notify::write_status_x(thread, to, &stat)
+}
+
+fn no_follow(name: &Named) -> i32 {
+    match name.follow {
+        true => 0,
+        false => libc::AT_SYMLINK_NOFOLLOW,
+    }
+}
+
+/// The names of a file's extended attributes without our own; `None` when that is not among them.
+pub(super) fn names_without_ours(name: &Named) -> io::Result<Option<Vec<u8>>> {
+    let path = name.path()?;
+    let mut buffer = vec![0; 64 * 1024];
+    let len = match name.follow {
+        true => rustix::fs::listxattr(&path, &mut buffer)?,
+        false => rustix::fs::llistxattr(&path, &mut buffer)?,
+    };
+    let ours = |name: &[u8]| name.strip_suffix(b"\0") == Some(TRUE_OWNER.as_bytes());
+    let names = || buffer[..len].split_inclusive(|byte| *byte == 0);
+    if !names().any(ours) {
+        return Ok(None);
+    }
+    Ok(Some(
+        names()
+            .filter(|name| !ours(name))
+            .flatten()
+            .copied()
+            .collect(),
+    ))
+}
+
+/// The devices that a container has in its `/dev`, which a node that it makes can stand for.
+pub(super) fn real_device(device: Device, flags: OFlags) -> io::Result<OwnedFd> {
+    let minor = rustix::fs::minor(device.number);
+    let path = match (device.block, rustix::fs::major(device.number), minor) {
+        (false, 1, 3) => "/dev/null",
+        (false, 1, 5) => "/dev/zero",
+        (false, 1, 7) => "/dev/full",
+        (false, 1, 8) => "/dev/random",
+        (false, 1, 9) => "/dev/urandom",
+        _ => return Err(Errno::NXIO.into()),
+    };
+    let flags = flags - OFlags::CREATE - OFlags::EXCL - OFlags::TRUNC;
+    let fd = openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?;
+    match fstat(&fd)?.st_rdev == device.number {
+        true => Ok(fd),
+        false => Err(Errno::NXIO.into()),
+    }
+}
+
+/// The mask of `thread` for the modes of what it makes.
+pub(super) fn umask(thread: i32) -> u32 {
+    let status = std::fs::read_to_string(format!("{thread}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
+        .unwrap_or(0o022)
+}
+
+/// Whether `thread` may gain nothing by executing.
+pub(super) fn gains_nothing(thread: i32) -> bool {
+    let status = std::fs::read_to_string(format!("{thread}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("NoNewPrivs:"));
+    line.is_none_or(|value| value.trim() != "0")
+}
+
+/// Whose ids the execution of a file gives, as its mode and owner say; and the file.
+pub(super) struct Gain {
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) file: (u64, u64),
+}
+
+impl Files {
+    /// What the execution of `at` gives `thread`.
+    pub(super) fn gain(&mut self, thread: i32, at: &At) -> io::Result<Gain> {
+        let fd = Named::read(thread, at)?.pin()?;
+        let known = self.look(fd.as_fd())?;
+        let mode = known.stat.st_mode;
+        let file = (known.stat.st_dev, known.stat.st_ino);
+        let marked = mode & (SET_UID | SET_GID) != 0
+            && FileType::from_raw_mode(mode) == FileType::RegularFile;
+        if !marked || gains_nothing(thread) || is_script(fd.as_fd()) {
+            return Ok(Gain {
+                uid: None,
+                gid: None,
+                file,
+            });
+        }
+        Ok(Gain {
+            uid: (mode & SET_UID != 0).then_some(known.owner.uid),
+            gid: (mode & SET_GID_MARK == SET_GID_MARK).then_some(known.owner.gid),
+            file,
+        })
+    }
+}
+
+/// The mode of a script says nothing.
+fn is_script(fd: BorrowedFd<'_>) -> bool {
+    let mut start = [0; 2];
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = openat(CWD, path_of(fd), flags, Mode::empty());
+    opened.is_ok_and(|file| rustix::io::read(file, &mut start).is_ok_and(|_| start == *b"#!"))
+}

@@ -1,0 +1,233 @@
+//! Finding the file that a caller means.
+//!
+//! This process is root in the caller's user and mount namespace, has the root of the container as
+//! its own and the `/proc` of outside as its working directory. So a path from the caller's root is
+//! used as it is, and one from its working directory or a descriptor by way of `THREAD/cwd` and
+//! `THREAD/fd/N`: the kernel resolves all of it as it would have for the caller. What is changed
+//! is first pinned by a descriptor, on a way without magic links: these would lead to what only
+//! this process may see.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rcon_sys::notify;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+use super::calls::At;
+
+/// Where files are looked for.
+#[derive(Debug)]
+pub(super) struct Places {
+    root: OwnedFd,
+    proc: OwnedFd,
+    /// Some process may have another root than the container's.
+    pub(super) roots_differ: bool,
+}
+
+/// A file by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// The caller's folder or descriptor, below `/proc`.
+    base: Option<String>,
+    /// From there, or from the root.
+    rest: Vec<u8>,
+    /// A link at the end is followed.
+    pub(super) follow: bool,
+}
+
+/// While this lives, the root of this process is that of a caller.
+#[derive(Debug)]
+pub(super) struct OtherRoot<'a>(&'a Places);
+
+impl Places {
+    /// Of a process whose root and working directory are as they should be.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            root: openat(CWD, "/", flags, Mode::empty())?,
+            proc: openat(CWD, ".", flags, Mode::empty())?,
+            roots_differ: false,
+        })
+    }
+
+    /// Take on the root of `thread`, if it is another one.
+    pub(super) fn enter(&self, thread: i32) -> io::Result<Option<OtherRoot<'_>>> {
+        if !self.roots_differ {
+            return Ok(None);
+        }
+        let same = |path: String| -> io::Result<(u64, u64)> {
+            let path = CString::new(path)?;
+            let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+            let stat = notify::status_x(&path, 0, mask)?;
+            Ok((stat.stx_ino, stat.stx_mnt_id))
+        };
+        if same(format!("{thread}/root"))? == same("/".to_owned())? {
+            return Ok(None);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let theirs = openat(CWD, format!("{thread}/root"), flags, Mode::empty())?;
+        self.change(theirs.as_fd())?;
+        Ok(Some(OtherRoot(self)))
+    }
+
+    fn change(&self, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        rustix::process::fchdir(root)?;
+        let changed = rustix::process::chroot(".");
+        rustix::process::fchdir(&self.proc)?;
+        changed
+    }
+}
+
+impl Drop for OtherRoot<'_> {
+    fn drop(&mut self) {
+        // The root that we came with; it cannot have become unusable.
+        let _ = self.0.change(self.0.root.as_fd());
+    }
+}
+
+impl Named {
+    /// The file that `thread` means by `at`.
+    pub(super) fn read(thread: i32, at: &At) -> io::Result<Self> {
+        let mut buffer = [0; 4096];
+        let path = match at.path {
+            0 if at.empty => &[][..],
+            address => {
+                let len = notify::read_text(thread, address, &mut buffer)?;
+                &buffer[..len]
+            }
+        };
+        if path.is_empty() && !at.empty {
+            return Err(Errno::NOENT.into());
+        }
+        let own = || match at.dir {
+            libc::AT_FDCWD => format!("{thread}/cwd"),
+            fd => format!("{thread}/fd/{fd}"),
+        };
+        let (base, rest) = match path {
+            [b'/', ..] => match stream(path).filter(|_| at.follow) {
+                Some(fd) => (Some(format!("{thread}/fd/{fd}")), &[][..]),
+                None => (None, path),
+            },
+            path => (Some(own()), path),
+        };
+        Ok(Self {
+            base,
+            rest: rest.to_vec(),
+            follow: at.follow || rest.is_empty(),
+        })
+    }
+
+    /// Its path for a call that follows or does not, as [`Named::follow`] says.
+    pub(super) fn path(&self) -> io::Result<CString> {
+        let mut path = Vec::with_capacity(self.rest.len() + 24);
+        if let Some(base) = &self.base {
+            path.extend_from_slice(base.as_bytes());
+            if !self.rest.is_empty() {
+                path.push(b'/');
+            }
+        }
+        path.extend_from_slice(&self.rest);
+        Ok(CString::new(path)?)
+    }
+
+    /// A descriptor (`O_PATH`) of it.
+    pub(super) fn pin(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let base = match &self.base {
+            Some(base) => Some(openat(CWD, base.as_str(), flags, Mode::empty())?),
+            None => None,
+        };
+        let last = match self.follow {
+            true => OFlags::empty(),
+            false => OFlags::NOFOLLOW,
+        };
+        match (base, self.rest.is_empty()) {
+            (Some(base), true) => Ok(base),
+            (base, _) => {
+                let from = base.as_ref().map_or(CWD, AsFd::as_fd);
+                loop {
+                    let resolve = ResolveFlags::NO_MAGICLINKS;
+                    match openat2(from, &self.rest[..], flags | last, Mode::empty(), resolve) {
+                        Err(Errno::AGAIN | Errno::INTR) => {}
+                        other => return other,
+                    }
+                }
+            }
+        }
+    }
+
+    /// The directory it is in, pinned, and its name there; `None` for what has no name of its own.
+    pub(super) fn split(&self) -> rustix::io::Result<Option<(OwnedFd, Vec<u8>)>> {
+        let end = self.rest.iter().rposition(|byte| *byte != b'/');
+        let Some(end) = end else { return Ok(None) };
+        let whole = &self.rest[..=end];
+        let (dir, name) = match whole.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&whole[..=slash], &whole[slash + 1..]),
+            None => (&[][..], whole),
+        };
+        if name == b"." || name == b".." {
+            return Ok(None);
+        }
+        let parent = Self {
+            base: self.base.clone(),
+            rest: dir.to_vec(),
+            follow: true,
+        };
+        Ok(Some((parent.pin()?, name.to_vec())))
+    }
+}
+
+/// The descriptor of the caller that a well-known path leads to.
+fn stream(path: &[u8]) -> Option<u32> {
+    let path = std::str::from_utf8(path).ok()?;
+    match path {
+        "/dev/stdin" => Some(0),
+        "/dev/stdout" => Some(1),
+        "/dev/stderr" => Some(2),
+        path => path
+            .strip_prefix("/proc/self/fd/")
+            .or_else(|| path.strip_prefix("/dev/fd/"))?
+            .parse()
+            .ok(),
+    }
+}
+
+/// The path of a descriptor of this process, for calls that take no descriptors like it.
+pub(super) fn path_of(fd: impl AsFd) -> String {
+    format!("self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_known_by_their_paths() {
+        for (path, fd) in [
+            ("/dev/stdout", Some(1)),
+            ("/proc/self/fd/7", Some(7)),
+            ("/dev/fd/10", Some(10)),
+            ("/proc/self/fd/7/x", None),
+            ("/proc/1/fd/7", None),
+            ("/dev/null", None),
+        ] {
+            assert_eq!(stream(path.as_bytes()), fd, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_have_parents() {
+        let named = |rest: &str| Named {
+            base: None,
+            rest: rest.as_bytes().to_vec(),
+            follow: false,
+        };
+        let name = |rest: &str| named(rest).split().unwrap().map(|(_, name)| name);
+        assert_eq!(name("/tmp/x"), Some(b"x".to_vec()));
+        assert_eq!(name("/x//"), Some(b"x".to_vec()));
+        assert_eq!(name("/"), None);
+        assert_eq!(name("/tmp/.."), None);
+    }
+}

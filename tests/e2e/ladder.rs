@@ -1,0 +1,365 @@
+//! Machines that lack something: each step of the ladder is taken away, and containers run nevertheless.
+//!
+//! Every command runs in a mount namespace of its own, in which root has changed what the scenario is about.
+
+use std::process::Stdio;
+
+use crate::lab::program::Running;
+use crate::lab::scenario::scenarios;
+use crate::lab::{Mode, Output, Rcon, installed, lab, skip};
+
+scenarios!(
+    no_subordinate_ids,
+    no_programs_to_map_ids,
+    no_privileges_to_gain,
+    no_tun,
+    no_runtime_directory,
+    covered_proc,
+    covered_sys,
+    on_tmpfs,
+    without_attributes,
+    no_namespaces,
+    inside_bubblewrap,
+    inside_itself,
+    doctor_tells,
+);
+
+/// Runs a command of rcon where `change`, a script of root's, has been at work.
+fn run(t: &Rcon, change: &str, args: &[&str]) -> Output {
+    under(t, change, &[], args)
+}
+
+/// The same, with a program in front of rcon.
+fn under(t: &Rcon, change: &str, before: &[&str], args: &[&str]) -> Output {
+    let user = t.user.uid.to_string();
+    let group = t.user.gid.to_string();
+    let script = format!("set -e; {change}\nexec \"$@\"");
+    let program = t.program.to_str().unwrap();
+    let words = [
+        &["unshare", "--mount", "--propagation", "private", "sh", "-c"][..],
+        &[
+            &script, "sh", "setpriv", "--reuid", &user, "--regid", &group,
+        ],
+        &["--clear-groups", "--inh-caps=-all", "--"],
+        before,
+        &[program],
+        args,
+    ]
+    .concat();
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let mut command = t.command_of(&words);
+    std::os::unix::process::CommandExt::uid(&mut command, 0);
+    std::os::unix::process::CommandExt::gid(&mut command, 0);
+    Running::start(command, Stdio::null()).wait()
+}
+
+/// Whether scenarios that change the machine can be had.
+fn can_change() -> bool {
+    if !lab().root {
+        skip("only root can take a part of the machine away");
+    }
+    lab().root
+}
+
+fn ready(t: &Rcon) -> bool {
+    if !can_change() {
+        return false;
+    }
+    let image = t.pull("busybox");
+    t.run(&["tag", &image, "busybox"]).code(0);
+    true
+}
+
+/// What every rung must be able to do: a container with users, in a network of its own where it can be.
+const WORKS: [&str; 8] = [
+    "run",
+    "--rm",
+    "--network",
+    "none",
+    "busybox",
+    "sh",
+    "-ec",
+    "id -u; touch /tmp/x; chown 33 /tmp/x; stat -c %u /tmp/x; su app -s /bin/sh -c 'id -u'; ls /proc/self/exe",
+];
+
+/// What that prints.
+const WORKED: &str = "0\n33\n1000\n/proc/self/exe\n";
+
+/// Where there is one id for this scenario: the image must be unpacked for it.
+fn with_one_id(t: &Rcon, change: &str) {
+    let root = t.home("other");
+    let root = root.to_str().unwrap();
+    let archive = lab().cache.join("archive/docker.tar");
+    let load = [
+        "--root",
+        root,
+        "load",
+        "-q",
+        "-i",
+        archive.to_str().unwrap(),
+    ];
+    run(t, change, &load).code(0);
+    let mut words = vec!["--root", root];
+    words.extend(WORKS);
+    words[6] = "lab.test/busybox:archived";
+    run(t, change, &words).prints(WORKED);
+    let told = run(t, change, &["--root", root, "doctor"]);
+    told.code(0).shows("one id").shows("try: ");
+}
+
+fn no_subordinate_ids(t: &mut Rcon) {
+    if !can_change() {
+        return;
+    }
+    let file = t.write("subids", "");
+    let change = format!("mount --bind {file} /etc/subuid; mount --bind {file} /etc/subgid");
+    with_one_id(t, &change);
+    // A range that is the user's own id, and one that the kernel knows nothing of.
+    t.write("subids", format!("{}:{}:10\n", t.user.name, t.user.uid - 2));
+    with_one_id(t, &change);
+    t.write("subids", format!("{}:4294967290:65536\n", t.user.name));
+    with_one_id(t, &change);
+    let told = run(t, &change, &["doctor"]);
+    told.shows("usermod --add-subuids");
+}
+
+fn no_programs_to_map_ids(t: &mut Rcon) {
+    if !can_change() || t.mode == Mode::OneId {
+        return;
+    }
+    with_one_id(t, "mount --bind /dev/null /usr/bin/newuidmap");
+    run(t, "mount --bind /dev/null /usr/bin/newuidmap", &["doctor"])
+        .shows("newuidmap is not installed")
+        .shows("uidmap");
+    // There, but with no privilege.
+    let copy = t.write("newuidmap", std::fs::read("/usr/bin/newuidmap").unwrap());
+    let plain = format!("chmod 755 {copy}; mount --bind {copy} /usr/bin/newuidmap");
+    with_one_id(t, &plain);
+    run(t, &plain, &["doctor"]).shows("neither set-user-id root nor has file capabilities");
+    let no_suid = "mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin";
+    with_one_id(t, no_suid);
+    run(t, no_suid, &["doctor"]).shows("nosuid");
+}
+
+fn no_privileges_to_gain(t: &mut Rcon) {
+    if !can_change() || t.mode == Mode::OneId {
+        return;
+    }
+    let told = under(t, "", &["setpriv", "--no-new-privs"], &["doctor"]);
+    told.code(0).shows("one id").shows("no_new_privs");
+}
+
+fn no_tun(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    let gone = "mount -t tmpfs none /dev/net";
+    run(t, gone, &WORKS).prints(WORKED);
+    run(
+        t,
+        gone,
+        &[
+            "run",
+            "--rm",
+            "--network",
+            "host",
+            "busybox",
+            "echo",
+            "here",
+        ],
+    )
+    .prints("here\n");
+    run(t, gone, &["run", "--rm", "busybox", "true"])
+        .refused(125)
+        .says("/dev/net/tun")
+        .says("--network host");
+    run(t, gone, &["doctor"]).code(0).shows("host or none");
+    let closed = "mount -t tmpfs none /dev/net; mknod -m 600 /dev/net/tun c 10 200";
+    run(t, closed, &["run", "--rm", "busybox", "true"])
+        .refused(125)
+        .says("chmod 0666 /dev/net/tun");
+    run(t, closed, &["doctor"])
+        .code(0)
+        .shows("sudo chmod 0666 /dev/net/tun");
+}
+
+fn no_runtime_directory(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    t.set_env("XDG_RUNTIME_DIR", "");
+    let gone =
+        "mount -t tmpfs none /run/user 2>/dev/null || true; mount -t tmpfs -o mode=1777 none /tmp";
+    run(t, gone, &WORKS).prints(WORKED);
+    run(t, gone, &["doctor"]).code(0).shows("/tmp/rcon-");
+    // Nor a home.
+    t.set_env("HOME", "/nonexistent");
+    run(t, gone, &["ps"]).refused(125).says("--root");
+    let home = t.home("");
+    t.set_env("HOME", home.to_str().unwrap());
+    t.set_env(
+        "XDG_RUNTIME_DIR",
+        t.dir.join("run").to_str().unwrap().to_owned().as_str(),
+    );
+}
+
+/// As Docker and Kubernetes have it.
+fn covered_proc(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    let covered = "for f in /proc/kcore /proc/keys /proc/timer_list; do
+          if [ -e $f ]; then mount --bind /dev/null $f; fi; done
+        if [ -d /proc/scsi ]; then mount -t tmpfs -o ro none /proc/scsi; fi
+        mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys";
+    run(t, covered, &WORKS).prints(WORKED);
+    run(t, covered, &["doctor"]).code(0).shows("the one around");
+}
+
+fn covered_sys(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    run(t, "mount -t tmpfs -o ro none /sys/firmware", &WORKS).prints(WORKED);
+    run(
+        t,
+        "mount -o remount,bind,ro /sys/fs/cgroup 2>/dev/null || true",
+        &WORKS,
+    )
+    .prints(WORKED);
+}
+
+fn on_tmpfs(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    let dir = t.mkdir("memory");
+    let change = format!("mount -t tmpfs -o mode=777 none {dir}");
+    let archive = lab().cache.join("archive/docker.tar");
+    let script = format!(
+        "\"$0\" --root {dir}/root load -q -i {} >/dev/null && exec \"$0\" --root {dir}/root run --rm --network none \
+         lab.test/busybox:archived sh -ec 'touch x; chown 3 x; stat -c %u x'",
+        archive.display()
+    );
+    under(t, &change, &["sh", "-c", &script], &[]).prints("3\n");
+}
+
+/// Where a bind mount keeps no attributes, owners of files cannot be noted on them.
+fn without_attributes(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    let dir = t.mkdir("plain");
+    let change = format!("mount -t ramfs none {dir}; chmod 777 {dir}");
+    let volume = format!("{dir}:/data");
+    let words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        &volume,
+        "busybox",
+        "sh",
+        "-ec",
+        "touch /data/f; chown 3 /data/f; echo done",
+    ];
+    if t.mode == Mode::OneId {
+        run(t, &change, &words).prints("done\n");
+    }
+}
+
+fn no_namespaces(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    // The kernel makes none in a chroot, with the error number that AppArmor gives too.
+    let dir = t.mkdir("chroot");
+    let change = format!("mount --rbind / {dir}; set -- chroot {dir} \"$@\"");
+    run(t, &change, &WORKS).refused(125).says("hint: ");
+    run(t, &change, &["doctor"])
+        .code(1)
+        .shows("NO    namespaces")
+        .shows("try: ");
+}
+
+fn inside_bubblewrap(t: &mut Rcon) {
+    if !ready(t) {
+        return;
+    }
+    if !installed("bwrap") {
+        return skip("bwrap is not installed");
+    }
+    let sandbox = [
+        "bwrap",
+        "--dev-bind",
+        "/",
+        "/",
+        "--unshare-pid",
+        "--proc",
+        "/proc",
+    ];
+    let mut words = vec!["--root"];
+    let root = t.home("inner");
+    let root = root.to_str().unwrap();
+    let archive = lab().cache.join("archive/docker.tar");
+    words.push(root);
+    let load = [
+        "--root",
+        root,
+        "load",
+        "-q",
+        "-i",
+        archive.to_str().unwrap(),
+    ];
+    under(t, "", &sandbox, &load).code(0);
+    words.extend(WORKS);
+    words[6] = "lab.test/busybox:archived";
+    under(t, "", &sandbox, &words).prints(WORKED);
+}
+
+/// The same static program in a container of its own.
+fn inside_itself(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let archive = lab().cache.join("archive/docker.tar");
+    let program = format!("{}:/usr/bin/rcon:ro", t.program.display());
+    let archive = format!("{}:/image.tar:ro", archive.display());
+    let script = "mkdir -p /var/rcon; mount -t tmpfs none /var/rcon; export HOME=/root
+        rcon --root /var/rcon load -q -i /image.tar >/dev/null
+        rcon --root /var/rcon run --rm --network none lab.test/busybox:archived sh -ec \
+            'id -u; touch x; chown 33 x; stat -c %u x; su app -s /bin/sh -c \"id -u\"'";
+    t.run(&[
+        "run",
+        "--rm",
+        "--privileged",
+        "--network",
+        "none",
+        "-v",
+        &program,
+        "-v",
+        &archive,
+        &image,
+        "sh",
+        "-ec",
+        script,
+    ])
+    .prints("0\n33\n1000\n");
+}
+
+fn doctor_tells(t: &mut Rcon) {
+    let out = t.run(&["doctor"]);
+    out.code(0)
+        .shows("namespaces")
+        .shows("root filesystem")
+        .quiet();
+    let ids = match t.mode {
+        Mode::ManyIds => "by newuidmap",
+        Mode::OneId => "one id",
+    };
+    out.shows(ids);
+    let grade = t.ok(&["doctor", "--format", "{{.part}}={{.grade}}"]);
+    assert!(grade.contains("namespaces=good"), "{grade}");
+    let info = t.ok(&["info", "--format", "{{range .Ladder}}{{.part}} {{end}}"]);
+    assert!(info.starts_with("namespaces ids root filesystem"), "{info}");
+    t.run(&["doctor", "extra"]).refused(125);
+}
