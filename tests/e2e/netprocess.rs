@@ -18,6 +18,7 @@ use crate::lab::{Rcon, eventually};
 scenarios!(
     killed_and_back,
     killed_again_and_again,
+    outlives_its_monitor,
     locked_in,
     stats_and_flows,
     nothing_to_look_at,
@@ -137,6 +138,51 @@ fn killed_again_and_again(t: &mut Rcon) {
     TcpListener::bind(("0.0.0.0", port)).unwrap();
     let gone = || (!fs::exists(format!("/proc/{pid}")).unwrap()).then_some(());
     eventually("the process is gone", 10, gone);
+}
+
+fn outlives_its_monitor(t: &mut Rcon) {
+    let port = free_port();
+    let image = t.pull("banner");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        &format!("{port}:80"),
+        &image,
+        "httpd",
+        "-f",
+        "-p",
+        "80",
+        "-h",
+        "/var/www",
+    ]);
+    let to = format!("127.0.0.1:{port}");
+    eventually("the page", 20, || fetch(None, &to).ok());
+    let pid = net_process(t, "web");
+    let monitor: i32 = t.inspect("web", "{{.State.ConmonPid}}").parse().unwrap();
+    kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
+    // The container lives, and so does its network.
+    for _ in 0..3 {
+        fetch(None, &to).unwrap();
+    }
+    t.run(&[
+        "exec",
+        "web",
+        "wget",
+        "-q",
+        "-O",
+        "/dev/null",
+        "http://10.0.2.100/",
+    ])
+    .code(0);
+    assert_eq!(net_process(t, "web"), pid);
+    // And ends with it.
+    t.run(&["rm", "-f", "-t", "0", "web"]);
+    let gone = || (!fs::exists(format!("/proc/{pid}")).unwrap()).then_some(());
+    eventually("the process is gone", 10, gone);
+    TcpListener::bind(("0.0.0.0", port)).unwrap();
 }
 
 fn locked_in(t: &mut Rcon) {
