@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Manager, Paths};
+use rcon_engine::{Engine, Manager, Paths, trace};
 
 use crate::failure::Failure;
 use crate::output;
@@ -87,6 +88,10 @@ impl Context {
             .log_level
             .as_deref()
             .map_or(Ok(Level::Warn), Level::parse)?;
+        if level >= Level::Debug {
+            trace::enable();
+            trace::mark("command line read");
+        }
         Ok(Context {
             globals,
             level,
@@ -127,6 +132,7 @@ impl Context {
     /// As [`Paths::detect`] and [`Engine::open`].
     pub fn engine(&self) -> Result<Engine, Failure> {
         let engine = Engine::open(self.paths()?)?;
+        trace::mark("store opened");
         self.log(Level::Debug, || {
             let paths = engine.paths();
             format!(
@@ -155,6 +161,26 @@ impl Context {
             &format!("time=\"{time}\" level={word}"),
             &format!("msg={:?}", message()),
         );
+    }
+
+    /// Says where the time went, if that is wanted (docs/architecture.md, Start-up).
+    pub fn log_trace(&self) {
+        let marks = trace::marks();
+        let Some(first) = marks.first() else { return };
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let mut before = first.time;
+        for mark in &marks {
+            self.log(Level::Debug, || {
+                format!(
+                    "trace {:8.3} ms (+{:.3}) process {}: {}",
+                    millis(mark.time - first.time),
+                    millis(mark.time - before),
+                    mark.pid,
+                    mark.text
+                )
+            });
+            before = mark.time;
+        }
     }
 
     /// Warns.

@@ -25,7 +25,34 @@ scenarios!(
     much_output,
     many_at_once,
     no_runtime_folder,
+    where_the_time_goes,
 );
+
+fn where_the_time_goes(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let out = t.run(&["--log-level", "debug", "run", "--rm", &image, "true"]);
+    out.prints("");
+    // In the order in which it happens, whichever process it happens in.
+    let mut rest = out.stderr.as_str();
+    for step in [
+        "command line read",
+        "image found",
+        "monitor detached",
+        "process born",
+        "root mounted",
+        "program executed",
+        "program ended",
+        "end written down",
+    ] {
+        let at = rest.find(&format!(": {step}"));
+        rest = &rest[at.unwrap_or_else(|| panic!("no {step:?} in {}", out.story()))..];
+    }
+    assert!(
+        !t.run(&["run", "--rm", &image, "true"])
+            .stderr
+            .contains("trace")
+    );
+}
 
 fn exit_codes(t: &mut Rcon) {
     let image = t.pull("busybox");

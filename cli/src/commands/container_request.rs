@@ -8,7 +8,7 @@ use rcon_engine::bundle::parse::HostAddress;
 use rcon_engine::bundle::{self, UserMount, parse};
 use rcon_engine::{
     CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options, PortMapping,
-    PullPolicy, RemoveRequest, RestartPolicy, net,
+    PullPolicy, RemoveRequest, RestartPolicy, net, trace,
 };
 
 use super::container_args::ContainerArgs;
@@ -71,6 +71,7 @@ pub fn make(
     let engine = context.engine()?;
     let progress = Reporter::new(args.registry.quiet, context);
     let (image, image_name) = engine.ensure_image(&image_name, &image_request, &progress)?;
+    trace::mark("image found");
     if let (true, Some(name)) = (args.replace, &args.name) {
         match engine.remove(
             name,

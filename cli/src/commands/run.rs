@@ -81,6 +81,7 @@ impl Command for Run {
             };
             let (container, _) = engine.run(request, &start)?;
             output::println(container.id())?;
+            context.log_trace();
             if let Some(hint) = logout {
                 output::error_line("hint:", &hint);
             }
@@ -93,7 +94,11 @@ impl Command for Run {
                 inherit,
             },
         )? {
-            (_, Some(session)) => ended(session.relay(&relay)?),
+            (_, Some(session)) => {
+                let end = session.relay(&relay)?;
+                context.log_trace();
+                ended(end)
+            }
             (_, None) => Ok(0),
         }
     }

@@ -95,6 +95,7 @@ impl Engine {
         let mut held = Signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
             .context(|| "cannot take over signals".into())?;
         let container = self.create_to_run(create)?;
+        rcon_sys::trace::mark("container made");
         let mut started = match held.take_next() {
             Some(_) => Err(Error::Interrupted),
             None => self.start(container.id(), start),

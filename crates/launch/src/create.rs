@@ -9,6 +9,7 @@ use oci_spec::runtime::{Process, Spec};
 use rcon_sys::fdpass;
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
+use rcon_sys::trace;
 use rustix::process::Pid;
 
 use crate::cgroup::{self, Cgroup};
@@ -110,6 +111,7 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         }
     };
     // The streams are the new process's now; who reads them must see them end with it.
+    trace::mark("process born");
     drop(request);
     drop(theirs);
     let newborn = pidfd
@@ -185,6 +187,7 @@ fn meet(
     };
     let inside = emulation.map(|_| Inside::of(pid)).transpose()?;
     ids::write_maps(pid, maps)?;
+    trace::mark("ids mapped");
     channel::send_go(socket)?;
     if let (Some((emulation, process)), Some(inside)) = (emulation, inside)
         && let (Some(listener), who) = channel::wait_listener(socket)?

@@ -9,6 +9,7 @@ use oci_spec::runtime::{Process, Spec};
 use rcon_sys::ids::MapMethod;
 use rcon_sys::mount::{self, Attributes};
 use rcon_sys::stub::Mode;
+use rcon_sys::trace;
 use rcon_sys::{process, userns};
 use rustix::process::DumpableBehavior;
 
@@ -127,7 +128,9 @@ fn set_up(
         Some(set_up_network) => set_up_network().map_err(Error::Network)?,
         None => Vec::new(),
     };
+    trace::mark("network made");
     let filter = filter(spec)?;
+    trace::mark("filter compiled");
     program::set_oom_score(described)?;
     channel::wait_go(socket)?;
     if !later.is_empty() {
@@ -144,7 +147,9 @@ fn set_up(
     name_host(spec, namespaces)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let root = rootfs::mount(&request.rootfs)?;
+    trace::mark("root mounted");
     Mounter::new(spec, &root, request.maps, namespaces).run()?;
+    trace::mark("mounts made");
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, described)?;
     if let Some(console) = &streams.console {
         console.bind(&root)?;
@@ -165,6 +170,7 @@ fn set_up(
     if request.emulation.is_some() {
         hand_over(socket, &mut prepared)?;
     }
+    trace::mark("ready");
     announce(socket, &passed, &streams, &prepared)?;
     drop(passed);
     channel::wait_go(socket)?;

@@ -16,5 +16,6 @@ pub mod process;
 pub mod seccomp;
 pub mod sockopt;
 pub mod stub;
+pub mod trace;
 pub mod tun;
 pub mod userns;

@@ -135,7 +135,10 @@ mod tests {
         }
         let all = marks();
         assert_eq!(all.len(), MARKS);
-        assert_eq!((all[0].text.as_str(), all[1].text.as_str()), ("one", &long[..TEXT]));
+        assert_eq!(
+            (all[0].text.as_str(), all[1].text.as_str()),
+            ("one", &long[..TEXT])
+        );
         assert!(all[0].time <= all[1].time && all[0].pid == std::process::id());
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use chrono::Utc;
+use rcon_sys::trace;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::clients::Client;
@@ -48,10 +49,13 @@ impl Monitor {
     pub(super) fn end(&mut self) -> bool {
         let code = self.reap();
         self.health = None;
+        trace::mark("program ended");
         self.drain_output();
         self.started.running.console = None;
-        // Its ports are closed when this is done.
-        self.started.net = None;
+        if let Some(net) = &mut self.started.net {
+            net.close();
+        }
+        trace::mark("ports closed");
         self.hear_all();
         let again = self.goes_on(code);
         let oom_killed = limits::finish(&self.engine.paths, self.container.id());
@@ -86,7 +90,10 @@ impl Monitor {
         }
         // Those who came while we were at it want to know too; who comes later reads the record.
         self.accept();
+        trace::mark("end written down");
         self.tell_all(code);
+        // The kernel takes its time over the tap, and nobody need wait for that.
+        self.started.net = None;
         if again {
             return true;
         }

@@ -25,6 +25,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::signal::{SigSet, Signal};
 use rcon_store::{Snapshot, Store};
 use rcon_sys::process::{self, Fork};
+use rcon_sys::trace;
 
 use self::clients::Client;
 
@@ -103,6 +104,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
         } = order;
         let given = setup::Given { snapshot, files };
         container.state.restarts = 0;
+        trace::mark("monitor detached");
         let started = setup::start(&engine, &mut container, &given)?;
         drop(lock);
         let clients = foreground
@@ -128,6 +130,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
         tell(&report, &Report::Started { process });
     }
     drop(report);
+    trace::mark("start told");
     monitor.make_lasting();
     monitor.watch();
     0

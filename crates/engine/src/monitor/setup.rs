@@ -10,6 +10,7 @@ use rcon_launch::{NetworkFailure, Request, Rootfs, Running, Stdio};
 use rcon_net::{Guest, PortMapping};
 use rcon_store::Snapshot;
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
+use rcon_sys::trace;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::notify::{self, Notify};
@@ -143,6 +144,7 @@ fn start_in(
         Network::None | Network::Host => None,
     };
     let mut bundle = bundling::build(engine, config)?;
+    trace::mark("specification made");
     let why = || "cannot reach systemd".to_string();
     let notify = Notify::new(config.lifecycle.sdnotify, runtime).context(why)?;
     extend(&mut bundle.spec, notify.as_ref(), &given.files, runtime);
@@ -190,6 +192,7 @@ fn start_in(
         emulation: engine.emulation(container.id(), snapshot),
     })?;
     let mut created = created;
+    trace::mark("container set up");
     if let Some(cgroup) = &created.running.cgroup {
         limits::note(&engine.paths, container.id(), cgroup)?;
     }
@@ -217,6 +220,7 @@ fn start_in(
         }
         None => None,
     };
+    trace::mark("network served");
     write_down(
         engine,
         config,
@@ -225,6 +229,7 @@ fn start_in(
         &ports,
     )?;
     let mut running = created.start()?;
+    trace::mark("program executed");
     running.netns = None;
     Ok(Started {
         running,

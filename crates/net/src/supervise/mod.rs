@@ -196,6 +196,13 @@ impl Network {
         }
     }
 
+    /// Ends the process and closes the ports. What is left, the tap, takes the kernel some milliseconds to let
+    /// go of; it goes with the value.
+    pub fn close(&mut self) {
+        self.stop();
+        self.guest.listeners = Listeners::default();
+    }
+
     /// Ends the network; its ports are closed when this returns. True when it ended in good order.
     pub fn end(mut self) -> bool {
         self.stop()
