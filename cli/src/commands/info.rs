@@ -52,7 +52,11 @@ fn facts(info: &rcon_engine::Info) -> Value {
     json!({
         "host": {
             "arch": host.arch,
-            "cgroupManager": "cgroupfs",
+            "cgroupControllers": rcon_engine::controllers(),
+            "cgroupManager": match rcon_engine::has_systemd() {
+                true => "systemd",
+                false => "cgroupfs",
+            },
             "cgroupVersion": host.cgroup_version,
             "cpus": host.cpus,
             "distribution": host.distribution,

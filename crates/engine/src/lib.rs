@@ -82,7 +82,7 @@ pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};
 pub use rcon_image::{self as image, Progress, PullEvent, PullOptions};
-pub use rcon_launch::cgroup::{Manager, controllers};
+pub use rcon_launch::cgroup::{Manager, controllers, has_systemd};
 pub use rcon_net::{self as net, PortMapping, Protocol};
 pub use rcon_store::{self as store, ImageRecord};
 pub use rcon_sys::ids::IdMaps;

@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 pub use error::Error;
 pub use host::{Host, controllers};
 pub use manage::{Prepared, prepare};
+pub use scope::is_reachable as has_systemd;
 pub use usage::Usage;
 
 use files::{read, write};

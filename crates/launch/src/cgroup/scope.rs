@@ -19,8 +19,8 @@ pub(super) struct Scope<'a> {
     pub pids: &'a [i32],
 }
 
-/// Whether there is a bus to ask on. Asks nothing.
-pub(super) fn is_reachable() -> bool {
+/// Whether there is a systemd that may make scopes for us, and a bus to ask it on. Asks nothing.
+pub fn is_reachable() -> bool {
     super::host::has_systemd() && !Bus::addresses().is_empty()
 }
 
