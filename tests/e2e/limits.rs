@@ -168,6 +168,12 @@ fn delegated_cgroup(t: &mut Rcon) {
         code=0
         setpriv --reuid "$1" --regid "$2" --clear-groups sh -c "$3" || code=$?
         echo $$ >"$back"
+        # Monitors clear up after the exit code is out.
+        tries=0
+        while [ "$tries" -lt 600 ] && [ -n "$(find "$given" -name cgroup.procs -exec cat {} +)" ]; do
+            tries=$((tries + 1))
+            sleep 0.1
+        done
         left=$(find "$given" -mindepth 1 -type d ! -name rcon-aside)
         find "$given" -depth -type d -exec rmdir {} +
         if [ -n "$left" ]; then echo "left: $left"; exit 1; fi
