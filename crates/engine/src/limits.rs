@@ -17,6 +17,9 @@ use crate::record::{Config, Container, Status};
 use crate::records::{self, Lock};
 use crate::{Engine, Paths, processes};
 
+/// How often to look for processes that are not in the cgroup yet.
+const ROUNDS: u32 = 16;
+
 /// The file in the runtime folder.
 const FILE: &str = "cgroup";
 
@@ -236,15 +239,22 @@ impl Engine {
         })?;
         let prepared = cgroup::prepare(&settings).map_err(rcon_launch::Error::from)?;
         let prepared = prepared.ok_or_else(gone)?;
-        let pids = processes::pids(container);
-        if pids.is_empty() {
+        let Some(first) = container.state.process else {
             prepared.abandon();
             return Err(gone());
-        }
-        let cgroup = prepared.enter(&pids).map_err(rcon_launch::Error::from)?;
-        // What was born meanwhile of a process that had not been moved yet.
-        for pid in processes::pids(container) {
-            if !pids.contains(&pid) {
+        };
+        let cgroup = prepared
+            .enter(&[first.pid])
+            .map_err(rcon_launch::Error::from)?;
+        // The rest follows; until the last of them is in, one that is not may have a child that is not.
+        for _ in 0..ROUNDS {
+            let inside = cgroup.pids();
+            let mut outside = processes::pids(container);
+            outside.retain(|pid| !inside.contains(pid));
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
                 let _ = cgroup.enter(pid);
             }
         }

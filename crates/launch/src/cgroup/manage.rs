@@ -276,8 +276,8 @@ impl Prepared {
         }
     }
 
-    /// Put `pids` into it (those that are in it already stay), and set its limits. On failure nothing of
-    /// it is left.
+    /// Put `pids` into it (those that are in it already stay), and set its limits. The first must be
+    /// there; others may have ended meanwhile. On failure nothing of it is left.
     ///
     /// # Errors
     /// When systemd refuses, a limit cannot be set, or a process cannot be moved.
@@ -285,7 +285,8 @@ impl Prepared {
         let Prepared { way, resources } = self;
         let (cgroup, born) = match way {
             Way::Made(cgroup, handle) => (cgroup, handle.is_some()),
-            Way::Scope(settings) => (in_scope(&settings, pids)?, false),
+            // The rest follows one by one: systemd takes all that it is told or none.
+            Way::Scope(settings) => (in_scope(&settings, pids)?, true),
         };
         let set = resources
             .as_ref()
@@ -294,7 +295,10 @@ impl Prepared {
                 let here = if born { cgroup.pids() } else { Vec::new() };
                 pids.iter()
                     .filter(|pid| !here.contains(pid))
-                    .try_for_each(|pid| cgroup.enter(*pid))
+                    .try_for_each(|pid| match cgroup.enter(*pid) {
+                        Err(_) if Some(pid) != pids.first() && is_gone(*pid) => Ok(()),
+                        other => other,
+                    })
             });
         match set {
             Ok(()) => Ok(cgroup),
@@ -317,6 +321,11 @@ impl Prepared {
     }
 }
 
+/// Whether there is no such process any more.
+fn is_gone(pid: i32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// Move `pid` to our own cgroup.
 fn leave(pid: i32) -> Result<()> {
     if let Host::Unified { own } = Host::look() {
@@ -336,7 +345,7 @@ fn files_gone(cgroup: &Cgroup) -> Result<()> {
         .try_for_each(|dir| files::remove(dir, std::time::Duration::ZERO))
 }
 
-/// A scope of systemd around `pids`, and in it a cgroup of ours.
+/// A scope of systemd around the first of `pids`, and in it a cgroup of ours.
 fn in_scope(settings: &Settings, pids: &[i32]) -> Result<Cgroup> {
     let first = *pids.first().ok_or(Error::Gone)?;
     let unit = format!("{}.scope", settings.name);
@@ -344,7 +353,7 @@ fn in_scope(settings: &Settings, pids: &[i32]) -> Result<Cgroup> {
         unit: &unit,
         slice: settings.parent.as_deref(),
         description: &settings.description,
-        pids,
+        pids: &[first],
     };
     scope::start(&wanted)?;
     let path = super::of_process(first)?;

@@ -237,13 +237,17 @@ impl Cgroup {
         match &self.dirs {
             Dirs::Unified(dir) => {
                 let file = dir.join("cgroup.procs");
-                match (files::write_raw(&file, &pid.to_string()), &self.scope) {
-                    (Ok(()), _) => Ok(()),
+                match files::write_raw(&file, &pid.to_string()) {
+                    Ok(()) => Ok(()),
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(Error::Gone),
                     // From a login session, which is not ours to move processes out of.
-                    (Err(error), Some(scope)) if files::is_denied(&error) => {
-                        scope::attach(scope, manage::INNER, pid)
+                    Err(error) if files::is_denied(&error) && scope::is_reachable() => {
+                        match scope::unit_of(dir) {
+                            Some((unit, below)) => scope::attach(&unit, &below, pid),
+                            None => Err(Error::file("move a process to", &file, &error)),
+                        }
                     }
-                    (Err(error), _) => Err(Error::file("move a process to", &file, &error)),
+                    Err(error) => Err(Error::file("move a process to", &file, &error)),
                 }
             }
             Dirs::Legacy(dirs) => dirs

@@ -1,7 +1,13 @@
 //! Transient scopes of systemd (org.freedesktop.systemd1(5)).
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use super::bus::{Bus, Call, Value};
 use super::{Error, Result};
+
+/// How long systemd may take to forget a scope.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const PATH: &str = "/org/freedesktop/systemd1";
 const NAME: &str = "org.freedesktop.systemd1";
@@ -84,8 +90,20 @@ pub(super) fn start(scope: &Scope<'_>) -> Result<()> {
         Value::Array(8, properties),
         Value::Array(8, Vec::new()),
     ];
-    let job = bus
-        .call(&call("StartTransientUnit", "ssa(sv)a(sa(sv))", body))?
+    let start = call("StartTransientUnit", "ssa(sv)a(sa(sv))", body);
+    let deadline = Instant::now() + PATIENCE;
+    let answer = loop {
+        match bus.call(&start) {
+            // The scope of the container's life before this one: systemd is about to forget it.
+            Err(Error::Systemd(words))
+                if words.contains("already") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other?,
+        }
+    };
+    let job = answer
         .first()
         .cloned()
         .ok_or_else(|| Error::Systemd("it answered without a job".to_owned()))?;
@@ -99,6 +117,18 @@ pub(super) fn start(scope: &Scope<'_>) -> Result<()> {
             other.unwrap_or("nothing")
         ))),
     }
+}
+
+/// The unit of systemd that the cgroup `dir` is in, and its place in there.
+pub(super) fn unit_of(dir: &Path) -> Option<(String, String)> {
+    let is_unit = |name: &str| name.ends_with(".scope") || name.ends_with(".service");
+    let unit = dir.ancestors().find(|dir| {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is_unit)
+    })?;
+    let below = dir.strip_prefix(unit).ok()?;
+    let name = unit.file_name()?.to_str()?.to_owned();
+    Some((name, below.to_str()?.to_owned()))
 }
 
 /// Have systemd move a process into a cgroup of the scope.
@@ -127,4 +157,24 @@ fn connect() -> Result<Bus> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_found_in_paths() {
+        let unit = |path: &str| unit_of(Path::new(path));
+        let user = "/sys/fs/cgroup/user.slice/user@1.service";
+        assert_eq!(
+            unit(&format!("{user}/app.slice/a.scope/rcon-1")).unwrap(),
+            ("a.scope".to_owned(), "rcon-1".to_owned())
+        );
+        assert_eq!(
+            unit(&format!("{user}/rcon-1.scope/container")).unwrap(),
+            ("rcon-1.scope".to_owned(), "container".to_owned())
+        );
+        assert!(unit("/sys/fs/cgroup/mine").is_none());
+    }
 }
