@@ -9,13 +9,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::storage_conf::Places;
 
 /// The two directories everything is under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// Images, containers, volumes and logs: `$XDG_DATA_HOME/rcon`, else `~/.local/share/rcon`, or `--root`.
+    /// Images, containers, volumes and logs: `$XDG_DATA_HOME/rcon`, else `~/.local/share/rcon`, or what
+    /// storage.conf says, or `--root`.
     pub root: PathBuf,
-    /// What only matters while the machine is up: `$XDG_RUNTIME_DIR/rcon`, or `--runroot`.
+    /// What only matters while the machine is up: `$XDG_RUNTIME_DIR/rcon`, or what storage.conf says, or `--runroot`.
     pub runroot: PathBuf,
 }
 
@@ -26,8 +28,12 @@ impl Paths {
     /// When there is no home directory to fall back on, or the fallback runtime directory belongs to somebody else.
     pub fn detect(root: Option<&Path>, runroot: Option<&Path>) -> Result<Paths> {
         let uid = rustix::process::geteuid().as_raw();
-        let root = match root {
-            Some(path) => absolute(path)?,
+        let said = match (root, runroot) {
+            (Some(_), Some(_)) => Places::default(),
+            _ => Places::load()?,
+        };
+        let root = match root.map(absolute).transpose()?.or(said.root) {
+            Some(path) => path,
             None => match variable("XDG_DATA_HOME") {
                 Some(data) => data.join("rcon"),
                 None => rcon_sys::passwd::home_dir()
@@ -37,8 +43,8 @@ impl Paths {
                     .join(".local/share/rcon"),
             },
         };
-        let runroot = match runroot {
-            Some(path) => absolute(path)?,
+        let runroot = match runroot.map(absolute).transpose()?.or(said.runroot) {
+            Some(path) => path,
             None => match runtime_dir(uid) {
                 Some(dir) => dir.join("rcon"),
                 None => fallback(uid)?,

@@ -1,0 +1,152 @@
+//! storage.conf (containers-storage.conf(5)), as far as it says where things are to be: many a home
+//! directory is on a network or too small, and its owner has told podman so already.
+//!
+//! The user's own file (`CONTAINERS_STORAGE_CONF`, or `~/.config/containers/storage.conf`) may say
+//! `graphroot`, `runroot` and `rootless_storage_path`; the system's only the last, its other places
+//! are root's. rcon keeps its things in a folder of its own there, beside podman's.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+const SYSTEM: &str = "/etc/containers/storage.conf";
+
+/// Where things are to be, if a file says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// What survives a reboot.
+    pub(crate) root: Option<PathBuf>,
+    /// What does not.
+    pub(crate) runroot: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Conf {
+    #[serde(default)]
+    storage: Storage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Storage {
+    graphroot: Option<String>,
+    runroot: Option<String>,
+    rootless_storage_path: Option<String>,
+}
+
+impl Places {
+    /// Reads what there is.
+    ///
+    /// # Errors
+    /// For a file that cannot be read or understood.
+    pub(crate) fn load() -> Result<Places> {
+        let named = std::env::var_os("CONTAINERS_STORAGE_CONF").filter(|v| !v.is_empty());
+        let own = named.map(PathBuf::from).or_else(|| {
+            let config = std::env::var_os("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .filter(|p| p.is_absolute())
+                .or_else(|| Some(rcon_sys::passwd::home_dir()?.join(".config")))?;
+            Some(config.join("containers/storage.conf"))
+        });
+        let own = own.map(|file| read(&file)).transpose()?.flatten();
+        let system = match &own {
+            Some(own) if own.root.is_some() => None,
+            _ => read(Path::new(SYSTEM))?,
+        };
+        let own = own.unwrap_or_default();
+        Ok(Places {
+            root: own.root.or_else(|| system?.rootless),
+            runroot: own.runroot,
+        })
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    root: Option<PathBuf>,
+    runroot: Option<PathBuf>,
+    rootless: Option<PathBuf>,
+}
+
+fn read(file: &Path) -> Result<Option<Said>> {
+    let wrong = |why: String| Error::Invalid(format!("{}: {why}", file.display()));
+    match std::fs::read_to_string(file) {
+        Ok(text) => parse(&text).map(Some).map_err(wrong),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        // Others' files are not for us.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(wrong(crate::error::describe(&error))),
+    }
+}
+
+fn parse(text: &str) -> std::result::Result<Said, String> {
+    let conf: Conf = toml::from_str(text).map_err(|e| e.message().to_owned())?;
+    let place = |key: &str, value: Option<String>| -> std::result::Result<_, String> {
+        let Some(value) = value.filter(|v| !v.is_empty()) else {
+            return Ok(None);
+        };
+        let path = PathBuf::from(expand(&value)).join("rcon");
+        match path.is_absolute() {
+            true => Ok(Some(path)),
+            false => Err(format!("{key} = {value:?} is not an absolute path")),
+        }
+    };
+    let storage = conf.storage;
+    let rootless = place("rootless_storage_path", storage.rootless_storage_path)?;
+    Ok(Said {
+        root: place("graphroot", storage.graphroot)?.or_else(|| rootless.clone()),
+        runroot: place("runroot", storage.runroot)?,
+        rootless,
+    })
+}
+
+/// `$HOME`, `$USER` and `$UID`, with and without braces.
+fn expand(text: &str) -> String {
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let mut text = text.to_owned();
+    for (name, value) in [
+        (
+            "HOME",
+            rcon_sys::passwd::home_dir().map(|h| h.display().to_string()),
+        ),
+        ("USER", std::env::var("USER").ok()),
+        ("UID", Some(uid)),
+    ] {
+        let value = value.unwrap_or_default();
+        text = text
+            .replace(&format!("${{{name}}}"), &value)
+            .replace(&format!("${name}"), &value);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        let said = parse("[storage]\ndriver = 'overlay'\ngraphroot = '/big/$UID/x'\nrunroot = '/run/y'\n[storage.options]\nz = 1").unwrap();
+        let uid = rustix::process::geteuid().as_raw();
+        assert_eq!(said.root, Some(format!("/big/{uid}/x/rcon").into()));
+        assert_eq!(said.runroot, Some("/run/y/rcon".into()));
+        assert_eq!(parse("").unwrap(), Said::default());
+        let rootless = parse("[storage]\nrootless_storage_path = '/a'").unwrap();
+        assert_eq!(rootless.root, rootless.rootless);
+        for bad in [
+            "[storage]\ngraphroot = 'x'",
+            "[storage]\ngraphroot = 1",
+            "nonsense",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}
