@@ -70,8 +70,10 @@ impl State {
             None => ProgressBar::no_length(),
         };
         let template = match size {
-            Some(_) => "{prefix} [{bar:38}] {bytes} / {total_bytes}",
-            None => "{prefix} {bytes}",
+            Some(_) => {
+                "{prefix} [{wide_bar}] {bytes} / {total_bytes} | {bytes_per_sec}, {eta} left"
+            }
+            None => "{prefix} {bytes} | {bytes_per_sec}",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=>-"));

@@ -5,13 +5,18 @@ use crate::manifest::Descriptor;
 use crate::registry::Client;
 use crate::{BlobKind, Error, Progress, PullEvent, Result};
 use futures_util::{StreamExt, TryStreamExt};
-use rcon_store::{Digest, LayerHold, Store};
+use rcon_store::{Digest, LayerHold, Partial, Store};
 use std::io;
 use std::thread::Scope;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Layers fetched at the same time.
 const AT_ONCE: usize = 6;
+/// Another process that has not shown for so long that it goes on with a layer is not waited for.
+const NO_BEAT: Duration = Duration::from_secs(15);
+/// How often we look how far it is.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A layer to be had.
 #[derive(Clone, Debug)]
@@ -74,11 +79,109 @@ async fn fetch_one<'scope, 'env>(
     progress: &dyn Progress,
 ) -> Result<LayerHold> {
     let digest = &layer.blob.digest;
+    let kind = BlobKind::Layer;
     progress.event(PullEvent::Start {
         digest: digest.clone(),
-        kind: BlobKind::Layer,
+        kind,
         size: Some(layer.blob.size),
     });
+    let mut kept = match turn(store, layer).await? {
+        Turn::Ours(kept) => Some(kept),
+        Turn::Alone => None,
+        Turn::Done(hold) => {
+            progress.event(PullEvent::Done {
+                digest: digest.clone(),
+                kind,
+            });
+            return Ok(hold);
+        }
+    };
+    let begun = kept.as_ref().is_some_and(|kept| kept.size() > 0);
+    let mut fetched = attempt(scope, store, client, repository, layer, &mut kept, progress).await;
+    if let Some(kept) = &mut kept
+        && fetched.as_ref().is_err_and(|e| !passes(e))
+    {
+        // Whatever was wrong with the bytes, they must not be taken again; nor take up a full disk.
+        let cleared = kept.clear();
+        let full = matches!(
+            fetched,
+            Err(Error::Store(rcon_store::Error::NoSpace { .. }))
+        );
+        if begun && cleared.is_ok() && !full {
+            // It may have been those of an earlier process.
+            let kept = &mut None;
+            fetched = attempt(scope, store, client, repository, layer, kept, progress).await;
+        }
+    }
+    let hold = fetched?;
+    if let Some(kept) = kept {
+        kept.remove();
+    }
+    progress.event(PullEvent::Done {
+        digest: digest.clone(),
+        kind,
+    });
+    Ok(hold)
+}
+
+/// Whether the next try may use what this one has fetched.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::Store(e) => matches!(e, rcon_store::Error::Io { .. }),
+        Error::DigestMismatch { .. } | Error::SizeMismatch { .. } => false,
+        _ => true,
+    }
+}
+
+/// Who fetches a layer.
+enum Turn<'a> {
+    /// We do, and others wait for us.
+    Ours(Partial<'a>),
+    /// We do, without a place to keep it.
+    Alone,
+    /// Another process has done it.
+    Done(LayerHold),
+}
+
+/// Wait while another process fetches the layer and shows that it goes on.
+async fn turn<'a>(store: &'a Store, layer: &Layer) -> Result<Turn<'a>> {
+    let digest = &layer.blob.digest;
+    let (mut seen, mut since) = (None, Instant::now());
+    loop {
+        // A store that cannot keep it shows in what comes next.
+        let Ok(free) = store.partial_blob(digest) else {
+            return Ok(Turn::Alone);
+        };
+        if let Some(hold) = store.hold_layer(&layer.diff_id)? {
+            if let Some(kept) = free {
+                kept.remove();
+            }
+            return Ok(Turn::Done(hold));
+        }
+        if let Some(kept) = free {
+            return Ok(Turn::Ours(kept));
+        }
+        let beat = store.partial_beat(digest);
+        if beat != seen {
+            (seen, since) = (beat, Instant::now());
+        }
+        if since.elapsed() > NO_BEAT {
+            return Ok(Turn::Alone);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn attempt<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    store: &'env Store,
+    client: &Client<'_>,
+    repository: &str,
+    layer: &Layer,
+    kept: &mut Option<Partial<'_>>,
+    progress: &dyn Progress,
+) -> Result<LayerHold> {
+    let digest = &layer.blob.digest;
     let (mut sender, receiver) = channel::pair(digest, progress);
     let (tell, told) = oneshot::channel();
     let diff_id = layer.diff_id.clone();
@@ -92,7 +195,8 @@ async fn fetch_one<'scope, 'env>(
             what: "cannot start a thread".to_owned(),
             source,
         })?;
-    let downloaded = match client.blob(repository, &layer.blob, &mut sender).await {
+    let fetch = client.blob(repository, &layer.blob, &mut sender, kept.as_mut());
+    let downloaded = match fetch.await {
         Ok(true) => {
             sender.end().await;
             Ok(())
@@ -112,12 +216,7 @@ async fn fetch_one<'scope, 'env>(
     });
     // What is wrong with the download explains what went wrong with unpacking, not the reverse.
     downloaded?;
-    let hold = unpacked?;
-    progress.event(PullEvent::Done {
-        digest: digest.clone(),
-        kind: BlobKind::Layer,
-    });
-    Ok(hold)
+    unpacked
 }
 
 /// The blocking part: bytes to files. The layer becomes visible if the download said that its

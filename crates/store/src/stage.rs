@@ -140,6 +140,12 @@ pub(crate) fn lock(fd: impl AsFd, operation: FlockOperation) -> rustix::io::Resu
 }
 
 /// Whether `fd` is what `path` leads to.
+/// What kind of thing is at `path`.
+pub(crate) fn kind_at(root: impl AsFd, path: &str) -> rustix::io::Result<rustix::fs::FileType> {
+    let stat = rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
+}
+
 pub(crate) fn is_at(root: impl AsFd, path: &str, fd: impl AsFd) -> bool {
     let there = rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW);
     let here = rustix::fs::fstat(fd);
@@ -149,6 +155,7 @@ pub(crate) fn is_at(root: impl AsFd, path: &str, fd: impl AsFd) -> bool {
 
 /// Remove everything in `tmp/` that nobody works on.
 pub(crate) fn sweep(store: &Store) {
+    store.remove_old_partials();
     let Ok(tmp) = rustix::fs::openat(store.dir(), "tmp", DIRECTORY, Mode::empty()) else {
         return;
     };

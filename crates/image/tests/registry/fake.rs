@@ -195,17 +195,19 @@ fn plain_reply(request: &Request, state: &Shared) -> Reply {
             Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown")
         };
     };
-    let start = request.header("range").and_then(|r| {
-        r.strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
+    let range = request.header("range").and_then(|r| {
+        let (start, end) = r.strip_prefix("bytes=")?.split_once('-')?;
+        let last = body.len().saturating_sub(1);
+        let end = end.parse::<usize>().map_or(last, |end| end.min(last));
+        Some((start.parse::<usize>().ok()?, end))
     });
-    match start {
-        Some(start) if start < body.len() => Reply::new(206, &body[start..]).with(
-            "Content-Range",
-            &format!("bytes {start}-{}/{}", body.len() - 1, body.len()),
-        ),
+    match range {
+        Some((start, end)) if start <= end && end < body.len() => {
+            Reply::new(206, &body[start..=end]).with(
+                "Content-Range",
+                &format!("bytes {start}-{end}/{}", body.len()),
+            )
+        }
         Some(_) => Reply::new(416, ""),
         None => Reply::new(200, body.clone()).with("Content-Type", media_type),
     }

@@ -89,6 +89,17 @@ impl Lab {
         assert!(left.is_empty(), "left in tmp: {left:?}");
     }
 
+    /// Blobs that are kept for the next process.
+    pub fn partials(&self) -> usize {
+        walk(&self.path("store/partial"), 1).len()
+    }
+
+    /// A file of a layer that is no text.
+    pub fn read_bytes(&self, record: &ImageRecord, layer: usize, path: &str) -> Vec<u8> {
+        let dir = self.store.layer_dir(&record.layers[layer]);
+        std::fs::read(dir.join(path)).unwrap()
+    }
+
     /// A file of a layer.
     pub fn read(&self, record: &ImageRecord, layer: usize, path: &str) -> String {
         let dir = self.store.layer_dir(&record.layers[layer]);

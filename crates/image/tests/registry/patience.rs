@@ -2,6 +2,7 @@
 
 use crate::fake::{Fake, Reply, Stop};
 use crate::lab::*;
+use rcon_image::{Patience, Split};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -152,4 +153,167 @@ fn slow_is_not_stalled() {
         reply
     });
     Lab::new().pull(&format!("{}/x", fake.address)).unwrap();
+}
+
+/// A pull that goes over to pieces at once.
+fn hasty() -> Patience {
+    Patience {
+        retries: 2,
+        back_off: Duration::from_millis(10),
+        split: Split {
+            after: Duration::ZERO,
+            least: 100_000,
+            piece: 64 * 1024,
+            at_once: 3,
+        },
+        ..Patience::default()
+    }
+}
+
+/// The registry is slow: every answer stops for a moment after its first bytes.
+fn slow(fake: &Fake, path: &str) {
+    let at = path.to_owned();
+    fake.on_request(move |request, reply| match request.before {
+        0 if request.path == at => reply.stopping(100_000, Stop::Stall(Duration::from_millis(50))),
+        // One piece is cut.
+        3 if request.path == at => reply.stopping(1000, Stop::Cut),
+        _ => reply,
+    });
+}
+
+#[test]
+fn a_large_blob_comes_in_pieces_where_the_network_is_slow() {
+    let fake = Fake::start();
+    let image = Image::noisy(1_000_000);
+    image.serve(&fake, "x", "latest");
+    let path = image.blob_path("x", 0);
+    slow(&fake, &path);
+    let lab = Lab::new();
+    let name = format!("{}/x", fake.address);
+    rcon_image::pull_with(
+        &lab.store,
+        &name,
+        &lab.options(),
+        &hasty(),
+        &Recorder::default(),
+    )
+    .unwrap();
+    let ranges: Vec<String> = fake
+        .requests(&path)
+        .iter()
+        .filter_map(|r| r.header("range").map(str::to_owned))
+        .collect();
+    assert!(ranges.len() > 10, "{ranges:?}");
+    assert!(ranges.iter().all(|r| !r.ends_with('-')), "{ranges:?}");
+    lab.assert_no_leftovers();
+}
+
+#[test]
+fn pieces_need_a_server_that_knows_ranges() {
+    let fake = Fake::start();
+    let image = Image::noisy(600_000);
+    image.serve(&fake, "x", "latest");
+    let path = image.blob_path("x", 0);
+    let (at, blob) = (path.clone(), image.blobs[0].clone());
+    fake.on_request(move |request, reply| match request.path == at {
+        true => Reply::new(200, blob.clone()),
+        false => reply,
+    });
+    let lab = Lab::new();
+    let name = format!("{}/x", fake.address);
+    rcon_image::pull_with(
+        &lab.store,
+        &name,
+        &lab.options(),
+        &hasty(),
+        &Recorder::default(),
+    )
+    .unwrap();
+    // The first, some pieces, and the whole again.
+    assert!(fake.requests(&path).len() <= 5);
+}
+
+#[test]
+fn the_next_process_goes_on_where_one_was_cut() {
+    let fake = Fake::start();
+    let image = Image::noisy(1_000_000);
+    image.serve(&fake, "x", "latest");
+    let path = image.blob_path("x", 0);
+    let at = path.clone();
+    fake.on_request(move |request, reply| match request.before {
+        0 if request.path == at => reply.stopping(700_000, Stop::Cut),
+        _ => reply,
+    });
+    let lab = Lab::new();
+    let name = format!("{}/x", fake.address);
+    let once = Patience {
+        retries: 0,
+        ..Patience::default()
+    };
+    let pull = || {
+        rcon_image::pull_with(
+            &lab.store,
+            &name,
+            &lab.options(),
+            &once,
+            &Recorder::default(),
+        )
+    };
+    pull().unwrap_err();
+    lab.assert_empty();
+    let record = pull().unwrap();
+    assert_eq!(lab.read_bytes(&record, 0, "noise").len(), 1_000_000);
+    let requests = fake.requests(&path);
+    assert_eq!(requests[1].header("range"), Some("bytes=700000-"));
+    assert_eq!(lab.partials(), 0);
+}
+
+#[test]
+fn what_was_kept_is_not_believed() {
+    let fake = Fake::start();
+    let image = Image::noisy(300_000);
+    image.serve(&fake, "x", "latest");
+    let lab = Lab::new();
+    for wrong in [vec![7; 1000], vec![0; 900_000]] {
+        let mut kept = lab
+            .store
+            .partial_blob(&rcon_store::Digest::sha256(&image.blobs[0]))
+            .unwrap()
+            .unwrap();
+        kept.append(&wrong).unwrap();
+        drop(kept);
+        let record = lab.pull(&format!("{}/x", fake.address)).unwrap();
+        assert_eq!(lab.partials(), 0);
+        lab.store.remove_image(&record.id).unwrap();
+    }
+}
+
+#[test]
+fn two_who_want_a_layer_fetch_it_once() {
+    let fake = Fake::start();
+    let image = Image::noisy(1_000_000);
+    image.serve(&fake, "x", "latest");
+    let path = image.blob_path("x", 0);
+    let at = path.clone();
+    fake.on_request(move |request, reply| {
+        if request.path == at {
+            // So that the other comes meanwhile.
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        reply
+    });
+    let lab = Lab::new();
+    let name = format!("{}/x", fake.address);
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let pulls: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| lab.pull_with(&name, &lab.options(), &Recorder::default())))
+            .collect();
+        pulls
+            .into_iter()
+            .map(|p| p.join().unwrap().unwrap().id)
+            .collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!(fake.requests(&path).len(), 1);
+    lab.assert_no_leftovers();
 }

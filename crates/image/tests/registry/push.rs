@@ -49,12 +49,12 @@ pub fn two_layers(mark: &str) -> Vec<Vec<u8>> {
 
 fn patience() -> Patience {
     Patience {
-        steady: false,
         connect: Duration::from_secs(5),
         stall: Duration::from_secs(5),
         retries: 3,
         back_off: Duration::from_millis(10),
         longest: Duration::from_secs(3),
+        ..Patience::default()
     }
 }
 
