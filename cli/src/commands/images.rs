@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::format::{self, Format};
 use crate::output::table::Table;
 use crate::output::{self, human, json};
-use crate::usage::arity;
+use crate::usage::{arity, parse_bool};
 
 /// The arguments of `images`.
 #[derive(Args, Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Images {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Filter output: before, dangling, id, label, reference, since
+    /// Filter output: before, containers, dangling, digest, id, intermediate, label, readonly, reference, since, until
     #[arg(short = 'f', long)]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
@@ -204,6 +204,22 @@ pub fn filtered(
                 let found = config["config"]["Labels"].get(name).and_then(Value::as_str);
                 Ok(found.is_some_and(|found| wanted.is_none_or(|w| w == found)))
             })
+        }
+        "until" => {
+            let moment = crate::times::parse(value, Utc::now()).ok_or_else(|| {
+                Failure::from(Error::Invalid(format!(
+                    "{value:?} is not a moment, nor a length of time"
+                )))
+            })?;
+            Box::new(move |i| Ok(i.created.is_none_or(|t| t < moment)))
+        }
+        "readonly" | "intermediate" | "containers" => {
+            let wanted = parse_bool(value).map_err(|_| {
+                Failure::new(format!("non-boolean value {value:?} for {key} filter"))
+            })?;
+            let uses = key == "containers";
+            // No image is read-only here, and none lies between others.
+            Box::new(move |i| Ok(wanted == (uses && !engine.image_users(&i.id)?.is_empty())))
         }
         "before" | "since" | "after" => {
             let other = engine.find_image(value)?.created;

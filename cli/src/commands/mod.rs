@@ -16,6 +16,7 @@ mod exec;
 mod exists;
 mod healthcheck;
 mod history;
+mod image_mount;
 mod image_prune;
 mod image_tree;
 mod images;
@@ -44,10 +45,12 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod select;
 mod start;
 mod stats;
 mod stop;
+mod system_check;
 mod tag;
 mod top;
 mod unshare;
@@ -99,6 +102,10 @@ pub const COMMANDS: &[Entry] = &[
     entry::<history::History>(&["history", "image history"]),
     entry::<image_prune::ImagePrune>(&["image prune"]),
     entry::<image_tree::ImageTree>(&["image tree"]),
+    entry::<image_mount::Mount>(&["image mount"]),
+    entry::<image_mount::Unmount>(&["image unmount", "image umount"]),
+    entry::<search::Search>(&["search", "image search"]),
+    entry::<system_check::SystemCheck>(&["system check"]),
     entry::<events::Events>(&["events", "system events"]),
     entry::<doctor::Doctor>(&["doctor", "system doctor"]),
     entry::<info::Info>(&["info", "system info"]),

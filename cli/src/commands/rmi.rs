@@ -17,6 +17,9 @@ pub struct Rmi {
     /// Force removal of the image, and of the containers that use it
     #[arg(short = 'f', long)]
     force: bool,
+    /// Do not remove dangling images (none are, but the one that is named)
+    #[arg(long)]
+    no_prune: bool,
     /// Ignore errors if a specified image does not exist
     #[arg(short = 'i', long)]
     ignore: bool,
@@ -29,6 +32,8 @@ impl Command for Rmi {
     const EXAMPLES: &'static [&'static str] = &["rmi imageID", "rmi --force alpine"];
 
     fn run(self, context: &Context) -> Outcome {
+        // Removing an image never takes another one with it.
+        let _ = self.no_prune;
         if self.names.is_empty() && !self.all {
             return Err(Failure::new("image name or ID must be specified"));
         }

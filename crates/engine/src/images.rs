@@ -166,6 +166,31 @@ impl Engine {
         Ok(image)
     }
 
+    /// Looks at everything in the store, and takes away what is damaged if that is asked for.
+    ///
+    /// # Errors
+    /// When the store cannot be read at all.
+    pub fn check_store(
+        &self,
+        options: rcon_store::CheckOptions,
+    ) -> Result<Vec<rcon_store::Damage>> {
+        let found: Vec<(String, String, String, bool)> = self.in_worker(|store| {
+            store.check(options).map(|found| {
+                let parts = |d: rcon_store::Damage| (d.kind.to_owned(), d.id, d.why, d.repaired);
+                found.into_iter().map(parts).collect()
+            })
+        })?;
+        let kinds = ["layer", "image", "name", "container"];
+        let damage =
+            |(kind, id, why, repaired): (String, String, String, bool)| rcon_store::Damage {
+                kind: kinds.into_iter().find(|k| *k == kind).unwrap_or("layer"),
+                id,
+                why,
+                repaired,
+            };
+        Ok(found.into_iter().map(damage).collect())
+    }
+
     /// All images.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub mod filter;
 mod given;
 pub mod health;
 mod hostfiles;
+mod image_mounts;
 pub mod images;
 pub mod info;
 pub mod keys;
@@ -53,6 +54,7 @@ mod remove;
 pub mod requests;
 mod start;
 mod stop;
+mod storage_conf;
 pub mod terminal;
 mod unshare;
 pub mod volumes;
@@ -66,6 +68,7 @@ pub use filter::Filters;
 pub use health::{
     HealthChanges, HealthCheck, HealthResult, HealthState, HealthStatus, OnUnhealthy, StartupCheck,
 };
+pub use image_mounts::ImageMount;
 pub use images::RemovedImage;
 pub use info::Info;
 pub use keys::DetachKeys;

@@ -62,6 +62,7 @@ impl Engine {
         mut wanted: impl FnMut(&ImageRecord) -> bool,
         mut each: impl FnMut(RemovedImage),
     ) -> Result<()> {
+        self.store.remove_partials();
         for image in self.images()? {
             if !(all || image.names.is_empty())
                 || !self.image_users(&image.id)?.is_empty()

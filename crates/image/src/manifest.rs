@@ -83,6 +83,27 @@ struct Raw {
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
+/// What a manifest or index holds, for those who only look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Summary {
+    /// An index, with the digests of its manifests.
+    Index(Vec<Digest>),
+    /// An image: the digests of its configuration and of its layers.
+    Image(Digest, Vec<Digest>),
+}
+
+/// Look into a document as it came from a registry or an archive.
+///
+/// # Errors
+/// What is neither manifest nor index, or of a kind that is not supported.
+pub fn summary(bytes: &[u8], content_type: &str) -> Result<Summary> {
+    let digests = |all: Vec<Descriptor>| all.into_iter().map(|d| d.digest).collect();
+    Ok(match parse(bytes, content_type, "document")? {
+        Document::Index(entries) => Summary::Index(digests(entries)),
+        Document::Image(image) => Summary::Image(image.config.digest, digests(image.layers)),
+    })
+}
+
 /// Read a document. `content_type` is what the transport said it is; the document's own word
 /// comes first, and its shape decides when neither says anything useful.
 pub(crate) fn parse(bytes: &[u8], content_type: &str, what: &str) -> Result<Document> {

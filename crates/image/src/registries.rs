@@ -156,6 +156,16 @@ impl Registries {
         Ok(all)
     }
 
+    /// Understand the content of one file, on its own.
+    ///
+    /// # Errors
+    /// What is no such file.
+    pub fn parse(text: &str, file: &Path) -> Result<Registries> {
+        let mut all = Registries::default();
+        all.add(text, file)?;
+        Ok(all)
+    }
+
     fn add_file(&mut self, file: &Path, must: bool) -> Result<()> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
@@ -377,6 +387,17 @@ impl Registries {
     /// Credential helpers of registries.conf, in order; `containers-auth.json` stands for the files.
     pub fn credential_helpers(&self) -> &[String] {
         self.helpers.as_deref().unwrap_or_default()
+    }
+
+    /// The registries that are searched for short names.
+    pub fn search_registries(&self) -> Vec<String> {
+        match &self.search {
+            Some((registries, _)) if !registries.is_empty() => registries
+                .iter()
+                .map(|r| canonical_registry(r.split('/').next().unwrap_or(r)))
+                .collect(),
+            _ => vec![DOCKER_HUB.to_owned()],
+        }
     }
 
     /// The first registry for short names.

@@ -69,11 +69,7 @@ impl Store {
         let mut all = Vec::new();
         for key in self.list("layers")? {
             for name in self.list(&format!("layers/{key}"))? {
-                let text = match name.split_once('-') {
-                    Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
-                    None => format!("sha256:{name}"),
-                };
-                all.extend(text.parse::<Digest>());
+                all.extend(digest_of(&name));
             }
         }
         self.collect_layers(&all)
@@ -123,7 +119,7 @@ impl Store {
             .any(|(_, note)| note.layers.contains(layer)))
     }
 
-    fn list(&self, path: &str) -> Result<Vec<String>> {
+    pub(crate) fn list(&self, path: &str) -> Result<Vec<String>> {
         let what = || format!("cannot read {}", self.path(path).display());
         let dir = rustix::fs::openat(self.dir(), path, DIRECTORY, Mode::empty()).context(what)?;
         let names = stage::names_in(dir).context(what)?;
@@ -132,4 +128,13 @@ impl Store {
             .filter_map(|name| name.into_string().ok())
             .collect())
     }
+}
+
+/// The digest of a layer, from the name of its folder.
+pub(crate) fn digest_of(name: &str) -> Option<Digest> {
+    let text = match name.split_once('-') {
+        Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
+        None => format!("sha256:{name}"),
+    };
+    text.parse().ok()
 }

@@ -37,6 +37,10 @@ pub struct LayerMeta {
     /// Mode of the root directory, if the archive has an entry for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_mode: Option<u32>,
+    /// Something in its archive was replaced by what came later in it: its tree does not tell
+    /// whether it is what it was.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    replaced: bool,
     /// The boot of the machine in which it was unpacked.
     boot: String,
 }
@@ -120,6 +124,11 @@ impl LayerHold {
     }
 
     /// Whether it is known to be on disk.
+    /// Whether [`LayerHold::write_archive`] tells damage from what never could be made again.
+    pub(crate) fn can_be_checked(&self) -> bool {
+        !self.meta.replaced
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         rustix::fs::statat(&self.dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
@@ -211,6 +220,26 @@ impl Store {
         }
     }
 
+    /// The trees of an image's layers, the top one first, under whichever id map all of them are:
+    /// this store's, if they are.
+    pub fn image_trees(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
+        let mut keys = self.list("layers")?;
+        keys.sort_by_key(|key| key != self.map_key());
+        let trees = |key: &String| -> Vec<PathBuf> {
+            let layers = layers.iter().rev();
+            let path =
+                |layer: &Digest| self.path(&format!("layers/{key}/{}/fs", layer.file_name()));
+            layers.map(path).collect()
+        };
+        keys.iter()
+            .map(trees)
+            .find(|trees| trees.iter().all(|tree| tree.is_dir()))
+            .ok_or_else(|| match layers.first() {
+                Some(layer) => Error::LayerMissing(layer.clone()),
+                None => Error::OtherIds,
+            })
+    }
+
     /// Begin to unpack a layer whose diff id is a SHA-256 digest, as nearly all are.
     ///
     /// Call this in a process that is root of a user namespace with the store's id maps.
@@ -280,6 +309,7 @@ impl LayerStage<'_> {
             content: unpacked.content,
             files: unpacked.files,
             root_mode: unpacked.root_mode,
+            replaced: unpacked.replaced || !unpacked.recorded,
             boot: boot_id().to_owned(),
         };
         let what = || format!("cannot finish layer {expected}");

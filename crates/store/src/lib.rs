@@ -24,12 +24,14 @@
 //!               /record.json        what we need to know without parsing those
 //! ROOT/names/NAME                   the id of the image that has this name
 //! ROOT/snapshots/CONTAINER/         upper/, work/, merged/ and snapshot.json
+//! ROOT/partial/ALGORITHM-HEX        what has come of a blob that is being fetched, or was
 //! ROOT/tmp/                         what is being made, and what is being removed
 //! ```
 #![forbid(unsafe_code)]
 
 mod atomic;
 mod blobs;
+mod check;
 mod decompress;
 mod digest;
 mod error;
@@ -39,6 +41,7 @@ mod layers;
 mod names;
 mod owners;
 mod pack;
+mod partial;
 mod probe;
 mod remove;
 mod snapshots;
@@ -47,6 +50,7 @@ mod store;
 mod unpack;
 
 pub use blobs::BlobWriter;
+pub use check::{CheckOptions, Damage};
 pub use decompress::{Compression, Decompressor, decompress};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, HashingReader, VerifyingReader};
 pub use error::{Error, Result};
@@ -55,6 +59,7 @@ pub use images::{ImageRecord, NewImage, Platform};
 pub use layers::{LayerHold, LayerMeta, LayerStage};
 pub use owners::Owners;
 pub use pack::{TreeForm, TreeReader, write_tree};
+pub use partial::Partial;
 pub use probe::Overlay;
 pub use remove::{Removal, TreeSize, remove_tree, tree_size};
 pub use snapshots::{DetachedSnapshot, Snapshot, SnapshotUse};

@@ -114,7 +114,7 @@ impl Store {
         Ok(self.describe(container_id, &path, note))
     }
 
-    fn has_under_other_ids(&self, layer: &Digest) -> bool {
+    pub(crate) fn has_under_other_ids(&self, layer: &Digest) -> bool {
         let keys = std::fs::read_dir(self.path("layers"));
         keys.into_iter()
             .flatten()

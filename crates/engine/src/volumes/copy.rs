@@ -24,7 +24,7 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC);
 
 /// The layers of an image as one tree; `stage` is an empty directory to mount on where the kernel cannot do without.
-pub(super) fn mount_read_only(lower: &[PathBuf], stage: &Path) -> Result<OwnedFd> {
+pub(crate) fn mount_read_only(lower: &[PathBuf], stage: &Path) -> Result<OwnedFd> {
     let open =
         |path: &Path| rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).on("open", path);
     if let [only] = lower {

@@ -6,6 +6,8 @@
 
 mod copy;
 
+pub(crate) use copy::mount_read_only;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;

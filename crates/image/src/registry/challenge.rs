@@ -28,6 +28,16 @@ pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
         .collect()
 }
 
+/// The schemes that a `WWW-Authenticate` header offers and that are understood, in its order, and
+/// where tokens are had.
+pub fn schemes(header: &str) -> Vec<(&'static str, Option<String>)> {
+    let named = |challenge: Challenge| match challenge {
+        Challenge::Basic => ("basic", None),
+        Challenge::Bearer { realm, .. } => ("bearer", Some(realm)),
+    };
+    parse(header).into_iter().map(named).collect()
+}
+
 fn parse(text: &str) -> Vec<Challenge> {
     let mut found = Vec::new();
     let mut rest = text.trim_start_matches([' ', ',', '\t']);

@@ -7,12 +7,14 @@
 //! | `failure` | saying in words why not |
 //! | `request` | one request: redirects, authorization, patience |
 //! | `blob` | a blob as a stream that survives cuts |
+//! | `catalog` | what there is
 //! | `upload` | blobs and manifests on their way there |
 //!
 //! HTTP/1.1 is spoken on purpose: the layers of an image then come over connections of their own,
 //! each with its own window, and a stalled one does not hold up the others.
 
 mod blob;
+mod catalog;
 mod challenge;
 mod dns;
 mod failure;
@@ -22,6 +24,8 @@ mod token;
 mod upload;
 
 pub(crate) use blob::Sink;
+pub use blob::Split;
+pub use challenge::schemes;
 pub(crate) use failure::clean;
 pub(crate) use upload::{Mounted, Packed, Session};
 
@@ -64,6 +68,8 @@ pub struct Patience {
     pub longest: Duration,
     /// Each retry waits as long as the first.
     pub steady: bool,
+    /// When a large blob is fetched over several connections.
+    pub split: Split,
 }
 
 impl Default for Patience {
@@ -75,6 +81,7 @@ impl Default for Patience {
             back_off: Duration::from_millis(500),
             longest: Duration::from_secs(120),
             steady: false,
+            split: Split::default(),
         }
     }
 }
@@ -211,6 +218,17 @@ impl<'a> Client<'a> {
             }
             other => other.map(|()| client),
         }
+    }
+
+    /// As [`Client::connect`], to look at what the registry has.
+    pub async fn connect_to_search(
+        registry: &str,
+        settings: &Settings,
+        progress: &'a dyn Progress,
+    ) -> Result<Client<'a>> {
+        let mut client = Client::connect(registry, None, settings, progress).await?;
+        client.scope = Some("registry:catalog:*".to_owned());
+        Ok(client)
     }
 
     /// `GET /v2/`: is it a registry, and what does it want to see?

@@ -68,6 +68,8 @@ pub struct Unpacked {
     pub root_mode: Option<u32>,
     /// Whether the archive can be made again from the tree and the recipe.
     pub recorded: bool,
+    /// Whether something in the archive was replaced by what came later in it.
+    pub replaced: bool,
 }
 
 /// Unpack the archive `tar` into the directory `root`, which belongs to this call alone. What `tar`
@@ -98,6 +100,7 @@ pub(crate) fn unpack(
         squashed: counts.squashed,
         root_mode: counts.root_mode,
         recorded,
+        replaced: counts.replaced,
     })
 }
 

@@ -32,6 +32,7 @@ pub(super) struct Counts {
     pub(super) skipped: u64,
     pub(super) squashed: u64,
     pub(super) root_mode: Option<u32>,
+    pub(super) replaced: bool,
 }
 
 struct Placer<'a> {
@@ -71,6 +72,7 @@ pub(super) fn all_in<R: BufRead>(
         placer.place(archive, &entry)?;
     }
     placer.tree.finish()?;
+    placer.counts.replaced = placer.tree.cleared();
     Ok(placer.counts)
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Tree<'a> {
     limit: usize,
     /// Some directories have their times already.
     finished_some: bool,
+    /// Something was removed for the sake of something else.
+    cleared: bool,
 }
 
 impl<'a> Tree<'a> {
@@ -65,6 +67,7 @@ impl<'a> Tree<'a> {
             remembered: 0,
             limit: REMEMBERED,
             finished_some: false,
+            cleared: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl<'a> Tree<'a> {
 
     /// Remove what is in the way of a new entry.
     pub(super) fn clear_way(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
+        self.cleared = true;
         // Names may lead through it, and directories wait for their times in it.
         self.open.clear();
         self.unfinished
@@ -111,6 +115,11 @@ impl<'a> Tree<'a> {
             Removal::Whole => Ok(()),
             Removal::Partly => Err(super::bad(path, "what it replaces cannot be removed")),
         }
+    }
+
+    /// Whether something in the archive replaced something else.
+    pub(super) fn cleared(&self) -> bool {
+        self.cleared
     }
 
     /// Let a directory have this time, and perhaps this mode, when all is done.
