@@ -17,7 +17,7 @@ fn survey(owners: bool) -> String {
         "find . -mindepth 1 -type d -printf 'd %m {owner} %T@ %p\\0'
          find . -mindepth 1 ! -type d -printf '%y %m {owner} %T@ %s %n %l %p\\0'
          find . -type f -print0 | sort -z | xargs -0 sha256sum -z
-         find . ! -type l -exec getfattr -d -m '^user[.]' -h {{}} + | grep -v 'user.rootlesscontainers' | tr '\\n' '\\0'"
+         find . ! -type l -exec getfattr -d -m '^user[.][^r]' -h {{}} + | tr '\\n' '\\0'"
     )
 }
 

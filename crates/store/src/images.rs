@@ -123,6 +123,8 @@ impl Store {
     /// [`Error::LayerMissing`] if a layer is not here (any more), and if the configuration lists
     /// other layers.
     pub fn put_image(&self, new: NewImage) -> Result<ImageRecord> {
+        // Where all layers are here already nobody else does.
+        self.sweep_once();
         let config: Config =
             serde_json::from_slice(&new.config).map_err(|error| Error::BadJson {
                 what: "image configuration".to_owned(),
