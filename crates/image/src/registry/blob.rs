@@ -21,9 +21,7 @@ use std::time::{Duration, Instant};
 /// Progress of this many bytes makes us forget earlier failures.
 const HEALTHY: u64 = 256 * 1024;
 /// After so many bytes it shows whether the network is slow; until then everything is kept.
-const TRIAL: u64 = 4 << 20;
-/// Slower than so many bytes a second is worth keeping: a file costs less than to fetch it again.
-const SLOW: u64 = 16 << 20;
+const TRIAL: u64 = 2 << 20;
 /// Bytes handed on at once of what an earlier process had fetched.
 const REREAD: usize = 256 * 1024;
 
@@ -38,6 +36,8 @@ pub(crate) trait Sink {
 pub struct Split {
     /// One connection has so long to show that it is fast enough.
     pub after: Duration,
+    /// It is slow if it brings fewer bytes a second, and hardly anything waits for us.
+    pub slower_than: u64,
     /// Less than so many bytes are not worth it.
     pub least: u64,
     /// Bytes of a piece.
@@ -50,8 +50,9 @@ impl Default for Split {
     fn default() -> Self {
         Split {
             after: Duration::from_secs(1),
+            slower_than: 4 << 20,
             least: 16 << 20,
-            piece: 2 << 20,
+            piece: 1 << 20,
             at_once: 3,
         }
     }
@@ -69,6 +70,7 @@ struct Flow<'a, 'b, S> {
     blocked: Duration,
     since: Instant,
     fetched: u64,
+    slower_than: u64,
 }
 
 impl<S: Sink> Flow<'_, '_, S> {
@@ -82,10 +84,10 @@ impl<S: Sink> Flow<'_, '_, S> {
             return Err(size_mismatch(&self.what, self.blob.size, have));
         }
         self.fetched += bytes.len() as u64;
+        // On a fast network a file costs more than to fetch it again.
+        let slow = self.fetched < TRIAL || self.is_slow();
         if let Some(kept) = &mut self.kept {
             kept.beat();
-            let slow = self.fetched < TRIAL
-                || self.fetched as f64 / self.since.elapsed().as_secs_f64() < SLOW as f64;
             // A gap would make the rest useless.
             if slow && kept.size() == self.have {
                 // It is only a help: a full disk shows elsewhere.
@@ -130,12 +132,18 @@ impl<S: Sink> Flow<'_, '_, S> {
         Ok(true)
     }
 
-    /// Is it the network that everything waits for?
-    fn is_starved(&self, split: &Split) -> bool {
+    /// Is it the network that everything waits for? A processor that is too busy to read makes
+    /// connections look slow as well, but then something waits for us, too.
+    fn is_slow(&self) -> bool {
         let elapsed = self.since.elapsed();
-        elapsed >= split.after
+        let rate = self.fetched as f64 / elapsed.as_secs_f64().max(0.001);
+        self.blocked * 10 <= elapsed && rate < self.slower_than as f64
+    }
+
+    fn is_starved(&self, split: &Split) -> bool {
+        self.since.elapsed() >= split.after
             && self.blob.size - self.have >= split.least
-            && self.blocked * 2 <= elapsed
+            && self.is_slow()
     }
 }
 
@@ -175,6 +183,7 @@ impl Client<'_> {
             blocked: Duration::ZERO,
             since: Instant::now(),
             fetched: 0,
+            slower_than: self.patience.split.slower_than,
         };
         if !flow.reread().await? {
             return Ok(false);

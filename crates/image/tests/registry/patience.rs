@@ -162,6 +162,7 @@ fn hasty() -> Patience {
         back_off: Duration::from_millis(10),
         split: Split {
             after: Duration::ZERO,
+            slower_than: u64::MAX,
             least: 100_000,
             piece: 64 * 1024,
             at_once: 3,
