@@ -5,7 +5,7 @@ use std::fs;
 use crate::lab::fake::{Fake, Fault};
 use crate::lab::scenario::scenarios;
 use crate::lab::tar::{Entry, Image, layer};
-use crate::lab::{Mode, Rcon, lab};
+use crate::lab::{Rcon, lab};
 
 scenarios!(
     odd_files,
@@ -61,26 +61,20 @@ fn odd_files(t: &mut Rcon) {
 fn owners(t: &mut Rcon) {
     let image = t.pull("odd");
     let owner = |path: &str| t.ok(&["run", "--rm", &image, "stat", "-c", "%u:%g", path]);
-    if t.mode == Mode::ManyIds {
-        assert_eq!(owner("/odd/owned"), "1234:5678");
-        assert_eq!(owner("/home/app/note"), "1000:1000");
-        t.run(&[
-            "run",
-            "--rm",
-            "-u",
-            "app",
-            &image,
-            "sh",
-            "-c",
-            "echo x >> /home/app/note && echo y > /home/app/new",
-        ])
-        .code(0);
-    } else {
-        // With one id all files are its own.
-        assert_eq!(owner("/odd/owned"), "0:0");
-        t.run(&["run", "--rm", &image, "sh", "-c", "echo x >> /odd/owned"])
-            .code(0);
-    }
+    // With one id they are made up.
+    assert_eq!(owner("/odd/owned"), "1234:5678");
+    assert_eq!(owner("/home/app/note"), "1000:1000");
+    t.run(&[
+        "run",
+        "--rm",
+        "-u",
+        "app",
+        &image,
+        "sh",
+        "-c",
+        "echo x >> /home/app/note && echo y > /home/app/new && stat -c %u /home/app/new",
+    ])
+    .prints("1000\n");
     assert_eq!(owner("/odd/keep"), "0:0");
 }
 

@@ -3,7 +3,6 @@
 use rcon_bundle::{Bundle, Context, HardLimits, parse};
 use rcon_launch::Emulation;
 use rcon_net::PortMapping;
-use rcon_store::Snapshot;
 use rcon_sys::ids::IdRange;
 
 use crate::Engine;
@@ -40,20 +39,11 @@ pub(crate) fn build(engine: &Engine, config: &Config) -> Result<Bundle> {
 }
 
 impl Engine {
-    /// As [`Engine::emulation`], for a container that runs.
-    pub(crate) fn emulation_of(&self, id: &str) -> Result<Option<Emulation>> {
-        if !self.maps.is_single() {
-            return Ok(None);
-        }
-        let snapshot = self.store.snapshot(id)?;
-        Ok(snapshot.and_then(|snapshot| self.emulation(id, &snapshot)))
-    }
-
     /// What it takes to have several users where there is one id.
-    pub(crate) fn emulation(&self, id: &str, snapshot: &Snapshot) -> Option<Emulation> {
+    pub(crate) fn emulation(&self, id: &str) -> Option<Emulation> {
         self.maps.is_single().then(|| Emulation {
             identities: self.paths.runtime(id).join("identities"),
-            owners: snapshot.owners_file(),
+            owners: self.store.owners_file(id),
         })
     }
 

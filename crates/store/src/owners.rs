@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Result};
 use crate::snapshots::Snapshot;
+use crate::store::Store;
 
 /// The owners of the files in the upper directory of a snapshot.
 ///
@@ -21,15 +22,18 @@ pub struct Owners(SideFile);
 /// The name of the file that has the owners of what takes no extended attributes.
 const BESIDE: &str = "owners";
 
-impl Snapshot {
-    /// The file beside the trees that has the owners of what takes no extended attributes.
-    pub fn owners_file(&self) -> PathBuf {
-        self.upper.with_file_name(BESIDE)
+impl Store {
+    /// The file beside the trees of a container that has the owners of what takes no extended
+    /// attributes.
+    pub fn owners_file(&self, container_id: &str) -> PathBuf {
+        self.path(&format!("snapshots/{container_id}/{BESIDE}"))
     }
+}
 
+impl Snapshot {
     /// The owners of the files in [`Snapshot::upper`].
     pub fn owners(&self) -> Result<Owners> {
-        let path = self.owners_file();
+        let path = self.upper.with_file_name(BESIDE);
         SideFile::read(&path)
             .map(Owners)
             .context(|| format!("cannot read {}", path.display()))

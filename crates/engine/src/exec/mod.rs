@@ -64,7 +64,7 @@ impl Engine {
                 seccomp: !request.privileged,
                 preserve_fds: given.files,
                 cgroup: cgroup.as_ref(),
-                emulation: self.emulation_of(container.id())?,
+                emulation: self.emulation(container.id()),
             },
         )?;
         self.emit_container(&container, Action::Exec);

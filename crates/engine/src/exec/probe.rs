@@ -107,7 +107,7 @@ fn start(
             seccomp: true,
             preserve_fds: Vec::new(),
             cgroup: None,
-            emulation: engine.emulation_of(container.id())?,
+            emulation: engine.emulation(container.id()),
         },
     )?;
     Ok((child, vec![out, err]))

@@ -189,7 +189,7 @@ fn start_in(
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
-        emulation: engine.emulation(container.id(), snapshot),
+        emulation: engine.emulation(container.id()),
     })?;
     let mut created = created;
     trace::mark("container set up");
