@@ -87,7 +87,6 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     drop(userns);
     let policy = Policy::new(&config);
     // The relay's thread looks at a setting of the container's; after that nobody opens a file.
-    let own_mounts = joined && sandbox::own_mounts().is_ok();
     let relay = joined
         .then(|| start_relay(&policy, limits, netns))
         .transpose();
@@ -114,12 +113,9 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     server
         .stack
         .learn_names(resolv_conf.as_deref(), hosts.as_deref());
-    if own_mounts {
-        let _ = sandbox::empty_root();
-    }
     server.restarts = restarts;
     server.sandbox = Sandbox {
-        no_files: own_mounts && sandbox::is_empty(),
+        no_files: sandbox::leave_files(),
         no_capabilities: sandbox::keep_capabilities(CapabilitySet::empty()).is_ok(),
         few_calls: sandbox::restrict(Thread::Stack).is_ok(),
     };

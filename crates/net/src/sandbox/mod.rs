@@ -12,18 +12,19 @@ mod filter;
 
 use std::io;
 
-use nix::sched::{CloneFlags, unshare};
 use rcon_sys::seccomp;
 use rustix::fs::CWD;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
+
+/// The stack of a thread that makes two system calls, in bytes.
+const STACK: usize = 64 * 1024;
 
 /// What a network process has given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sandbox {
-    /// It has no files: its root directory is empty, and cannot be written to.
+    /// It has no files: nothing is in its root directory, and nothing can be made there.
     pub no_files: bool,
     /// It has no capabilities, but for one over the container's own network.
     pub no_capabilities: bool,
@@ -40,33 +41,21 @@ pub(crate) enum Thread {
     Relay,
 }
 
-/// Gets mounts of its own for the process, which must have one thread and be in a user namespace
-/// in which it may do that.
-pub(crate) fn own_mounts() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    // No mount of ours is seen by anybody, and none of anybody's by us.
-    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    Ok(rustix::mount::mount_change("/", private)?)
-}
-
-/// Leaves nothing of the file system in sight, for every thread of the process.
-pub(crate) fn empty_root() -> io::Result<()> {
-    /// A directory that is there wherever Linux is.
-    const PLACE: &str = "/proc";
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    let options = c"size=4k,nr_inodes=1,mode=0555";
-    rustix::mount::mount("none", PLACE, "tmpfs", flags, Some(options))?;
-    rustix::process::chdir(PLACE)?;
-    // The old root comes to lie over the new one, and is let go (pivot_root(2)).
-    rustix::process::pivot_root(".", ".")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    Ok(rustix::process::chdir("/")?)
-}
-
-/// Whether nothing can be opened.
-pub(crate) fn is_empty() -> bool {
+/// Leaves nothing of the file system in sight, for every thread of the process; whether that worked.
+///
+/// The root becomes a directory of a thread that has ended: nothing is in it, nothing can be made in
+/// it, and no way leads out, for nobody here has a directory open. A mount namespace of our own would
+/// do the same, but the kernel takes milliseconds to let go of one.
+pub(crate) fn leave_files() -> bool {
+    let enter = || -> io::Result<()> {
+        rustix::process::chroot("/proc/thread-self/fdinfo")?;
+        Ok(rustix::process::chdir("/")?)
+    };
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(enter);
+    let entered = thread.is_ok_and(|thread| matches!(thread.join(), Ok(Ok(()))));
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, "/proc/self", flags, rustix::fs::Mode::empty()).is_err()
+    let nothing = rustix::fs::openat(CWD, "/proc/self", flags, rustix::fs::Mode::empty());
+    entered && nothing.is_err()
 }
 
 /// Gives up every capability but those to be kept, for the calling thread.
