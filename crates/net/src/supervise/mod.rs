@@ -173,6 +173,11 @@ impl Network {
     /// [`Error::Publish`] when one of them is not published: then nothing has changed.
     pub fn withdraw(&mut self, ports: &[PortMapping]) -> Result<()> {
         let removed = self.guest.listeners.remove(ports)?;
+        for listener in &removed {
+            // Whoever comes from now on is refused, before the network process has heard of it. A
+            // datagram socket has nothing to shut down, and says so.
+            let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
+        }
         let places: Vec<_> = removed.iter().map(|listener| listener.place()).collect();
         for places in places.chunks(channel::BATCH) {
             let order = Order::Withdraw {
