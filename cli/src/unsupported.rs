@@ -102,7 +102,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("tree", "--whatrequires"),
     ("unshare", "--rootless-netns"),
     ("update", "--cpu-rt-period --cpu-rt-runtime --restart"),
-    ("wait", "-i --interval --return-on-first"),
+    ("wait", "--return-on-first"),
 ];
 
 const PS: &str = "--external --ns -p --pod -s --size --sync -w --watch";

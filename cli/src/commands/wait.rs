@@ -1,24 +1,29 @@
 //! `rcon wait`
 
+use std::time::Duration;
+
 use clap::Args;
-use rcon_engine::WaitFor;
+use rcon_engine::{WaitFor, WaitRequest};
 
 use super::select::{Selection, is_missing};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, for_each};
-use crate::output;
 use crate::usage::split_lists;
+use crate::{output, times};
 
 /// The arguments of `wait`.
 #[derive(Args, Debug)]
 pub struct Wait {
-    /// Condition to wait on ("stopped"|"exited"|"running")
+    /// Condition to wait on ("stopped"|"exited"|"running"|"healthy"|"unhealthy"|…)
     #[arg(long)]
     condition: Vec<String>,
     /// Ignore if a container does not exist
     #[arg(long)]
     ignore: bool,
+    /// Time interval to wait before polling for completion (default "250ms")
+    #[arg(short = 'i', long)]
+    interval: Option<String>,
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
@@ -28,11 +33,17 @@ pub struct Wait {
 impl Command for Wait {
     const ABOUT: &'static str = "Block on one or more containers";
     const USAGE: &'static str = "[options] CONTAINER [CONTAINER...]";
-    const EXAMPLES: &'static [&'static str] =
-        &["wait ctrID1 ctrID2", "wait --condition running ctrID"];
+    const EXAMPLES: &'static [&'static str] = &[
+        "wait ctrID1 ctrID2",
+        "wait --condition running ctrID",
+        "wait --condition healthy ctrID",
+    ];
 
     fn run(self, context: &Context) -> Outcome {
-        let what = condition(&split_lists(&self.condition))?;
+        let request = WaitRequest {
+            conditions: conditions(&split_lists(&self.condition))?,
+            interval: self.interval.as_deref().map(interval).transpose()?,
+        };
         let engine = context.engine()?;
         let names = Selection {
             names: &self.names,
@@ -43,7 +54,7 @@ impl Command for Wait {
         .resolve(&engine)?;
         for_each(
             &names,
-            |name| match engine.wait(name, what) {
+            |name| match engine.wait(name, &request) {
                 Err(error) if self.ignore && is_missing(&error) => Ok(output::println("-1")?),
                 Err(error) => Err(error.into()),
                 Ok(code) => Ok(output::println(&code.to_string())?),
@@ -53,22 +64,25 @@ impl Command for Wait {
     }
 }
 
-fn condition(words: &[String]) -> Result<WaitFor, Failure> {
-    match words {
-        [] => Ok(WaitFor::Stopped),
-        [word] => match word.as_str() {
-            "stopped" | "exited" => Ok(WaitFor::Stopped),
-            "running" => Ok(WaitFor::Running),
-            "configured" | "created" | "paused" | "stopping" | "unknown" | "removing"
-            | "healthy" | "unhealthy" => Err(Failure::new(format!(
-                "rcon cannot wait for the condition {word:?} yet"
-            ))),
-            _ => Err(Failure::new(format!(
-                "unknown container state: {word}: invalid argument"
-            ))),
-        },
-        _ => Err(Failure::new("rcon waits for one condition only")),
+/// A length of time; a bare number is of milliseconds.
+fn interval(word: &str) -> Result<Duration, Failure> {
+    let length = match word.parse::<u64>() {
+        Ok(number) => Some(Duration::from_millis(number)),
+        Err(_) => times::duration(word).and_then(|length| length.to_std().ok()),
+    };
+    length.ok_or_else(|| Failure::new(format!("time: invalid duration {word:?}")))
+}
+
+fn conditions(words: &[String]) -> Result<Vec<WaitFor>, Failure> {
+    if words.is_empty() {
+        return Ok(vec![WaitFor::Stopped]);
     }
+    let one = |word: &String| {
+        WaitFor::parse(word).ok_or_else(|| {
+            Failure::new(format!("unknown container state: {word}: invalid argument"))
+        })
+    };
+    words.iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -76,17 +90,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions() {
+    fn conditions_are_podmans() {
         let of =
-            |words: &[&str]| condition(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
-        assert_eq!(of(&[]).unwrap(), WaitFor::Stopped);
-        assert_eq!(of(&["running"]).unwrap(), WaitFor::Running);
+            |words: &[&str]| conditions(&words.iter().map(|w| w.to_string()).collect::<Vec<_>>());
+        assert_eq!(of(&[]).unwrap(), [WaitFor::Stopped]);
+        assert_eq!(
+            of(&["running", "healthy"]).unwrap(),
+            [WaitFor::Running, WaitFor::Healthy]
+        );
         assert!(
             of(&["foo"])
                 .unwrap_err()
                 .message
                 .contains("unknown container state")
         );
-        assert!(of(&["healthy"]).is_err() && of(&["stopped", "running"]).is_err());
+    }
+
+    #[test]
+    fn intervals_are_lengths_of_time() {
+        assert_eq!(interval("2s").unwrap(), Duration::from_secs(2));
+        assert_eq!(interval("250").unwrap(), Duration::from_millis(250));
+        assert!(interval("x").is_err());
     }
 }

@@ -75,6 +75,7 @@ impl Engine {
                 "you can only attach to running containers".into(),
             ));
         }
+        container.state.wake_monitor();
         let socket = protocol::connect(&self.paths.runtime(container.id())).context(|| {
             "cannot reach the monitor of the container (it may have been killed)".into()
         })?;

@@ -300,6 +300,7 @@ impl Engine {
                 container.id()
             )));
         }
+        container.state.wake_monitor();
         protocol::ask_health(&self.paths.runtime(container.id()))
     }
 }

@@ -79,7 +79,7 @@ pub use paths::Paths;
 pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{
     CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,
-    Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor,
+    Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor, WaitRequest,
 };
 pub use volumes::Volume;
 

@@ -14,6 +14,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
@@ -31,6 +33,9 @@ pub(crate) const UNKNOWN_EXIT: i32 = 255;
 /// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
 /// out at once when another is renamed over it, which the start would wait for.
 pub(crate) const CREATOR: &str = "creator.json";
+
+/// How long a monitor may take to write down what it sees.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes the directories everything else expects.
 pub(crate) fn prepare(paths: &Paths) -> Result<()> {
@@ -65,9 +70,14 @@ pub(crate) fn is_id(text: &str) -> bool {
 
 /// This boot, so that process numbers of an earlier one are not believed.
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|t| t.trim().to_string())
-        .unwrap_or_default()
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    BOOT_ID
+        .get_or_init(|| {
+            fs::read_to_string("/proc/sys/kernel/random/boot_id")
+                .map(|t| t.trim().to_string())
+                .unwrap_or_default()
+        })
+        .clone()
 }
 
 /// The state and the start time of a process (fields 3 and 22 of `/proc/PID/stat`, proc_pid_stat(5)).
@@ -137,8 +147,23 @@ impl State {
     /// Whether it is as it says: nothing that would have written down otherwise was killed.
     fn is_true(&self) -> bool {
         match self.status.is_alive() {
-            true => self.monitor_lives() || self.has(self.process),
+            true => self.has(self.process) || self.monitor_lives(),
             false => !self.is_abandoned() && (!self.restarting || self.monitor_lives()),
+        }
+    }
+
+    /// Whether the process has ended and the monitor is about to write that down.
+    fn is_ending(&self) -> bool {
+        self.status.is_alive() && !self.has(self.process) && self.monitor_lives()
+    }
+
+    /// Has a monitor go on that was stopped: what it is asked for would never be done.
+    pub(crate) fn wake_monitor(&self) {
+        if let Some(monitor) = self.monitor
+            && matches!(stat(monitor.pid), Some((b'T', start)) if start == monitor.start_time)
+            && let Some(pidfd) = monitor.open()
+        {
+            let _ = rcon_sys::process::pidfd_send_signal(&pidfd, libc::SIGCONT);
         }
     }
 
@@ -316,6 +341,12 @@ impl Engine {
         let Some(mut container) = load(&dir)? else {
             return Ok(None);
         };
+        if container.state.is_ending() {
+            match self.await_end(&dir)? {
+                Some(now) => container = now,
+                None => return Ok(None),
+            }
+        }
         let state = &container.state;
         if state.is_true() {
             limits::look(&self.paths, &mut container);
@@ -325,6 +356,21 @@ impl Engine {
             return Ok(None);
         };
         self.settle(id)
+    }
+
+    /// Lets the monitor write down an end that has come. One that was stopped (SIGSTOP) goes on.
+    fn await_end(&self, dir: &Path) -> Result<Option<Container>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Some(container) = load(dir)? else {
+                return Ok(None);
+            };
+            if !container.state.is_ending() || Instant::now() >= until {
+                return Ok(Some(container));
+            }
+            container.state.wake_monitor();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// As [`Engine::current`], by one who holds the lock: writes down the end of a container whose monitor could not, and

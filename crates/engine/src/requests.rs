@@ -1,6 +1,7 @@
 //! What callers ask the engine for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rcon_bundle::Options;
@@ -241,6 +242,53 @@ pub enum WaitFor {
     Stopped,
     /// Until it runs.
     Running,
+    /// Until it was made, which it was.
+    Created,
+    /// Until it is paused.
+    Paused,
+    /// Until it was asked to end.
+    Stopping,
+    /// Until a health check has succeeded.
+    Healthy,
+    /// Until too many have failed.
+    Unhealthy,
+    /// Until it is gone.
+    Removed,
+}
+
+impl WaitFor {
+    /// Reads podman's word for it.
+    pub fn parse(text: &str) -> Option<WaitFor> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "stopped" | "exited" => WaitFor::Stopped,
+            "running" | "initialized" => WaitFor::Running,
+            "configured" | "created" => WaitFor::Created,
+            "paused" => WaitFor::Paused,
+            "stopping" => WaitFor::Stopping,
+            "healthy" => WaitFor::Healthy,
+            "unhealthy" => WaitFor::Unhealthy,
+            "removing" => WaitFor::Removed,
+            _ => return None,
+        })
+    }
+}
+
+/// How `wait` waits.
+#[derive(Clone, Debug)]
+pub struct WaitRequest {
+    /// Until one of these is true.
+    pub conditions: Vec<WaitFor>,
+    /// How often to look at what nobody tells of; `None` is often.
+    pub interval: Option<Duration>,
+}
+
+impl Default for WaitRequest {
+    fn default() -> WaitRequest {
+        WaitRequest {
+            conditions: vec![WaitFor::Stopped],
+            interval: None,
+        }
+    }
 }
 
 /// How a container is to be started.

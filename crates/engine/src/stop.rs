@@ -8,10 +8,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::Durable;
+use crate::health::HealthStatus;
 use crate::protocol::{self, MAX_MESSAGE, Reply, Request};
 use crate::record::{Container, State, Status};
 use crate::records::{self, Lock};
-use crate::{Engine, StartRequest, WaitFor};
+use crate::{Engine, StartRequest, WaitFor, WaitRequest};
 
 /// How long a killed container may take to go.
 const KILL_GRACE: Duration = Duration::from_secs(10);
@@ -137,31 +138,58 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits for the container's end; its exit code, also of one that removes itself.
+    /// Waits for the container's end, or what else is asked for; its exit code, also of one that removes itself, and -1
+    /// while it has none.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`].
-    pub fn wait(&self, name_or_id: &str, what: WaitFor) -> Result<i32> {
+    pub fn wait(&self, name_or_id: &str, request: &WaitRequest) -> Result<i32> {
         let mut container = self.container(name_or_id)?;
         let id = container.config.id.clone();
+        let only_end = request.conditions == [WaitFor::Stopped];
         loop {
-            match (what, container.state.status) {
-                (WaitFor::Running, status) if status.is_alive() => return Ok(-1),
-                (WaitFor::Stopped, Status::Exited) => return Ok(container.state.exit_code),
-                (WaitFor::Stopped, status) if status.is_alive() => {
-                    let mut end = End::of(self, &container);
-                    end.wait(None)?;
-                    if let Some(code) = end.code {
-                        return Ok(code);
-                    }
-                }
-                // Never started, or to be started again.
-                _ => std::thread::sleep(LOOK_AGAIN),
+            if request
+                .conditions
+                .iter()
+                .any(|what| holds(*what, &container))
+            {
+                return Ok(match container.state.status {
+                    Status::Exited => container.state.exit_code,
+                    _ => -1,
+                });
             }
-            container = self
-                .current(&id)?
-                .ok_or_else(|| Error::NoSuchContainer(name_or_id.to_string()))?;
+            if only_end && container.state.status.is_alive() {
+                let mut end = End::of(self, &container);
+                end.wait(None)?;
+                if let Some(code) = end.code {
+                    return Ok(code);
+                }
+            } else {
+                // Never started, or something that nobody tells of.
+                std::thread::sleep(request.interval.unwrap_or(LOOK_AGAIN));
+            }
+            container = match self.current(&id)? {
+                Some(container) => container,
+                None if request.conditions.contains(&WaitFor::Removed) => return Ok(-1),
+                None => return Err(Error::NoSuchContainer(name_or_id.to_string())),
+            };
         }
+    }
+}
+
+/// Whether what is waited for is true.
+fn holds(what: WaitFor, container: &Container) -> bool {
+    let state = &container.state;
+    let health = state.health.filter(|_| state.status.is_alive());
+    match what {
+        WaitFor::Stopped => state.status == Status::Exited,
+        WaitFor::Running => state.status.is_alive(),
+        WaitFor::Created => true,
+        WaitFor::Paused => state.status == Status::Paused,
+        WaitFor::Stopping => state.status == Status::Stopping,
+        WaitFor::Healthy => health.is_some_and(|h| h.status == HealthStatus::Healthy),
+        WaitFor::Unhealthy => health.is_some_and(|h| h.status == HealthStatus::Unhealthy),
+        WaitFor::Removed => false,
     }
 }
 
@@ -179,6 +207,7 @@ struct End {
 
 impl End {
     fn of(engine: &Engine, container: &Container) -> End {
+        container.state.wake_monitor();
         End {
             socket: protocol::connect(&engine.paths.runtime(container.id())).ok(),
             monitor: container.state.monitor.and_then(|p| p.open()),

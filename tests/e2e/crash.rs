@@ -1,0 +1,278 @@
+//! Sudden deaths: `kill -9` at random moments of commands that change containers, of the command, of its monitor and network,
+//! or of all at once. After each, what is left must be true, complete and usable.
+//!
+//! `RCON_TEST_CRASHES=200` makes it the long form, `RCON_TEST_SEED` another series of moments.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, eventually, leaks};
+
+scenarios!(campaign);
+
+/// Numbers that look random and are the same each time (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Command,
+    /// One of ours, whichever: command, monitor, network.
+    Any,
+    /// All of ours.
+    All,
+}
+
+struct Campaign<'a> {
+    t: &'a Rcon,
+    image: String,
+    port: String,
+    seed: u64,
+    round: u64,
+    what: String,
+    victim: Victim,
+}
+
+impl Campaign<'_> {
+    fn story(&self) -> String {
+        format!(
+            "seed {}, round {}: {:?} killed in `{}`",
+            self.seed, self.round, self.victim, self.what
+        )
+    }
+
+    /// One command, cut off `after` its beginning.
+    fn strike(&mut self, words: &[&str], after: Duration, dice: &mut Dice) {
+        self.what = words.join(" ");
+        let running = self.t.start(words);
+        let pid = running.pid();
+        let moment = Instant::now() + after;
+        // Looking for victims takes time too.
+        let others = match self.victim {
+            Victim::Command => Vec::new(),
+            Victim::Any | Victim::All => leaks::process_ids(&self.t.dir),
+        };
+        std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+        let die = |pid: i32| {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        };
+        match self.victim {
+            Victim::Command => die(pid),
+            Victim::Any if others.is_empty() => die(pid),
+            Victim::Any => die(others[dice.below(others.len() as u64) as usize]),
+            Victim::All => {
+                for _ in 0..3 {
+                    for pid in leaks::process_ids(&self.t.dir) {
+                        die(pid);
+                    }
+                }
+            }
+        }
+        // A command whose monitor is gone may wait for what does not come: it is the command that is tested, not this.
+        if !matches!(self.victim, Victim::Any) {
+            die(pid);
+        }
+        let _ = running.wait();
+    }
+
+    /// What must be true after each blow.
+    fn check(&self) {
+        let t = self.t;
+        let list = t.run(&["ps", "-a", "--format", "{{.Names}} {{.State}} {{.Pid}}"]);
+        assert!(
+            list.code == 0 && list.stderr.is_empty(),
+            "{}\n{}",
+            self.story(),
+            list.story()
+        );
+        // What was acknowledged is there, with its end and its log.
+        let kept = t.run(&[
+            "inspect",
+            "--format",
+            "{{.State.Status}} {{.State.ExitCode}}",
+            "kept",
+        ]);
+        assert!(
+            kept.stdout == "exited 7\n",
+            "{}\n{}",
+            self.story(),
+            kept.story()
+        );
+        let log = t.run(&["logs", "kept"]);
+        assert!(log.stdout == "kept\n", "{}\n{}", self.story(), log.story());
+        // Nobody has a name twice.
+        let mut names: Vec<&str> = list
+            .stdout
+            .lines()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert!(count == names.len(), "{}\n{}", self.story(), list.story());
+        // Who is said to run does.
+        for line in list.stdout.lines().filter(|line| line.contains(" Up ")) {
+            let name = line.split(' ').next().unwrap();
+            let out = t.run(&["exec", name, "true"]);
+            assert!(
+                out.code == 0
+                    || out.stderr.contains("no such container")
+                    || out.stderr.contains("running"),
+                "{}\n{}",
+                self.story(),
+                out.story()
+            );
+        }
+    }
+
+    /// All can be removed, and nothing is left, the port included.
+    fn sweep(&self) {
+        let t = self.t;
+        for name in ["c", "d"] {
+            let out = t.run(&["rm", "-f", "-v", "-t", "0", name]);
+            assert!(out.code == 0, "{}\n{}", self.story(), out.story());
+        }
+        let list = t.run(&["ps", "-a", "--format", "{{.Names}}"]);
+        let others: Vec<&str> = list.stdout.lines().filter(|name| *name != "kept").collect();
+        for name in others {
+            t.run(&["rm", "-f", "-v", "-t", "0", name]).code(0);
+        }
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut left = leaks::processes(&t.dir);
+            left.extend(leaks::mounts(&t.dir));
+            left.extend(leaks::runtime_files(&t.dir.join("run")));
+            left.extend(leaks::files(&t.dir.join("tmp")));
+            let names = std::fs::read_dir(t.root().join("container-names")).unwrap();
+            let names: Vec<_> = names.flatten().map(|e| e.file_name()).collect();
+            let folders = |part: &str| {
+                let list = std::fs::read_dir(t.root().join(part)).unwrap();
+                list.flatten().map(|e| e.file_name()).collect::<Vec<_>>()
+            };
+            let (containers, snapshots) = (folders("containers"), folders("snapshots"));
+            if left.is_empty() && names.len() == 1 && containers.len() == 1 && snapshots.len() == 1
+            {
+                break;
+            }
+            assert!(
+                Instant::now() < end,
+                "{}\nleft: {left:#?}\nnames: {names:?}\ncontainers: {containers:?}\nsnapshots: {snapshots:?}",
+                self.story()
+            );
+            // What takes a lock to be removed is removed by the next command.
+            t.run(&["ps", "-a"]).code(0);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eventually("the port is free", 10, || {
+            TcpListener::bind(format!("127.0.0.1:{}", self.port)).ok()
+        });
+        // And all is as it was before.
+        let out = t.run(&[
+            "run",
+            "--rm",
+            "--name",
+            "c",
+            "-p",
+            &self.publish(),
+            &self.image,
+            "echo",
+            "fine",
+        ]);
+        assert!(
+            out.code == 0 && out.stdout == "fine\n",
+            "{}\n{}",
+            self.story(),
+            out.story()
+        );
+    }
+
+    fn publish(&self) -> String {
+        format!("127.0.0.1:{}:80", self.port)
+    }
+}
+
+fn campaign(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&[
+        "run",
+        "--name",
+        "kept",
+        &image,
+        "sh",
+        "-c",
+        "echo kept; exit 7",
+    ])
+    .code(7);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let started = Instant::now();
+    t.ok(&["run", "--rm", &image, "true"]);
+    let whole = started.elapsed();
+    let seed = number("RCON_TEST_SEED", 0x5eed);
+    let rounds = number("RCON_TEST_CRASHES", 9);
+    let mut dice = Dice(seed.max(1));
+    let mut campaign = Campaign {
+        t,
+        image: image.clone(),
+        port,
+        seed,
+        round: 0,
+        what: String::new(),
+        victim: Victim::Command,
+    };
+    let publish = campaign.publish();
+    for round in 0..rounds {
+        campaign.round = round;
+        campaign.victim = match dice.below(4) {
+            0 | 1 => Victim::Command,
+            2 => Victim::Any,
+            _ => Victim::All,
+        };
+        let sleeper = [
+            "run", "-d", "--name", "c", "-p", &publish, &image, "sleep", "1000",
+        ];
+        let kind = round % 9;
+        // What the command works on is there first.
+        if (3..9).contains(&kind) {
+            t.ok(&sleeper);
+        }
+        let words: Vec<&str> = match kind {
+            0 => sleeper.to_vec(),
+            1 => vec!["run", "--rm", "--name", "c", "-p", &publish, &image, "true"],
+            2 => vec!["create", "--name", "d", "-v", "/data", &image, "true"],
+            3 => vec!["stop", "-t", "0", "c"],
+            4 => vec!["rm", "-f", "-t", "0", "c"],
+            5 => vec!["exec", "c", "sh", "-c", "echo here; sleep 0.05"],
+            6 => vec!["restart", "-t", "0", "c"],
+            7 => vec!["commit", "-q", "c", "localhost/committed:1"],
+            _ => vec!["kill", "c"],
+        };
+        let after = whole.mul_f64(dice.below(1300) as f64 / 1000.0);
+        campaign.strike(&words, after, &mut dice);
+        campaign.check();
+        campaign.sweep();
+    }
+    t.run(&["rmi", "-f", "localhost/committed:1"]);
+    t.run(&["rm", "kept"]).code(0);
+}
