@@ -242,9 +242,12 @@ fn ready_by_the_monitor(t: &mut Rcon) {
 fn ready_by_the_program(t: &mut Rcon) {
     let image = t.pull("busybox");
     let manager = manager(t);
-    t.ok(&[
-        "run", "-d", "--name", "c", "-u", "1000", &image, "sleep", "1000",
-    ]);
+    // Also one who is not the owner of the socket.
+    let user = if t.mode == Mode::ManyIds { "1000" } else { "0" };
+    let words = [
+        "run", "-d", "--name", "c", "-u", user, &image, "sleep", "1000",
+    ];
+    t.ok(&words);
     let monitor = t.inspect("c", "{{.State.ConmonPid}}");
     assert_eq!(next(&manager), format!("MAINPID={monitor}"));
     // The program finds a socket that it may write to.

@@ -133,11 +133,15 @@ impl Engine {
             return Ok(());
         };
         self.discard_snapshot(id)?;
-        if let Ok(Some(container)) = records::load(&dir) {
-            records::drop_name(&self.paths, &container.config.name, id);
-            if container.config.auto_remove {
-                self.discard_anonymous_volumes(&container.config, None)?;
+        match records::load(&dir) {
+            Ok(Some(container)) => {
+                records::drop_name(&self.paths, &container.config.name, id);
+                if container.config.auto_remove {
+                    self.discard_anonymous_volumes(&container.config, None)?;
+                }
             }
+            // It had taken its name, and nothing else yet.
+            _ => self.drop_names_of(id)?,
         }
         files::remove_tree(&self.paths.runtime(id))?;
         files::remove_tree(&dir)
@@ -151,12 +155,18 @@ impl Engine {
         };
         self.discard_snapshot(&id)?;
         files::remove_tree(&self.paths.runtime(&id))?;
-        let names = self.paths.names();
-        for entry in fs::read_dir(&names).on("read", &names)?.flatten() {
-            records::drop_name(&self.paths, &entry.file_name().to_string_lossy(), &id);
-        }
+        self.drop_names_of(&id)?;
         files::remove_tree(&dir)?;
         Ok(id)
+    }
+
+    /// Frees whatever name a container has of which only the id is known.
+    fn drop_names_of(&self, id: &str) -> Result<()> {
+        let names = self.paths.names();
+        for entry in fs::read_dir(&names).on("read", &names)?.flatten() {
+            records::drop_name(&self.paths, &entry.file_name().to_string_lossy(), id);
+        }
+        Ok(())
     }
 
     /// Removes a container's root file system.
