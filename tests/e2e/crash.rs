@@ -166,17 +166,23 @@ impl Campaign<'_> {
             let names = std::fs::read_dir(t.root().join("container-names")).unwrap();
             let names: Vec<_> = names.flatten().map(|e| e.file_name()).collect();
             let folders = |part: &str| {
-                let list = std::fs::read_dir(t.root().join(part)).unwrap();
-                list.flatten().map(|e| e.file_name()).collect::<Vec<_>>()
+                let list = std::fs::read_dir(t.root().join(part));
+                let list = list.into_iter().flatten().flatten();
+                list.map(|e| e.file_name()).collect::<Vec<_>>()
             };
             let (containers, snapshots) = (folders("containers"), folders("snapshots"));
-            if left.is_empty() && names.len() == 1 && containers.len() == 1 && snapshots.len() == 1
+            let volumes = folders("volumes");
+            if left.is_empty()
+                && names.len() == 1
+                && containers.len() == 1
+                && snapshots.len() == 1
+                && volumes.is_empty()
             {
                 break;
             }
             assert!(
                 Instant::now() < end,
-                "{}\nleft: {left:#?}\nnames: {names:?}\ncontainers: {containers:?}\nsnapshots: {snapshots:?}",
+                "{}\nleft: {left:#?}\nnames: {names:?}\ncontainers: {containers:?}\nsnapshots: {snapshots:?}\nvolumes: {volumes:?}",
                 self.story()
             );
             // What takes a lock to be removed is removed by the next command.

@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, eventually};
+use crate::lab::{Rcon, eventually, leaks};
 
 scenarios!(
     on_failure,
@@ -133,9 +133,7 @@ fn stopped_in_the_pause(t: &mut Rcon) {
         "exited false"
     );
     eventually("its monitor is gone", 20, || {
-        crate::lab::leaks::process_ids(&t.dir)
-            .is_empty()
-            .then_some(())
+        leaks::process_ids(&t.dir).is_empty().then_some(())
     });
     assert_eq!(runs(t, "c"), 6);
 }
@@ -156,9 +154,7 @@ fn started_in_the_pause(t: &mut Rcon) {
 
 fn monitor_dies_in_the_pause(t: &mut Rcon) {
     in_the_pause(t);
-    for pid in crate::lab::leaks::process_ids(&t.dir) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    leaks::kill_all(&t.dir);
     assert_eq!(
         t.inspect(
             "c",
@@ -190,9 +186,7 @@ fn after_a_reboot(t: &mut Rcon) {
     }
     t.ok(&["stop", "-t", "0", "a", "c"]);
     // Everything of it ends at once, and the runtime folder is gone.
-    for pid in crate::lab::leaks::process_ids(&t.dir) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    leaks::kill_all(&t.dir);
     std::fs::remove_dir_all(t.dir.join("run/rcon")).unwrap();
     t.run(&["ps", "-q"]).prints("");
     // What a service that starts at boot does.

@@ -371,9 +371,7 @@ fn all_dies_at_once(t: &mut Rcon) {
     t.ok(&[
         "run", "-d", "--rm", "--name", "gone", &image, "sleep", "1000",
     ]);
-    for pid in leaks::process_ids(&t.dir) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+    leaks::kill_all(&t.dir);
     // As a machine leaves it that went down: another boot, and an empty runtime folder.
     fs::remove_dir_all(t.dir.join("run/rcon")).unwrap();
     let id = fs::read_link(t.root().join("container-names/b")).unwrap();

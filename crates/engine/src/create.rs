@@ -76,8 +76,13 @@ impl Engine {
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
-            self.make_volumes(&config, &snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
+            let has_own = config.volumes.iter().any(|volume| volume.anonymous);
+            if has_own {
+                // Should we be killed, they are nobody's.
+                files::replace(unborn, records::MAKING, &true, Durable::No)?;
+            }
+            self.make_volumes(&config, &snapshot)?;
             if state.creator.is_some() {
                 files::replace(unborn, records::CREATOR, &state, Durable::No)?;
             }
@@ -86,6 +91,9 @@ impl Engine {
             }
             let dir = self.paths.container(&config.id);
             fs::rename(unborn, &dir).on("create", &dir)?;
+            if has_own {
+                files::remove_file(&dir.join(records::MAKING))?;
+            }
             match durable {
                 Durable::Yes => files::sync(&dir, "config.json").on("write", &dir),
                 Durable::No => Ok(()),

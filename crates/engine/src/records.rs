@@ -37,6 +37,9 @@ pub(crate) const CREATOR: &str = "creator.json";
 /// How long a monitor may take to write down what it sees.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// In the directory of a container that is being made with volumes of its own.
+pub(crate) const MAKING: &str = "making";
+
 /// Makes the directories everything else expects.
 pub(crate) fn prepare(paths: &Paths) -> Result<()> {
     for dir in [

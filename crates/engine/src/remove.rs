@@ -136,7 +136,7 @@ impl Engine {
         match records::load(&dir) {
             Ok(Some(container)) => {
                 records::drop_name(&self.paths, &container.config.name, id);
-                if container.config.auto_remove {
+                if container.config.auto_remove || dir.join(records::MAKING).exists() {
                     self.discard_anonymous_volumes(&container.config, None)?;
                 }
             }

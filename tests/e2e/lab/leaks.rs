@@ -19,6 +19,18 @@ pub fn process_ids(dir: &Path) -> Vec<i32> {
         .collect()
 }
 
+/// Ends them all at once, and waits until they are gone.
+pub fn kill_all(dir: &Path) {
+    super::eventually("all are dead", 20, || {
+        let left = process_ids(dir);
+        for pid in &left {
+            let pid = nix::unistd::Pid::from_raw(*pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        left.is_empty().then_some(())
+    });
+}
+
 /// The same, described.
 pub fn processes(dir: &Path) -> Vec<String> {
     process_ids(dir)

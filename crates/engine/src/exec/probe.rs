@@ -16,7 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::health::HealthCheck;
 use crate::monitor::exit_code;
 use crate::record::Container;
-use crate::{Engine, ExecRequest, bundling};
+use crate::{Engine, ExecRequest, bundling, limits};
 
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +92,7 @@ fn start(
     for fd in [&out, &err] {
         rustix::io::ioctl_fionbio(fd, true).context(why)?;
     }
+    let cgroup = limits::of(&engine.paths, container.id());
     let child = rcon_launch::exec(
         &target,
         rcon_launch::ExecRequest {
@@ -106,7 +107,7 @@ fn start(
             },
             seccomp: true,
             preserve_fds: Vec::new(),
-            cgroup: None,
+            cgroup: cgroup.as_ref(),
             emulation: engine.emulation(container.id()),
         },
     )?;

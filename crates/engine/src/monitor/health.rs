@@ -20,7 +20,7 @@ use crate::health::{self, HealthCheck, HealthResult, HealthState, HealthStatus, 
 use crate::lifecycle;
 use crate::protocol::Reply;
 use crate::record::{Container, Status};
-use crate::{Engine, records};
+use crate::{Engine, limits, records};
 
 /// The health checks of one run of a container.
 pub(super) struct Health {
@@ -230,7 +230,9 @@ impl Drop for Probe {
 impl Monitor {
     /// Begins the check that is due.
     pub(super) fn check_health(&mut self) {
-        let running = self.container.state.status == Status::Running;
+        let cgroup = limits::of(&self.engine.paths, self.container.id());
+        let frozen = cgroup.is_some_and(|cgroup| cgroup.is_frozen());
+        let running = self.container.state.status == Status::Running && !frozen;
         if let Some(health) = &mut self.health {
             match running {
                 true => health.begin(&self.engine, &self.container),
