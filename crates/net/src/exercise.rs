@@ -9,6 +9,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use smoltcp::time::Duration;
@@ -253,13 +254,15 @@ pub fn frames(data: &[u8]) {
     }
 }
 
-/// What byte of a stream is at a place.
-fn pattern(at: usize) -> u8 {
-    (at % 251) as u8
-}
-
-fn stretch(at: usize, length: usize) -> Vec<u8> {
-    (at..at + length).map(pattern).collect()
+/// The bytes of a stream at a place: they repeat after a number that nothing else repeats after.
+fn stretch(at: usize, length: usize) -> &'static [u8] {
+    const PERIOD: usize = 251;
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..PERIOD + (1 << 17))
+            .map(|n| (n % PERIOD) as u8)
+            .collect()
+    });
+    &BYTES[at % PERIOD..][..length]
 }
 
 /// One TCP connection, with what both sides do chosen by the bytes. The container may break every
@@ -352,7 +355,7 @@ impl World {
         let sequence = INITIAL.wrapping_add(1).wrapping_add(at as u32);
         let payload = stretch(at, length);
         let acknowledgment = self.acknowledgment();
-        bench.packet(&tcp(sequence, acknowledgment, control, &[], &payload));
+        bench.packet(&tcp(sequence, acknowledgment, control, &[], payload));
     }
 
     fn acknowledgment(&self) -> u32 {
@@ -371,17 +374,17 @@ impl World {
     fn write(&mut self, length: u16) {
         if let Some(mut outside) = self.outside.as_ref() {
             let bytes = stretch(self.written, length.into());
-            self.written += outside.write(&bytes).unwrap_or(0);
+            self.written += outside.write(bytes).unwrap_or(0);
         }
     }
 
     /// What arrives outside is the container's stream.
     fn read(&mut self) {
-        let mut buffer = vec![0; 70_000];
         if let Some(mut outside) = self.outside.as_ref() {
+            let mut buffer = vec![0; 70_000];
             let count = outside.read(&mut buffer).unwrap_or(0);
             assert!(
-                buffer[..count] == stretch(self.read, count),
+                buffer[..count] == *stretch(self.read, count),
                 "at {}",
                 self.read
             );
