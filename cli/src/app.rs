@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use crate::commands::COMMANDS;
 use crate::context::{Context, GlobalArgs};
 use crate::failure::{Failure, Outcome};
-use crate::{help, output, unsupported, usage};
+use crate::{complete, help, output, reference, unsupported, usage};
 
 /// A command: its arguments, as said, and what it does.
 pub trait Command: Args {
@@ -122,11 +122,12 @@ pub fn root_definition() -> clap::Command {
 }
 
 /// The nouns that commands hang on, and what they are about.
-pub const NOUNS: [(&str, &str); 6] = [
+pub const NOUNS: [(&str, &str); 7] = [
     ("container", "Manage containers"),
     ("healthcheck", "Manage health checks on containers"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
+    ("secret", "Manage secrets"),
     ("system", "Manage rcon"),
     ("volume", "Manage volumes"),
 ];
@@ -154,8 +155,15 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
         .cloned()
         .collect();
     let mut name = first.to_owned();
-    if name == "help" {
-        return help_command(&rest);
+    match name.as_str() {
+        "help" => return help_command(&rest),
+        // For the shells' scripts and for who makes the documentation.
+        "__complete" => return complete::run(&rest),
+        "__docs" => {
+            let words = rest.iter().map(|w| w.to_string_lossy().into_owned());
+            return reference::run(&words.collect::<Vec<_>>());
+        }
+        _ => {}
     }
     if let Some((noun, _)) = NOUNS.iter().find(|(noun, _)| *noun == name) {
         match rest.first().map(|w| w.to_string_lossy().into_owned()) {

@@ -15,11 +15,14 @@
 
 mod app;
 mod commands;
+mod complete;
+mod containers_conf;
 mod context;
 mod failure;
 mod help;
 mod inspection;
 mod output;
+mod reference;
 mod template;
 mod times;
 mod unsupported;

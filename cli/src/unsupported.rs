@@ -6,10 +6,6 @@
 pub const COMMANDS: &[&str] = &[
     "auto-update",
     "build",
-    "commit",
-    "cp",
-    "diff",
-    "export",
     "generate",
     "init",
     "kube",
@@ -25,7 +21,6 @@ pub const COMMANDS: &[&str] = &[
     "network update",
     "play",
     "pod",
-    "secret",
     "unmount",
     "umount",
     "farm",
@@ -33,37 +28,22 @@ pub const COMMANDS: &[&str] = &[
     "quadlet",
     "container checkpoint",
     "container clone",
-    "container commit",
-    "container cp",
-    "container diff",
-    "container export",
     "container init",
     "container mount",
-    "container prune",
     "container restore",
     "container runlabel",
     "container unmount",
     "container umount",
     "image build",
-    "image diff",
     "image scp",
     "image sign",
     "image trust",
-    "volume create",
-    "volume exists",
-    "volume export",
-    "volume import",
-    "volume inspect",
     "volume mount",
-    "volume prune",
     "volume reload",
     "volume unmount",
     "system connection",
-    "system df",
     "system migrate",
-    "system prune",
     "system renumber",
-    "system reset",
     "system service",
 ];
 
@@ -78,8 +58,8 @@ const RUN: &str = "--cgroupns --chrootdirs \
     --health-log-destination --hosts-file --hostuser --init-ctr --init-path --ip --ip6 --ipc --mac-address \
     --network-alias --no-hostname \
     --oom-score-adj --passwd --passwd-entry --personality --pid --pod \
-    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy --secret \
-    --shm-size-systemd --subgidname --subuidname --systemd --tz --uidmap --userns --uts --volumes-from";
+    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy \
+    --shm-size-systemd --subgidname --subuidname --systemd --tz --uidmap --userns --uts";
 
 const OTHERS: &[(&str, &str)] = &[
     ("exec", "--cidfile --no-session"),
@@ -92,6 +72,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("ls", PS),
     ("pull", "--decryption-key --disable-content-trust"),
     ("prune", "--build-cache --external"),
+    ("commit", "--config"),
     (
         "push",
         "--all --disable-content-trust --encrypt-layer --encryption-key --remove-signatures \
@@ -105,7 +86,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("wait", "--return-on-first"),
 ];
 
-const PS: &str = "--external --ns -p --pod -s --size --sync -w --watch";
+const PS: &str = "--external --ns -p --pod --sync -w --watch";
 
 /// Whether podman's command (given as `rcon container ls`) has that flag (given as `--pod` or `-p`).
 pub fn is_podmans(command: &str, flag: &str) -> bool {

@@ -8,8 +8,11 @@ mod lab;
 
 mod alone;
 mod attach;
+mod compat;
 mod configuration;
+mod copy;
 mod crash;
+mod defaults;
 mod documents;
 mod errors;
 mod events;
@@ -43,4 +46,5 @@ mod strangers;
 mod supervise;
 mod terminal;
 mod transports;
+mod volumes;
 mod walkthrough;

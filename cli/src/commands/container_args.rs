@@ -176,6 +176,9 @@ pub struct ContainerArgs {
     /// Size of /dev/shm (format: <number>[<unit>], where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))
     #[arg(long, value_name = "<number>[<unit>]")]
     pub shm_size: Option<String>,
+    /// Add secret to container
+    #[arg(long, value_name = "stringArray")]
+    pub secret: Vec<String>,
     /// Signal to stop a container. Default is SIGTERM
     #[arg(long)]
     pub stop_signal: Option<String>,
@@ -212,6 +215,9 @@ pub struct ContainerArgs {
     /// Bind mount a volume into the container
     #[arg(short = 'v', long, value_name = "stringArray")]
     pub volume: Vec<String>,
+    /// Mount volumes from the specified container(s)
+    #[arg(long)]
+    pub volumes_from: Vec<String>,
     /// Working directory inside the container
     #[arg(short = 'w', long)]
     pub workdir: Option<String>,

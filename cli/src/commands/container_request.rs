@@ -14,6 +14,7 @@ use rcon_engine::{
 use super::container_args::ContainerArgs;
 use super::lifecycle_request;
 use super::progress::Reporter;
+use crate::containers_conf::Defaults;
 use crate::context::Context;
 use crate::failure::{Failure, errno_text};
 use crate::usage::{arity, split_lists};
@@ -28,6 +29,13 @@ pub fn make(
 ) -> Result<(Engine, CreateRequest), Failure> {
     arity(&args.args, 1, usize::MAX)?;
     let image_name = args.args.remove(0);
+    let defaults = Defaults::load()?;
+    defaults.apply(&mut args, |flag| {
+        let words = context.argv.iter().map(|word| word.to_string_lossy());
+        words
+            .take_while(|word| *word != image_name)
+            .any(|word| word.split('=').next() == Some(flag))
+    });
     let image_request = ImageRequest {
         policy: args
             .pull
@@ -46,8 +54,12 @@ pub fn make(
         ));
     }
     let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
-    let options = options(&mut args)?;
+    let mut options = options(&mut args)?;
     let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
+    let env = defaults.env().into_iter();
+    let given = options.host_env.clone();
+    let new = env.filter(|(name, _)| given.iter().all(|(other, _)| other != name));
+    options.host_env.extend(new);
     if let Some(name) = &args.name
         && !rcon_engine::records::valid_name(name)
     {
@@ -85,8 +97,32 @@ pub fn make(
             Err(error) => return Err(error.into()),
         }
     }
+    let given: Vec<String> = options
+        .mounts
+        .iter()
+        .map(|m| m.destination.clone())
+        .collect();
+    for word in split_lists(&args.volumes_from) {
+        for mount in engine.mounts_of(&word)? {
+            // What was asked for by itself comes first, and the first container before the next.
+            if !given.contains(&mount.destination)
+                && options
+                    .mounts
+                    .iter()
+                    .all(|m| m.destination != mount.destination)
+            {
+                options.mounts.push(mount);
+            }
+        }
+    }
+    let secrets: Vec<rcon_engine::SecretUse> = args
+        .secret
+        .iter()
+        .map(|word| rcon_engine::SecretUse::parse(word))
+        .collect::<Result<_, _>>()?;
     let request = CreateRequest {
         name: args.name,
+        secrets,
         options,
         network,
         publish,

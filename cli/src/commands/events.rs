@@ -62,7 +62,10 @@ impl Command for Events {
             |name: &str, text: &Option<String>| -> Result<Option<DateTime<Utc>>, Failure> {
                 text.as_deref()
                     .map(|text| {
-                        times::parse(text, now).ok_or_else(|| {
+                        // A length of time is one ago, but for the end, which is still to come.
+                        let ahead = times::duration(text).filter(|_| name == "until");
+                        let ahead = ahead.and_then(|length| now.checked_add_signed(length));
+                        ahead.or_else(|| times::parse(text, now)).ok_or_else(|| {
                             Failure::new(format!("--{name} {text:?} is no time"))
                                 .hint("write 10m (ago), 2026-11-23T19:26:53 or seconds since 1970")
                         })

@@ -90,7 +90,8 @@ impl Command for Exec {
             engine.container(&name)?;
             return Err(Failure::new(
                 "must provide a non-empty command to start an exec session: invalid argument",
-            ));
+            )
+            .code(255));
         }
         let request = ExecRequest {
             command: self.args,

@@ -1,10 +1,13 @@
 //! `rcon info`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use rcon_engine::Options;
 use serde_json::{Value, json};
 
 use crate::app::Command;
+use crate::containers_conf::Defaults;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::format::{self, Format};
@@ -32,7 +35,7 @@ impl Command for Info {
                 context.name
             )));
         }
-        let facts = facts(&context.engine()?.info()?);
+        let facts = facts(&context.engine()?.info()?, configuration()?);
         let text = match Format::parse(self.format.as_deref()) {
             Format::Default => yaml(&facts),
             Format::Json => json::pretty(&facts, 2),
@@ -43,8 +46,44 @@ impl Command for Info {
     }
 }
 
+/// Which files are read, of those there are.
+fn configuration() -> Result<Value, Failure> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = || variable("HOME").map(|home| home.join(".config"));
+    let user = variable("XDG_CONFIG_HOME").or_else(home);
+    // The user's own takes the place of the administrator's.
+    let first = |name: &str, file: &str| {
+        let user = user.as_ref().map(|dir| dir.join("containers").join(file));
+        let all = [
+            variable(name),
+            user,
+            Some(PathBuf::from("/etc/containers").join(file)),
+        ];
+        let found = all.into_iter().flatten().find(|path| path.exists());
+        found.map_or(Value::Null, |path| path.display().to_string().into())
+    };
+    let runtime = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
+    let auth = [variable("REGISTRY_AUTH_FILE"), runtime];
+    let auth = auth.into_iter().flatten().find(|path| path.exists());
+    let files: Vec<String> = Defaults::load()?
+        .files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    Ok(json!({
+        "authFile": auth.map(|path| path.display().to_string()),
+        "containersConf": files,
+        "policy": first("", "policy.json"),
+        "registriesConf": first("CONTAINERS_REGISTRIES_CONF", "registries.conf"),
+    }))
+}
+
 /// What is known of the machine, under podman's names; what only rcon has to say is in `ladder`.
-fn facts(info: &rcon_engine::Info) -> Value {
+fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
     let (host, store) = (&info.host, &info.store);
     let version = &info.version.version;
     let caps = rcon_engine::bundle::capabilities(&Options::default(), None).unwrap_or_default();
@@ -80,6 +119,7 @@ fn facts(info: &rcon_engine::Info) -> Value {
             "serviceIsRemote": false,
             "uptime": uptime(host.uptime),
         },
+        "configuration": configuration,
         "ladder": info.ladder,
         "store": {
             "containerStore": {

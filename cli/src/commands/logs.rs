@@ -10,6 +10,7 @@ use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output::human;
 use crate::times;
 
 /// The arguments of `logs`.
@@ -58,7 +59,13 @@ impl Command for Logs {
                         "parsing --{flag} {text:?}: unable to interpret time value"
                     ))
                 };
-                times::parse(text, now).map(Some).ok_or_else(unreadable)
+                // A length of time is one ago, but for the end, which is still to come.
+                let ahead = times::duration(text).filter(|_| flag == "until");
+                ahead
+                    .and_then(|length| now.checked_add_signed(length))
+                    .or_else(|| times::parse(text, now))
+                    .map(Some)
+                    .ok_or_else(unreadable)
             };
         let request = LogRequest {
             follow: self.follow,
@@ -80,10 +87,11 @@ impl Command for Logs {
             containers.push(engine.container(name)?.config);
         }
         let show = |id: &str, name: &str| {
-            let prefix = if self.names {
-                format!("{name} ")
-            } else {
-                String::new()
+            // Of one container there is nothing to tell apart.
+            let prefix = match (names.len(), self.names) {
+                (0 | 1, _) => String::new(),
+                (_, true) => format!("{name} "),
+                (_, false) => format!("{} ", human::short(id)),
             };
             show(
                 &engine,

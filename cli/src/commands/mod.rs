@@ -6,14 +6,21 @@
 
 mod attach;
 mod cleanup;
+mod commit;
+mod completion;
+mod confirm;
 mod container_args;
+mod container_prune;
 mod container_request;
+mod cp;
 mod create;
 mod descriptors;
+mod diff;
 mod doctor;
 mod events;
 mod exec;
 mod exists;
+mod export;
 mod healthcheck;
 mod history;
 mod image_mount;
@@ -46,10 +53,12 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod select;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod system_check;
 mod tag;
 mod top;
@@ -59,6 +68,8 @@ mod update;
 mod version;
 mod volume;
 mod wait;
+
+pub use container_args::ContainerArgs;
 
 use crate::app::{Entry, entry};
 
@@ -106,18 +117,39 @@ pub const COMMANDS: &[Entry] = &[
     entry::<image_mount::Unmount>(&["image unmount", "image umount"]),
     entry::<search::Search>(&["search", "image search"]),
     entry::<system_check::SystemCheck>(&["system check"]),
+    entry::<cp::Cp>(&["cp", "container cp"]),
+    entry::<diff::Diff>(&["diff", "container diff"]),
+    entry::<diff::ImageDiff>(&["image diff"]),
+    entry::<export::Export>(&["export", "container export"]),
+    entry::<commit::Commit>(&["commit", "container commit"]),
     entry::<events::Events>(&["events", "system events"]),
     entry::<doctor::Doctor>(&["doctor", "system doctor"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<version::Version>(&["version"]),
+    entry::<volume::VolumeCreate>(&["volume create"]),
+    entry::<volume::VolumeExists>(&["volume exists"]),
+    entry::<volume::VolumeExport>(&["volume export"]),
+    entry::<volume::VolumeImport>(&["volume import"]),
+    entry::<volume::VolumeInspect>(&["volume inspect"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),
-    entry::<volume::VolumeRm>(&["volume rm"]),
     entry::<net::Net>(&["net"]),
     entry::<network::NetworkLs>(&["network ls", "network list"]),
     entry::<network::NetworkInspect>(&["network inspect"]),
     entry::<network::NetworkExists>(&["network exists"]),
     entry::<network_look::NetworkStats>(&["network stats"]),
     entry::<network_look::NetworkFlows>(&["network flows"]),
+    entry::<volume::VolumePrune>(&["volume prune"]),
+    entry::<volume::VolumeRm>(&["volume rm", "volume remove"]),
+    entry::<secret::SecretCreate>(&["secret create"]),
+    entry::<secret::SecretExists>(&["secret exists"]),
+    entry::<secret::SecretInspect>(&["secret inspect"]),
+    entry::<secret::SecretLs>(&["secret ls", "secret list"]),
+    entry::<secret::SecretRm>(&["secret rm", "secret remove"]),
+    entry::<container_prune::ContainerPrune>(&["container prune"]),
+    entry::<system::SystemDf>(&["system df"]),
+    entry::<system::SystemPrune>(&["system prune"]),
+    entry::<system::SystemReset>(&["system reset"]),
+    entry::<completion::Completion>(&["completion"]),
     entry::<unshare::Unshare>(&["unshare"]),
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),

@@ -39,6 +39,9 @@ pub struct Ps {
     /// Print the numeric IDs of the containers only
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Display the total file sizes
+    #[arg(short = 's', long)]
+    size: bool,
     /// Sort output by: command, created, id, image, names, runningfor, size, status
     #[arg(long, value_name = "choice", value_parser = sort_key)]
     sort: Option<String>,
@@ -92,19 +95,56 @@ impl Command for Ps {
             },
             filters: Filters::parse(&self.filter)?,
         };
-        let mut containers = context.engine()?.list(&request)?;
+        let engine = context.engine()?;
+        let mut containers = engine.list(&request)?;
+        let by_size = self.sort.as_deref() == Some("size");
+        let mut sizes = Sizes::new();
+        if self.size || by_size {
+            let ids: Vec<String> = containers.iter().map(|c| c.config.id.clone()).collect();
+            let images = engine.images()?;
+            let (written, _) = engine.sizes(&ids, &[])?;
+            for c in &containers {
+                let image = images.iter().find(|i| i.id == c.config.image_id);
+                let written = written.get(c.id()).copied().unwrap_or(0);
+                let size = (written, written + image.map_or(0, |i| i.size));
+                sizes.insert(c.config.id.clone(), size);
+            }
+        }
         sort(&mut containers, self.sort.as_deref());
-        output::print(&self.render(&containers, Utc::now())?)?;
+        if by_size {
+            containers.sort_by_key(|c| sizes.get(c.id()).map(|size| size.1));
+        }
+        output::print(&self.render(&containers, &sizes, Utc::now())?)?;
         Ok(0)
     }
 }
 
+/// What each container wrote, and that with its image.
+type Sizes = std::collections::BTreeMap<String, (u64, u64)>;
+
 impl Ps {
-    fn render(&self, containers: &[Container], now: DateTime<Utc>) -> Result<String, Failure> {
+    fn render(
+        &self,
+        containers: &[Container],
+        sizes: &Sizes,
+        now: DateTime<Utc>,
+    ) -> Result<String, Failure> {
+        let size = |c: &Container| match sizes.get(c.id()) {
+            Some((written, all)) if self.size => format!(
+                "{} (virtual {})",
+                human::size(*written, ""),
+                human::size(*all, "")
+            ),
+            _ => String::new(),
+        };
         let rows = || {
             containers
                 .iter()
-                .map(|c| fields(c, !self.no_trunc, now))
+                .map(|c| {
+                    let mut row = fields(c, !self.no_trunc, now);
+                    row["Size"] = size(c).into();
+                    row
+                })
                 .collect::<Vec<_>>()
         };
         let id = |c: &Container| {
@@ -119,10 +159,12 @@ impl Ps {
             Format::Default => {
                 let mut table = Table::new();
                 if !self.noheading {
-                    table.row(COLUMNS);
+                    let more = self.size.then_some("SIZE");
+                    table.row(COLUMNS.into_iter().chain(more));
                 }
                 for c in containers {
-                    table.row([
+                    let more = self.size.then(|| size(c));
+                    let row = [
                         id(c),
                         c.config.image_name.clone(),
                         command(c, !self.no_trunc),
@@ -130,12 +172,20 @@ impl Ps {
                         status(c, now),
                         ports(c.ports()),
                         c.config.name.clone(),
-                    ]);
+                    ];
+                    table.row(row.into_iter().chain(more));
                 }
                 Ok(table.render())
             }
             Format::Json => {
-                let objects = containers.iter().map(|c| object(c, now)).collect();
+                let object = |c| {
+                    let mut object = object(c, now);
+                    if let Some((written, all)) = sizes.get(c.id()).filter(|_| self.size) {
+                        object["Size"] = json!({"rootFsSize": all, "rwSize": written});
+                    }
+                    object
+                };
+                let objects = containers.iter().map(object).collect();
                 Ok(json::pretty(&Value::Array(objects), 2))
             }
             Format::Lines(text) => format::lines("ps", &text, &rows()),
@@ -171,6 +221,7 @@ fn blank() -> Container {
             lifecycle: rcon_engine::Lifecycle::default(),
             cgroup: rcon_engine::CgroupChoice::default(),
             volumes: Vec::new(),
+            secrets: Vec::new(),
             create_command: Vec::new(),
         },
         state: rcon_engine::State::default(),
@@ -179,10 +230,9 @@ fn blank() -> Container {
 
 fn sort_key(text: &str) -> Result<String, String> {
     match text {
-        "command" | "created" | "id" | "image" | "names" | "runningfor" | "status" => {
+        "command" | "created" | "id" | "image" | "names" | "runningfor" | "size" | "status" => {
             Ok(text.into())
         }
-        "size" => Err("sorting by size is not supported yet".into()),
         _ => Err(format!(
             "{text:?} is not a valid value.  Choose from: \"command, created, id, image, names, runningfor, size, status\""
         )),
@@ -232,6 +282,14 @@ pub fn status(c: &Container, now: DateTime<Utc>) -> String {
         ),
         Status::Created => "Created".into(),
         Status::Stopping => "Stopping".into(),
+    }
+}
+
+/// As [`status`], with the `ago` that podman says of this field.
+fn state(c: &Container, now: DateTime<Utc>) -> String {
+    match c.state.status {
+        Status::Running => status(c, now) + " ago",
+        _ => status(c, now),
     }
 }
 
@@ -348,7 +406,7 @@ fn fields(c: &Container, cut: bool, now: DateTime<Utc>) -> Value {
         ("CreatedAt", json!(human::moment(c.config.created))),
         ("CreatedHuman", json!(human::ago(c.config.created, now))),
         ("RunningFor", json!(human::ago(c.config.created, now))),
-        ("State", json!(status(c, now))),
+        ("State", json!(state(c, now))),
         ("Ports", json!(ports(c.ports()))),
         ("Networks", json!("")),
         ("Labels", json!(labels)),
@@ -385,13 +443,15 @@ mod tests {
     #[test]
     fn the_table_is_podmans() {
         let now = Utc::now();
-        let text = Ps::default().render(&[container(now)], now).unwrap();
+        let text = Ps::default()
+            .render(&[container(now)], &Sizes::new(), now)
+            .unwrap();
         assert_eq!(
             text,
             "CONTAINER ID  IMAGE           COMMAND               CREATED        STATUS                    PORTS                 NAMES\n\
              2b8ffd109ec9  localhost/bb:1  sh -c echo hi; ec...  2 minutes ago  Exited (3) 3 seconds ago  0.0.0.0:8080->80/tcp  web\n"
         );
-        let text = Ps::default().render(&[], now).unwrap();
+        let text = Ps::default().render(&[], &Sizes::new(), now).unwrap();
         assert_eq!(
             text,
             "CONTAINER ID  IMAGE       COMMAND     CREATED     STATUS      PORTS       NAMES\n"
@@ -401,7 +461,7 @@ mod tests {
             ..Ps::default()
         };
         assert_eq!(
-            quiet.render(&[container(now)], now).unwrap(),
+            quiet.render(&[container(now)], &Sizes::new(), now).unwrap(),
             "2b8ffd109ec9\n"
         );
     }
@@ -414,7 +474,7 @@ mod tests {
                 format: Some(text.into()),
                 ..Ps::default()
             };
-            ps.render(&[container(now)], now).unwrap()
+            ps.render(&[container(now)], &Sizes::new(), now).unwrap()
         };
         assert_eq!(
             of("{{.ID}} {{.Names}} {{.Status}}"),
@@ -432,7 +492,10 @@ mod tests {
             format: Some("table {{.ID}} {{.ImageID}}".into()),
             ..Ps::default()
         };
-        assert_eq!(none.render(&[], now).unwrap(), "CONTAINER ID  IMAGE ID\n");
+        assert_eq!(
+            none.render(&[], &Sizes::new(), now).unwrap(),
+            "CONTAINER ID  IMAGE ID\n"
+        );
     }
 
     #[test]

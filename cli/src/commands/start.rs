@@ -90,6 +90,10 @@ impl Command for Start {
                 None => Ok(0),
             };
         }
+        // Nothing is started when one of them is not there.
+        for name in &names {
+            engine.container(name)?;
+        }
         for_each(
             &names,
             |name| {

@@ -1,95 +1,176 @@
-//! `rcon volume ls` and `rcon volume rm`
+//! `rcon volume create|exists|inspect|ls|rm|prune|export|import|mount|unmount`
+
+mod list;
+mod transfer;
+
+use std::collections::BTreeMap;
 
 use clap::Args;
-use rcon_engine::{Error, Volume};
+use rcon_engine::{Engine, Error, Volume};
 use serde_json::{Value, json};
 
+use super::confirm::confirmed;
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, for_each};
 use crate::output::format::{self, Format};
-use crate::output::table::Table;
 use crate::output::{self, human, json};
+use crate::usage::arity;
 
-/// The arguments of `volume ls`.
+pub use list::VolumeLs;
+pub use transfer::{VolumeExport, VolumeImport};
+
+/// The arguments of `volume create`.
 #[derive(Args, Debug)]
-pub struct VolumeLs {
-    /// Format volume output using JSON or a Go template
+pub struct VolumeCreate {
+    /// Specify volume driver name (only "local" is there)
+    #[arg(short = 'd', long)]
+    driver: Option<String>,
+    /// Do not fail if a volume of that name exists
     #[arg(long)]
-    format: Option<String>,
-    /// Do not print headers
-    #[arg(short = 'n', long)]
-    noheading: bool,
-    /// Print volume output in quiet mode
-    #[arg(short = 'q', long)]
-    quiet: bool,
-    #[arg(hide = true)]
+    ignore: bool,
+    /// Set metadata for a volume
+    #[arg(short = 'l', long, value_name = "stringArray")]
+    label: Vec<String>,
     args: Vec<String>,
 }
 
-impl Command for VolumeLs {
-    const ABOUT: &'static str = "List volumes";
-    const USAGE: &'static str = "[options]";
-    const EXAMPLES: &'static [&'static str] = &["volume ls", "volume ls --format json"];
+impl Command for VolumeCreate {
+    const ABOUT: &'static str = "Create a new volume";
+    const USAGE: &'static str = "[options] [NAME]";
+    const EXAMPLES: &'static [&'static str] =
+        &["volume create", "volume create --label app=web data"];
 
     fn run(self, context: &Context) -> Outcome {
-        if !self.args.is_empty() {
+        arity(&self.args, 0, 1)?;
+        if let Some(driver) = self.driver.filter(|d| d != "local") {
             return Err(Failure::new(format!(
-                "`{}` takes no arguments",
-                context.name
-            )));
+                "rcon has no volume drivers: {driver:?} is not supported"
+            ))
+            .hint("leave --driver away, or say --driver local"));
         }
         let engine = context.engine()?;
-        let volumes = engine.volumes()?;
-        let objects = || -> Vec<Value> {
-            let place = |v: &Volume| engine.volume_data(&v.name).display().to_string();
-            volumes.iter().map(|v| object(v, place(v))).collect()
+        let name = self.args.first().map(String::as_str);
+        let labels = labels(&self.label)?;
+        let name = match (engine.create_volume(name, labels), name) {
+            (Err(Error::VolumeExists(_)), Some(name)) if self.ignore => name.to_owned(),
+            (result, _) => result?.name,
         };
-        let text = match Format::parse(self.format.as_deref()) {
-            Format::Default if self.quiet => {
-                volumes.iter().map(|v| format!("{}\n", v.name)).collect()
-            }
-            Format::Default => {
-                let mut table = Table::new();
-                if !self.noheading {
-                    table.row(["DRIVER", "VOLUME NAME"]);
-                }
-                volumes.iter().for_each(|v| table.row(["local", &v.name]));
-                table.render()
-            }
-            Format::Json => json::pretty(&Value::Array(objects()), 5),
-            Format::Lines(text) => format::lines("volume ls", &text, &objects())?,
-            Format::Table(text) => {
-                let objects = objects();
-                let blank = json!({"Driver": "", "Name": "", "Mountpoint": "", "CreatedAt": "", "Labels": "", "Scope": ""});
-                let headers = format::headers(
-                    objects.first().unwrap_or(&blank),
-                    &[("Name", "VOLUME NAME")],
-                );
-                format::table(
-                    "volume ls",
-                    &text,
-                    &objects,
-                    (!self.noheading).then_some(&headers),
-                )?
-            }
-        };
-        output::print(&text)?;
+        output::println(&name)?;
         Ok(0)
     }
 }
 
-fn object(volume: &Volume, place: String) -> Value {
-    json!({
+/// `key=value` texts; a value may be missing.
+///
+/// # Errors
+/// For a label without a name.
+pub fn labels(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    words
+        .iter()
+        .map(|word| match word.split_once('=').unwrap_or((word, "")) {
+            ("", _) => Err(Failure::new(format!(
+                "unable to process labels: invalid label format: {word:?}"
+            ))),
+            (name, value) => Ok((name.to_owned(), value.to_owned())),
+        })
+        .collect()
+}
+
+/// The arguments of `volume exists`.
+#[derive(Args, Debug)]
+pub struct VolumeExists {
+    args: Vec<String>,
+}
+
+impl Command for VolumeExists {
+    const ABOUT: &'static str = "Check if volume exists";
+    const USAGE: &'static str = "VOLUME";
+    const EXAMPLES: &'static [&'static str] = &["volume exists data || rcon volume create data"];
+
+    fn run(self, context: &Context) -> Outcome {
+        arity(&self.args, 1, 1)?;
+        match context.engine()?.volume(&self.args[0]) {
+            Ok(_) => Ok(0),
+            Err(Error::NoSuchVolume(_)) => Ok(1),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The arguments of `volume inspect`.
+#[derive(Args, Debug)]
+pub struct VolumeInspect {
+    /// Inspect all volumes
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Format volume output using Go template
+    #[arg(short = 'f', long)]
+    format: Option<String>,
+    args: Vec<String>,
+}
+
+impl Command for VolumeInspect {
+    const ABOUT: &'static str = "Display detailed information on one or more volumes";
+    const USAGE: &'static str = "[options] VOLUME [VOLUME...]";
+    const EXAMPLES: &'static [&'static str] = &[
+        "volume inspect myvol",
+        "volume inspect --all --format '{{.Name}} {{.Mountpoint}}'",
+    ];
+
+    fn run(self, context: &Context) -> Outcome {
+        if self.all != self.args.is_empty() {
+            return Err(Failure::new("choose either one or more volumes or all"));
+        }
+        let engine = context.engine()?;
+        let mut objects = Vec::new();
+        let mut missing = Vec::new();
+        match self.all {
+            true => objects.extend(engine.volumes()?.iter().map(|v| object(&engine, v))),
+            false => {
+                for name in &self.args {
+                    match engine.volume(name) {
+                        Ok(volume) => objects.push(object(&engine, &volume)),
+                        Err(Error::NoSuchVolume(name)) => missing.push(name),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        let text = match Format::parse(self.format.as_deref()) {
+            Format::Default | Format::Json => json::pretty(&Value::Array(objects), 5),
+            Format::Lines(text) | Format::Table(text) => {
+                format::lines("volume inspect", &text, &objects)?
+            }
+        };
+        output::print(&text)?;
+        for_each(
+            missing,
+            |name| {
+                Err(Failure::new(format!(
+                    "inspecting object: no such volume {name}"
+                )))
+            },
+            |_| 125,
+        )
+    }
+}
+
+/// A volume as `inspect` and `ls` show it.
+fn object(engine: &Engine, volume: &Volume) -> Value {
+    let mut object = json!({
         "Name": volume.name,
         "Driver": "local",
-        "Mountpoint": place,
+        "Mountpoint": engine.volume_data(&volume.name).display().to_string(),
         "CreatedAt": human::rfc3339(Some(volume.created)),
         "Labels": volume.labels,
         "Scope": "local",
         "Options": {},
-        "Anonymous": volume.anonymous,
-    })
+        "MountCount": 0,
+        "NeedsCopyUp": volume.fresh,
+    });
+    object["Anonymous"] = volume.anonymous.into();
+    object
 }
 
 /// The arguments of `volume rm`.
@@ -98,6 +179,9 @@ pub struct VolumeRm {
     /// Remove all volumes
     #[arg(short = 'a', long)]
     all: bool,
+    /// Remove a volume by force, even if it is being used by a container
+    #[arg(short = 'f', long)]
+    force: bool,
     names: Vec<String>,
 }
 
@@ -117,16 +201,26 @@ impl Command for VolumeRm {
         };
         for_each(
             &names,
-            |name| match engine.remove_volume(name) {
-                Ok(()) => Ok(output::println(name)?),
-                Err(error) => {
-                    // podman-volume-rm(1)
-                    let code = match error {
-                        Error::NoSuchVolume(_) => 1,
-                        Error::VolumeInUse(..) => 2,
-                        _ => 125,
-                    };
-                    Err(Failure::from(error).code(code))
+            |name| {
+                let removed = match self.force {
+                    true => engine.force_remove_volume(name),
+                    false => engine.volume(name).and_then(|volume| {
+                        engine.remove_volume(&volume.name)?;
+                        Ok(volume.name)
+                    }),
+                };
+                match removed {
+                    Ok(name) => Ok(output::println(&name)?),
+                    Err(Error::NoSuchVolume(_)) if self.force => Ok(()),
+                    Err(error) => {
+                        // podman-volume-rm(1)
+                        let code = match error {
+                            Error::NoSuchVolume(_) => 1,
+                            Error::VolumeInUse(..) => 2,
+                            _ => 125,
+                        };
+                        Err(Failure::from(error).code(code))
+                    }
                 }
             },
             |codes| {
@@ -139,3 +233,61 @@ impl Command for VolumeRm {
         )
     }
 }
+
+/// The arguments of `volume prune`.
+#[derive(Args, Debug)]
+pub struct VolumePrune {
+    /// Remove only volumes that meet this: label, name, until
+    #[arg(long)]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short = 'f', long)]
+    force: bool,
+    args: Vec<String>,
+}
+
+impl Command for VolumePrune {
+    const ABOUT: &'static str = "Remove all unused volumes";
+    const USAGE: &'static str = "[options]";
+    const EXAMPLES: &'static [&'static str] = &[
+        "volume prune",
+        "volume prune --force --filter label=app=web",
+    ];
+
+    fn run(self, context: &Context) -> Outcome {
+        arity(&self.args, 0, 0)?;
+        let engine = context.engine()?;
+        let filter = list::Filter::parse(&self.filter)?;
+        let warning = "This will remove all volumes not used by at least one container.";
+        if !self.force && !confirmed(warning)? {
+            return Ok(0);
+        }
+        for name in prune(&engine, &filter)? {
+            output::println(&name)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Removes the volumes that nobody uses; their names.
+///
+/// # Errors
+/// Files that cannot be removed.
+pub fn prune(engine: &Engine, filter: &list::Filter) -> Result<Vec<String>, Failure> {
+    let used = engine.used_volumes()?;
+    let mut removed = Vec::new();
+    for volume in engine.volumes()? {
+        if used.contains(&volume.name) || !filter.accept(&volume, &used) {
+            continue;
+        }
+        match engine.remove_volume(&volume.name) {
+            Ok(()) => removed.push(volume.name),
+            // Came into use, or went, meanwhile.
+            Err(Error::VolumeInUse(..) | Error::NoSuchVolume(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
+pub use list::Filter;

@@ -78,7 +78,8 @@ pub fn lines(what: &str, text: &str, objects: &[Value]) -> Result<String, Failur
     let mut out = String::new();
     for object in objects {
         out += &render(what, text, object)?;
-        if !out.ends_with('\n') {
+        // As podman: the template is a line, whatever comes of it.
+        if !text.ends_with('\n') {
             out.push('\n');
         }
     }

@@ -76,9 +76,8 @@ impl Engine {
             ));
         }
         container.state.wake_monitor();
-        let socket = protocol::connect(&self.paths.runtime(container.id())).context(|| {
-            "cannot reach the monitor of the container (it may have been killed)".into()
-        })?;
+        let socket = protocol::connect(&self.paths.runtime(container.id()))
+            .map_err(|_| Error::Unreachable)?;
         let streams = Streams {
             stdin: streams.stdin && container.config.options.interactive,
             ..streams

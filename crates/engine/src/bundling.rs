@@ -1,16 +1,26 @@
 //! From a container's record to the runtime specification that launch takes.
 
-use rcon_bundle::{Bundle, Context, HardLimits, parse};
+use rcon_bundle::{Bundle, Context, HardLimits, Options, parse};
 use rcon_launch::Emulation;
 use rcon_net::PortMapping;
 use rcon_sys::ids::IdRange;
 
-use crate::Engine;
 use crate::error::{Error, Result};
 use crate::record::{Config, Container};
+use crate::{Engine, secrets};
 
 /// Makes the specification.
 pub(crate) fn build(engine: &Engine, config: &Config) -> Result<Bundle> {
+    match config.secrets.is_empty() {
+        true => build_with(engine, config, &config.options),
+        false => {
+            let dir = engine.paths.container(&config.id);
+            build_with(engine, config, &secrets::added(config, &dir)?)
+        }
+    }
+}
+
+fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bundle> {
     let runtime = engine.paths.runtime(&config.id);
     let context = Context {
         container_id: config.id.clone(),
@@ -31,11 +41,7 @@ pub(crate) fn build(engine: &Engine, config: &Config) -> Result<Bundle> {
         gids: count(&engine.maps.gid),
         limits: HardLimits::current(),
     };
-    Ok(rcon_bundle::build(
-        &config.image_config,
-        &config.options,
-        &context,
-    )?)
+    Ok(rcon_bundle::build(&config.image_config, options, &context)?)
 }
 
 impl Engine {
@@ -70,7 +76,7 @@ fn count(ranges: &[IdRange]) -> u32 {
 
 /// Whether the options go together and with the image; the same errors as at the start.
 pub(crate) fn check(engine: &Engine, config: &Config) -> Result<()> {
-    build(engine, config).map(drop)
+    build_with(engine, config, &config.options).map(drop)
 }
 
 /// The ports to publish: those asked for, and with `-P` those exposed that are not among them.

@@ -83,6 +83,7 @@ impl Engine {
                 files::replace(unborn, records::MAKING, &true, Durable::No)?;
             }
             self.make_volumes(&config, &snapshot)?;
+            self.copy_secrets(&config, unborn)?;
             if state.creator.is_some() {
                 files::replace(unborn, records::CREATOR, &state, Durable::No)?;
             }
@@ -174,6 +175,7 @@ impl Engine {
             lifecycle: request.lifecycle.clone(),
             cgroup: request.cgroup.clone(),
             volumes: Vec::new(),
+            secrets: self.find_secrets(&request.secrets)?,
             create_command: request.create_command.clone(),
         };
         let lifecycle = &mut config.lifecycle;

@@ -38,6 +38,9 @@ pub enum Error {
     /// A process was to be started in a container that does not run.
     #[error("can only create exec sessions on running containers: container state improper")]
     ExecNotRunning,
+    /// Nobody answers for a running container.
+    #[error("cannot reach the monitor of the container (it may have been killed)")]
+    Unreachable,
     /// Containers still use the image.
     #[error(
         "image used by {container}: image is in use by a container: consider listing external containers and force-removing image"
@@ -52,8 +55,17 @@ pub enum Error {
     /// A volume that containers use.
     #[error("volume {0} is being used by the following container(s): {1}: volume is being used")]
     VolumeInUse(String, String),
+    /// A volume of that name is there.
+    #[error("volume with name {0} already exists: volume already exists")]
+    VolumeExists(String),
+    /// A secret of that name is there.
+    #[error("{0}: secret name in use")]
+    SecretExists(String),
+    /// No secret of that name or id.
+    #[error("no secret with name or id {0:?}: no such secret")]
+    NoSuchSecret(String),
     /// No volume of that name.
-    #[error("no such volume {0}")]
+    #[error("no volume with name {0:?} found: no such volume")]
     NoSuchVolume(String),
     /// A file, process or socket operation failed.
     #[error("{what}: {}", describe(.source))]

@@ -256,7 +256,7 @@ impl Prepared<'_> {
 }
 
 /// A part of the text; `^` and `$` tie it to the ends.
-fn matches_pattern(text: &str, pattern: &str) -> bool {
+pub fn matches_pattern(text: &str, pattern: &str) -> bool {
     let (start, pattern) = pattern
         .strip_prefix('^')
         .map_or((false, pattern), |p| (true, p));

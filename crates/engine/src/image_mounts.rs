@@ -12,7 +12,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::Engine;
 use crate::error::{Context, Error, Result};
-use crate::volumes::mount_read_only;
+use crate::rootfs;
 
 /// An image that is mounted here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Engine {
         };
         let tree = match &trees[..] {
             [only] => rcon_sys::mount::copy_of_path(only, false).context(why)?,
-            _ => mount_read_only(&trees, path)?,
+            _ => rootfs::overlay(&trees, None, path)?,
         };
         let attributes = rcon_sys::mount::Attributes::MOUNT_ATTR_RDONLY;
         rcon_sys::mount::set_attributes(&tree, attributes, None, false).context(why)?;

@@ -92,6 +92,9 @@ impl Engine {
             let images = rcon_image::pull_each(store, name, options, progress);
             images.map(|images| images.into_iter().map(|image| image.id).collect())
         })?;
+        for id in &ids {
+            self.emit(&Event::image_id(id, Action::Pull, name));
+        }
         ids.iter().map(|id| self.known(id)).collect()
     }
 

@@ -23,7 +23,10 @@
 
 pub mod attach;
 mod bundling;
+pub mod commit;
+pub mod copy;
 pub mod create;
+pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod events;
@@ -52,6 +55,9 @@ pub mod record;
 pub mod records;
 mod remove;
 pub mod requests;
+mod reset;
+mod rootfs;
+pub mod secrets;
 mod start;
 mod stop;
 mod storage_conf;
@@ -61,6 +67,9 @@ pub mod volumes;
 mod worker;
 
 pub use attach::Session;
+pub use commit::CommitRequest;
+pub use copy::{CopyEnd, CopyRequest};
+pub use diff::{Change, ChangeKind};
 pub use doctor::{Finding, Grade};
 pub use error::{Error, Result};
 pub use events::{Action, Event, EventFilters, EventRequest};
@@ -81,6 +90,7 @@ pub use requests::{
     CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,
     Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor, WaitRequest,
 };
+pub use secrets::{Secret, SecretUse};
 pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::HealthState;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::limits::CgroupChoice;
+use crate::secrets::SecretUse;
 
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
@@ -60,6 +61,9 @@ pub struct Config {
     /// The volumes that are mounted into it.
     #[serde(default)]
     pub volumes: Vec<VolumeUse>,
+    /// `--secret`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
     /// The command line it was created by.
     #[serde(default)]
     pub create_command: Vec<String>,
@@ -293,6 +297,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         lifecycle: Lifecycle::default(),
         cgroup: CgroupChoice::default(),
         volumes: Vec::new(),
+        secrets: Vec::new(),
         create_command: Vec::new(),
     }
 }

@@ -46,6 +46,8 @@ pub struct CreateRequest {
     pub cgroup: CgroupChoice,
     /// `--cidfile`: refused when it exists.
     pub cidfile: Option<PathBuf>,
+    /// `--secret`
+    pub secrets: Vec<crate::secrets::SecretUse>,
     /// The command line, for `inspect`.
     pub create_command: Vec<String>,
 }
@@ -68,6 +70,7 @@ impl CreateRequest {
             health: HealthChanges::default(),
             cgroup: CgroupChoice::default(),
             cidfile: None,
+            secrets: Vec::new(),
             create_command: Vec::new(),
         }
     }

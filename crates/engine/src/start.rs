@@ -13,6 +13,10 @@ use crate::records::Lock;
 use crate::terminal::Signals;
 use crate::{CreateRequest, Engine, RemoveRequest, Session, StartRequest, Streams};
 
+/// How often, and how long apart, to try to start a container that is just ending.
+const ATTEMPTS: u32 = 100;
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
+
 impl Engine {
     /// Starts a container that does not run. With `attach`, the session to relay with [`Session::relay`]. One that runs
     /// already is left alone (and attached to, if asked).
@@ -21,6 +25,17 @@ impl Engine {
     /// Ports that cannot be bound, a program that does not exist (exit code 127) or cannot be run (126), what the kernel
     /// refuses. The container is then as it was before.
     pub fn start(&self, name_or_id: &str, request: &StartRequest) -> Result<Option<Session>> {
+        // One that is just ending can neither be attached to nor be started: its record is about to say so.
+        for _ in 0..ATTEMPTS {
+            match self.start_now(name_or_id, request) {
+                Err(Error::Unreachable) => std::thread::sleep(LOOK_AGAIN),
+                other => return other,
+            }
+        }
+        self.start_now(name_or_id, request)
+    }
+
+    fn start_now(&self, name_or_id: &str, request: &StartRequest) -> Result<Option<Session>> {
         let gone = || Error::NoSuchContainer(name_or_id.to_string());
         let id = self.resolve(name_or_id)?;
         let lock = Lock::take(&self.paths.container(&id))?.ok_or_else(gone)?;

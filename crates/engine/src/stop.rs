@@ -121,6 +121,10 @@ impl Engine {
         rcon_sys::process::pidfd_send_signal(&pidfd, signal)
             .context(|| format!("cannot signal {}", container.config.name))?;
         self.emit_container(&container, Action::Kill);
+        if signal == libc::SIGKILL {
+            // Nothing survives that: who asks next is to hear of the end.
+            End::of(self, &container).wait(Some(KILL_GRACE))?;
+        }
         Ok(())
     }
 

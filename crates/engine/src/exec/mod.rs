@@ -31,10 +31,13 @@ impl Engine {
             return Err(Error::ExecNotRunning);
         }
         if request.command.is_empty() {
-            return Err(Error::Invalid(
-                "must provide a non-empty command to start an exec session: invalid argument"
-                    .into(),
-            ));
+            return Err(Error::Remote {
+                message:
+                    "must provide a non-empty command to start an exec session: invalid argument"
+                        .into(),
+                code: 255,
+                hint: None,
+            });
         }
         let process = container.state.process.ok_or(Error::ExecNotRunning)?;
         let pidfd = process.open().ok_or(Error::ExecNotRunning)?;
@@ -66,7 +69,16 @@ impl Engine {
                 cgroup: cgroup.as_ref(),
                 emulation: self.emulation(container.id()),
             },
-        )?;
+        )
+        .map_err(|error| match error {
+            // podman's code for this, other than at a start.
+            rcon_launch::Error::NoWorkdir(_) => Error::Remote {
+                message: error.to_string(),
+                code: 127,
+                hint: error.hint(),
+            },
+            error => error.into(),
+        })?;
         self.emit_container(&container, Action::Exec);
         if request.detach {
             leave(child)?;

@@ -87,6 +87,7 @@ impl Monitor {
             // First, since whoever reads the record may start the container again.
             let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));
             self.record(&dir);
+            self.engine.emit_container(&self.container, Action::Cleanup);
         }
         // Those who came while we were at it want to know too; who comes later reads the record.
         self.accept();

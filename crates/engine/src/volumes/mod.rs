@@ -5,8 +5,7 @@
 //! filled again.
 
 mod copy;
-
-pub(crate) use copy::mount_read_only;
+mod manage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +35,9 @@ pub struct Volume {
     /// `--label`.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Made by itself and never mounted: it gets what the image has where it is mounted first.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 /// The volumes a container is to have: those the user named or asked for, and those the image declares.
@@ -122,23 +124,33 @@ impl Engine {
             let dir = self.volume_dir(&volume.name);
             files::make_dir(&dir)?;
             let _lock = Lock::take(&dir)?;
-            let whole = dir.join("volume.json");
-            if whole.exists() {
+            let before: Option<Volume> = files::read(&dir.join("volume.json"))?;
+            if before.as_ref().is_some_and(|before| !before.fresh) {
                 continue;
             }
             if volume.copy {
                 self.fill_volume(volume, snapshot)?;
             } else {
-                files::make_dir(&self.volume_data(&volume.name))?;
+                self.make_volume_data(&volume.name)?;
             }
-            let record = Volume {
-                name: volume.name.clone(),
-                created: Utc::now(),
-                anonymous: volume.anonymous,
-                labels: BTreeMap::new(),
+            let is_new = before.is_none();
+            let record = match before {
+                Some(before) => Volume {
+                    fresh: false,
+                    ..before
+                },
+                None => Volume {
+                    name: volume.name.clone(),
+                    created: Utc::now(),
+                    anonymous: volume.anonymous,
+                    labels: BTreeMap::new(),
+                    fresh: false,
+                },
             };
             files::replace(&dir, "volume.json", &record, Durable::No)?;
-            self.emit(&Event::volume(&record.name, Action::Create));
+            if is_new {
+                self.emit(&Event::volume(&record.name, Action::Create));
+            }
         }
         Ok(())
     }
@@ -152,7 +164,7 @@ impl Engine {
         let done = self.in_worker(|_| {
             // An attempt that was cut short is begun anew.
             rcon_store::remove_tree(&data);
-            let tree = copy::mount_read_only(lower, stage)?;
+            let tree = crate::rootfs::overlay(lower, None, stage)?;
             copy::copy_from(&tree, Path::new(&destination), &data)
         });
         done.map_err(|e| match e {
@@ -176,7 +188,14 @@ impl Engine {
         userns: Option<&OwnedFd>,
     ) -> Result<()> {
         for volume in config.volumes.iter().filter(|volume| volume.anonymous) {
-            self.discard_volume(&volume.name, userns)?;
+            // Others may have it by --volumes-from.
+            if self
+                .volume_users(&volume.name)?
+                .iter()
+                .all(|id| *id == config.id)
+            {
+                self.discard_volume(&volume.name, userns)?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,63 @@
+//! `rcon export`
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::app::Command;
+use crate::context::Context;
+use crate::failure::{Failure, Outcome, errno_text};
+use crate::usage::arity;
+
+/// The arguments of `export`.
+#[derive(Args, Debug)]
+pub struct Export {
+    /// Write to a specified file (default: stdout, which must be redirected)
+    #[arg(short = 'o', long)]
+    output: Option<PathBuf>,
+    args: Vec<String>,
+}
+
+impl Command for Export {
+    const ABOUT: &'static str = "Export container's filesystem contents as a tar archive";
+    const USAGE: &'static str = "[options] CONTAINER";
+    const EXAMPLES: &'static [&'static str] = &[
+        "export ctrID > myCtr.tar",
+        "export --output=\"myCtr.tar\" ctrID",
+    ];
+
+    fn run(self, context: &Context) -> Outcome {
+        arity(&self.args, 1, 1)?;
+        let name = &self.args[0];
+        let engine = context.engine()?;
+        // A file is not made for nothing.
+        engine.container(name)?;
+        match &self.output {
+            Some(path) => {
+                let file = File::create(path).map_err(|e| {
+                    Failure::new(format!(
+                        "cannot create {}: {}",
+                        path.display(),
+                        errno_text(&e)
+                    ))
+                })?;
+                if let Err(error) = engine.export(name, &file) {
+                    let regular = file.metadata().is_ok_and(|m| m.is_file());
+                    if regular {
+                        let _ = std::fs::remove_file(path);
+                    }
+                    return Err(error.into());
+                }
+            }
+            None if std::io::stdout().is_terminal() => {
+                return Err(Failure::new(
+                    "refusing to export to terminal. Use -o flag or redirect",
+                ));
+            }
+            None => engine.export(name, std::io::stdout())?,
+        }
+        Ok(0)
+    }
+}

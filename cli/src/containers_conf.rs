@@ -1,0 +1,388 @@
+//! containers.conf: what `run` and `create` do when nothing is said.
+//!
+//! The files and their order are podman's (containers.conf(5)): the vendor's, the administrator's with its drop-ins, the
+//! user's with theirs; or the one that `CONTAINERS_CONF` names; and last `CONTAINERS_CONF_OVERRIDE`. A later file wins, field
+//! by field; a list takes the place of the one before, unless it has `{append = true}` in it. Fields that mean nothing here
+//! are passed over: the file is podman's too.
+//!
+//! This is on the way of every start: a file in which all is commented out, as distributions ship it, is not even parsed.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::commands::ContainerArgs;
+use crate::failure::{Failure, errno_text};
+
+/// The fields we know.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct File {
+    containers: Containers,
+    engine: Engine,
+}
+
+/// `[containers]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Containers {
+    annotations: List,
+    default_capabilities: List,
+    default_sysctls: List,
+    default_ulimits: List,
+    dns_options: List,
+    dns_searches: List,
+    dns_servers: List,
+    env: List,
+    env_host: Option<bool>,
+    http_proxy: Option<bool>,
+    init: Option<bool>,
+    mounts: List,
+    netns: Option<String>,
+    no_hosts: Option<bool>,
+    read_only: Option<bool>,
+    seccomp_profile: Option<String>,
+    shm_size: Option<String>,
+    umask: Option<String>,
+    volumes: List,
+}
+
+/// `[engine]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Engine {
+    image_volume_mode: Option<String>,
+    pull_policy: Option<String>,
+    stop_timeout: Option<u32>,
+}
+
+/// A list that takes the place of the one before, or goes on from it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+struct List(Option<Vec<Item>>);
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Item {
+    Text(String),
+    How { append: bool },
+}
+
+impl List {
+    fn add_to(self, all: &mut Option<Vec<String>>) {
+        let Some(items) = self.0 else { return };
+        let mut append = false;
+        let mut words = Vec::new();
+        for item in items {
+            match item {
+                Item::Text(text) => words.push(text),
+                Item::How { append: how } => append = how,
+            }
+        }
+        match all {
+            Some(all) if append => all.extend(words),
+            all => *all = Some(words),
+        }
+    }
+}
+
+/// What all files say together.
+#[derive(Debug, Default)]
+pub struct Defaults {
+    /// The files that were read, in that order.
+    pub files: Vec<PathBuf>,
+    annotations: Option<Vec<String>>,
+    capabilities: Option<Vec<String>>,
+    sysctls: Option<Vec<String>>,
+    ulimits: Option<Vec<String>>,
+    dns_options: Option<Vec<String>>,
+    dns_searches: Option<Vec<String>>,
+    dns_servers: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    env_host: Option<bool>,
+    http_proxy: Option<bool>,
+    init: Option<bool>,
+    mounts: Option<Vec<String>>,
+    netns: Option<String>,
+    no_hosts: Option<bool>,
+    read_only: Option<bool>,
+    seccomp_profile: Option<String>,
+    shm_size: Option<String>,
+    umask: Option<String>,
+    volumes: Option<Vec<String>>,
+    image_volume_mode: Option<String>,
+    pull_policy: Option<String>,
+    stop_timeout: Option<u32>,
+}
+
+impl Defaults {
+    /// Reads the files there are.
+    ///
+    /// # Errors
+    /// For a file that cannot be read, or is no such file.
+    pub fn load() -> Result<Defaults, Failure> {
+        let mut all = Defaults::default();
+        for (path, must) in candidates() {
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must => continue,
+                Err(e) => {
+                    return Err(Failure::new(format!(
+                        "cannot read {}: {}",
+                        path.display(),
+                        errno_text(&e)
+                    )));
+                }
+            };
+            all.add(&path, &text)?;
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        self.files.push(path.to_path_buf());
+        if is_empty(text) {
+            return Ok(());
+        }
+        let File { containers, engine } = toml::from_str(text).map_err(|error| {
+            Failure::new(format!(
+                "cannot read {}: {}",
+                path.display(),
+                error.message()
+            ))
+        })?;
+        containers.annotations.add_to(&mut self.annotations);
+        containers
+            .default_capabilities
+            .add_to(&mut self.capabilities);
+        containers.default_sysctls.add_to(&mut self.sysctls);
+        containers.default_ulimits.add_to(&mut self.ulimits);
+        containers.dns_options.add_to(&mut self.dns_options);
+        containers.dns_searches.add_to(&mut self.dns_searches);
+        containers.dns_servers.add_to(&mut self.dns_servers);
+        containers.env.add_to(&mut self.env);
+        containers.mounts.add_to(&mut self.mounts);
+        containers.volumes.add_to(&mut self.volumes);
+        fn later<T>(field: &mut Option<T>, value: Option<T>) {
+            if value.is_some() {
+                *field = value;
+            }
+        }
+        later(&mut self.env_host, containers.env_host);
+        later(&mut self.http_proxy, containers.http_proxy);
+        later(&mut self.init, containers.init);
+        later(&mut self.netns, containers.netns);
+        later(&mut self.no_hosts, containers.no_hosts);
+        later(&mut self.read_only, containers.read_only);
+        later(&mut self.seccomp_profile, containers.seccomp_profile);
+        later(&mut self.shm_size, containers.shm_size);
+        later(&mut self.umask, containers.umask);
+        later(&mut self.image_volume_mode, engine.image_volume_mode);
+        later(&mut self.pull_policy, engine.pull_policy);
+        later(&mut self.stop_timeout, engine.stop_timeout);
+        Ok(())
+    }
+
+    /// Gives `args` what was not said; `said` tells whether a flag was.
+    pub fn apply(&self, args: &mut ContainerArgs, said: impl Fn(&str) -> bool) {
+        let lists = [
+            (&mut args.annotation, &self.annotations),
+            (&mut args.sysctl, &self.sysctls),
+            (&mut args.ulimit, &self.ulimits),
+        ];
+        for (given, defaults) in lists {
+            // The user's come after, and win.
+            given.splice(0..0, defaults.iter().flatten().cloned());
+        }
+        for (given, defaults) in [
+            (&mut args.volume, &self.volumes),
+            (&mut args.mount, &self.mounts),
+        ] {
+            for word in defaults.iter().flatten() {
+                if !given.contains(word) {
+                    given.push(word.clone());
+                }
+            }
+        }
+        for (given, defaults) in [
+            (&mut args.dns, &self.dns_servers),
+            (&mut args.dns_search, &self.dns_searches),
+            (&mut args.dns_option, &self.dns_options),
+        ] {
+            if given.is_empty() {
+                given.extend(defaults.iter().flatten().cloned());
+            }
+        }
+        for (given, flag, default) in [
+            (&mut args.env_host, "--env-host", self.env_host),
+            (&mut args.init, "--init", self.init),
+            (&mut args.no_hosts, "--no-hosts", self.no_hosts),
+            (&mut args.read_only, "--read-only", self.read_only),
+        ] {
+            if let (false, Some(default)) = (said(flag), default) {
+                *given = default;
+            }
+        }
+        args.http_proxy = args.http_proxy.or(self.http_proxy);
+        args.stop_timeout = args.stop_timeout.or(self.stop_timeout);
+        for (given, default) in [
+            (&mut args.shm_size, &self.shm_size),
+            (&mut args.umask, &self.umask),
+            (&mut args.pull, &self.pull_policy),
+            (&mut args.image_volume, &self.image_volume_mode),
+        ] {
+            if given.is_none() {
+                given.clone_from(default);
+            }
+        }
+        if args.network.is_empty()
+            && let Some(network) = &self.netns
+            // The default of both, whatever it is called.
+            && !["", "private", "default", "bridge"].contains(&network.as_str())
+        {
+            args.network.push(network.clone());
+        }
+        if let Some(profile) = &self.seccomp_profile
+            && !args.security_opt.iter().any(|o| o.starts_with("seccomp"))
+        {
+            args.security_opt.push(format!("seccomp={profile}"));
+        }
+        if let Some(capabilities) = &self.capabilities
+            && !args.privileged
+            && !args.cap_drop.iter().any(|c| c.eq_ignore_ascii_case("all"))
+        {
+            let bare = |name: &str| {
+                let name = name.to_ascii_uppercase();
+                name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
+            };
+            let dropped: Vec<String> = args.cap_drop.iter().map(|c| bare(c)).collect();
+            args.cap_drop = vec!["ALL".into()];
+            let kept = capabilities.iter().map(|c| bare(c));
+            args.cap_add.extend(kept.filter(|c| !dropped.contains(c)));
+        }
+    }
+
+    /// Variables that the image and the user may set otherwise.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let words = self.env.iter().flatten();
+        words
+            .filter_map(|word| word.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+}
+
+/// Whether nothing is said in the file but the names of tables.
+fn is_empty(text: &str) -> bool {
+    text.lines().all(|line| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#') || (line.starts_with('[') && line.ends_with(']'))
+    })
+}
+
+/// The files that may be there, in order, and whether they must be.
+fn candidates() -> Vec<(PathBuf, bool)> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let mut files = Vec::new();
+    match variable("CONTAINERS_CONF") {
+        Some(only) => files.push((only, true)),
+        None => {
+            files.push(("/usr/share/containers/containers.conf".into(), false));
+            let user = variable("XDG_CONFIG_HOME")
+                .or_else(|| Some(variable("HOME")?.join(".config")))
+                .map(|dir| dir.join("containers"));
+            for dir in [Some(PathBuf::from("/etc/containers")), user]
+                .into_iter()
+                .flatten()
+            {
+                files.push((dir.join("containers.conf"), false));
+                files.extend(drop_ins(&dir.join("containers.conf.d")));
+            }
+        }
+    }
+    files.extend(variable("CONTAINERS_CONF_OVERRIDE").map(|path| (path, true)));
+    files
+}
+
+fn drop_ins(dir: &Path) -> Vec<(PathBuf, bool)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "conf"))
+        .collect();
+    files.sort();
+    files.into_iter().map(|path| (path, true)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(texts: &[&str]) -> Defaults {
+        let mut all = Defaults::default();
+        for text in texts {
+            all.add(Path::new("/x"), text).unwrap();
+        }
+        all
+    }
+
+    #[test]
+    fn later_files_win_field_by_field() {
+        let all = read(&[
+            "[containers]\nenv = [\"A=1\"]\nshm_size = \"1m\"\n[engine]\nstop_timeout = 3\nruntime = \"crun\"\n",
+            "[containers]\nenv = [\"B=2\", {append = true}]\n[network]\nx = 1\n",
+            "[containers]\nshm_size = \"2m\"\n",
+        ]);
+        assert_eq!(
+            all.env(),
+            [("A".into(), "1".into()), ("B".into(), "2".into())]
+        );
+        assert_eq!(
+            (all.shm_size.as_deref(), all.stop_timeout),
+            (Some("2m"), Some(3))
+        );
+        let all = read(&[
+            "[containers]\nenv = [\"A=1\"]\n",
+            "[containers]\nenv = [\"B=2\"]\n",
+        ]);
+        assert_eq!(all.env(), [("B".into(), "2".into())]);
+    }
+
+    #[test]
+    fn what_is_commented_out_is_nothing() {
+        assert!(is_empty("# x = 1\n\n[containers]\n#env = []\n [engine]\n"));
+        assert!(!is_empty("[containers]\ninit = true\n"));
+        assert!(
+            Defaults::default()
+                .add(Path::new("/x"), "[containers\ninit=")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn what_is_said_wins() {
+        let all = read(&[
+            "[containers]\ninit = true\nno_hosts = true\ndns_servers = [\"9.9.9.9\"]\ndefault_capabilities = [\"CHOWN\", \"CAP_KILL\"]\nnetns = \"none\"\nvolumes = [\"/a:/b\"]\n",
+        ]);
+        let mut args = ContainerArgs {
+            dns: vec!["1.1.1.1".into()],
+            cap_drop: vec!["kill".into()],
+            ..ContainerArgs::default()
+        };
+        all.apply(&mut args, |flag| flag == "--no-hosts");
+        assert!(args.init && !args.no_hosts);
+        assert_eq!(
+            (args.dns, args.network),
+            (vec!["1.1.1.1".to_string()], vec!["none".to_string()])
+        );
+        assert_eq!(
+            (args.cap_drop, args.cap_add),
+            (vec!["ALL".to_string()], vec!["CHOWN".to_string()])
+        );
+        assert_eq!(args.volume, ["/a:/b"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! The files of a container, seen from outside of it.
+//!
+//! Everything here happens in a child that is root over the containers' ids, in a mount namespace of its own: what it mounts
+//! is gone with it. Of a running container its own root is used, with all its mounts; of one that does not run, the layers
+//! are mounted, and its volumes and bind mounts over them. Paths in it are resolved by the kernel within that root
+//! (openat2(2), `RESOLVE_IN_ROOT`), so that no link of the container leads out.
+
+mod mount;
+pub(crate) mod pack;
+pub(crate) mod place;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::Engine;
+use crate::error::{Context, Error, Result};
+use crate::record::{Config, Container, ProcessRef};
+use crate::records::Lock;
+
+pub(crate) use mount::overlay;
+
+/// Places that containers have for what is mounted there, and that are no part of what a container wrote.
+const PLACES: [&str; 11] = [
+    "dev",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/mtab",
+    "etc/resolv.conf",
+    "proc",
+    "run/.containerenv",
+    "run/notify",
+    "run/secrets",
+    "sys",
+    "dev/init",
+];
+
+/// How to get at a container's files.
+#[derive(Debug)]
+pub(crate) enum View {
+    /// Through its process.
+    Running {
+        /// PID 1 of the container.
+        process: ProcessRef,
+        /// Its pidfd, which keeps the number from being given to another.
+        pidfd: OwnedFd,
+    },
+    /// By mounting them.
+    Stopped {
+        /// The layers, the top one first.
+        lower: Vec<PathBuf>,
+        /// What it wrote.
+        upper: PathBuf,
+        /// The work directory of the mount.
+        work: PathBuf,
+        /// A directory to mount on.
+        stage: PathBuf,
+        /// What else is mounted: from where, to where, read-only.
+        binds: Vec<(PathBuf, PathBuf, bool)>,
+        /// Keeps it from being started meanwhile.
+        _lock: Option<Lock>,
+    },
+}
+
+impl Engine {
+    /// The files of a container as its programs see them, mounts and all.
+    pub(crate) fn view(&self, container: &Container) -> Result<View> {
+        if container.state.status.is_alive() {
+            let process = container.state.process.filter(|_| true);
+            if let Some((process, pidfd)) = process.and_then(|p| Some((p, p.open()?))) {
+                return Ok(View::Running { process, pidfd });
+            }
+        }
+        let id = container.id();
+        let gone = || Error::NoSuchContainer(id.to_string());
+        let lock = Lock::take(&self.paths.container(id))?.ok_or_else(gone)?;
+        let now = self.settle(id)?.ok_or_else(gone)?;
+        if now.state.status.is_alive() {
+            // It was started while we waited.
+            drop(lock);
+            return self.view(&now);
+        }
+        let View::Stopped {
+            lower,
+            upper,
+            work,
+            stage,
+            ..
+        } = self.layers(&now)?
+        else {
+            return Err(gone());
+        };
+        Ok(View::Stopped {
+            lower,
+            upper,
+            work,
+            stage,
+            binds: self.binds(&now.config),
+            _lock: Some(lock),
+        })
+    }
+
+    /// The files of a container as they are in its layers, without what is mounted over them, whether it runs or not.
+    pub(crate) fn layers(&self, container: &Container) -> Result<View> {
+        let id = container.id();
+        let snapshot = self.store.snapshot(id)?.ok_or_else(|| {
+            Error::Invalid(format!("the root file system of container {id} is missing"))
+        })?;
+        Ok(View::Stopped {
+            lower: snapshot.lower,
+            upper: snapshot.upper,
+            work: snapshot.work,
+            stage: snapshot.merged,
+            binds: Vec::new(),
+            _lock: None,
+        })
+    }
+
+    fn binds(&self, config: &Config) -> Vec<(PathBuf, PathBuf, bool)> {
+        let volumes = config
+            .volumes
+            .iter()
+            .map(|v| (self.volume_data(&v.name), PathBuf::from(&v.destination)));
+        let hosts = config
+            .options
+            .mounts
+            .iter()
+            .filter_map(|m| match &m.source {
+                rcon_bundle::Source::Bind(path) => {
+                    Some((path.clone(), PathBuf::from(&m.destination)))
+                }
+                _ => None,
+            });
+        let read_only = |destination: &Path| {
+            let mut mounts = config.options.mounts.iter();
+            mounts.any(|m| {
+                Path::new(&m.destination) == destination && m.options.iter().any(|o| o == "ro")
+            })
+        };
+        let mut binds: Vec<(PathBuf, PathBuf, bool)> = volumes
+            .chain(hosts)
+            .map(|(from, to)| {
+                let ro = read_only(&to);
+                (from, to, ro)
+            })
+            .collect();
+        // What is mounted below another comes after it.
+        binds.sort_by(|a, b| a.1.cmp(&b.1));
+        binds
+    }
+
+    /// Starts `work` in a child that is root over the container's ids and in which [`View::open`] works.
+    pub(crate) fn beside(
+        &self,
+        view: &View,
+        work: impl FnOnce(&mut dyn std::io::Write) -> i32,
+    ) -> Result<rcon_sys::userns::Worker> {
+        match view {
+            View::Running { pidfd, .. } => rcon_sys::userns::spawn_in(pidfd.as_fd(), work),
+            View::Stopped { .. } => rcon_sys::userns::spawn(&self.maps, work),
+        }
+        .context(|| "cannot reach the files of the container".into())
+    }
+}
+
+impl View {
+    /// The root directory. To be called in the child; `write` says whether anything is to be changed.
+    pub(crate) fn open(&self, write: bool) -> Result<OwnedFd> {
+        let why = || "cannot reach the files of the container".to_string();
+        match self {
+            View::Running { process, .. } => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let path = format!("/proc/{}/root", process.pid);
+                let root = rustix::fs::openat(CWD, path, flags, Mode::empty()).context(why)?;
+                // It was its own root if it is still there.
+                match process.is_there() {
+                    true => Ok(root),
+                    false => Err(Error::StateImproper("the container has just ended".into())),
+                }
+            }
+            View::Stopped {
+                lower,
+                upper,
+                work,
+                stage,
+                binds,
+                ..
+            } => {
+                let root = match write {
+                    true => overlay(lower, Some((upper, work)), stage)?,
+                    false => {
+                        let mut all = vec![upper.clone()];
+                        all.extend(lower.iter().cloned());
+                        overlay(&all, None, stage)?
+                    }
+                };
+                if binds.is_empty() {
+                    return Ok(root);
+                }
+                mount::attach(root, stage, binds, why)
+            }
+        }
+    }
+}
+
+/// Relative paths in the root that are only there for what is mounted on them.
+pub(crate) fn mount_places(config: &Config) -> Vec<PathBuf> {
+    let volumes = config.volumes.iter().map(|v| v.destination.as_str());
+    let mounts = config.options.mounts.iter().map(|m| m.destination.as_str());
+    let secrets = config.secrets.iter().filter(|secret| !secret.env);
+    PLACES
+        .into_iter()
+        .chain(secrets.map(|secret| secret.target.as_str()))
+        .chain(volumes)
+        .chain(mounts)
+        .map(|path| PathBuf::from(path.trim_start_matches('/')))
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! containers.conf and what a shell offers.
+
+use crate::lab::Rcon;
+use crate::lab::scenario::scenarios;
+
+scenarios!(
+    containers_conf,
+    order_of_files,
+    bad_files,
+    completion,
+    completion_in_bash,
+    manual_pages
+);
+
+const CONF: &str = ".config/containers/containers.conf";
+
+fn containers_conf(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.write(
+        CONF,
+        r#"
+[containers]
+env = ["FROM_CONF=1", "PATH=/nowhere"]
+default_ulimits = ["nofile=123:456"]
+default_sysctls = ["net.ipv4.ip_default_ttl=33"]
+dns_servers = ["9.9.9.9"]
+shm_size = "1m"
+umask = "0077"
+annotations = ["a.b=c"]
+default_capabilities = ["CHOWN", "CAP_KILL"]
+unknown_field = true
+[engine]
+stop_timeout = 7
+"#,
+    );
+    let script = "echo $FROM_CONF; ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_default_ttl; \
+        grep nameserver /etc/resolv.conf; umask; df -k /dev/shm | tail -n1 | awk '{print $2}'; \
+        grep CapEff /proc/self/status";
+    t.run(&["run", "--rm", &image, "sh", "-c", script])
+        .prints("1\n123\n456\n33\nnameserver 9.9.9.9\n0077\n1024\nCapEff:\t0000000000000021\n");
+    // What is said wins.
+    t.run(&[
+        "run",
+        "--rm",
+        "-e",
+        "FROM_CONF=2",
+        "--umask",
+        "0022",
+        "--dns",
+        "1.1.1.1",
+        "--cap-drop",
+        "kill",
+        &image,
+        "sh",
+        "-c",
+        "echo $FROM_CONF; umask; grep nameserver /etc/resolv.conf; grep CapEff /proc/self/status",
+    ])
+    .prints("2\n0022\nnameserver 1.1.1.1\nCapEff:\t0000000000000001\n");
+    t.ok(&["create", "--name", "c", &image, "true"]);
+    assert_eq!(
+        t.inspect(
+            "c",
+            r#"{{.Config.StopTimeout}} {{index .Config.Annotations "a.b"}}"#
+        ),
+        "7 c"
+    );
+    t.run(&["info", "--format", "{{json .configuration.containersConf}}"])
+        .shows(CONF);
+}
+
+fn order_of_files(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let value = |t: &Rcon| t.ok(&["run", "--rm", &image, "sh", "-c", "echo $A $B"]);
+    t.write(CONF, "[containers]\nenv = [\"A=1\", \"B=1\"]\n");
+    assert_eq!(value(t), "1 1");
+    t.write(
+        ".config/containers/containers.conf.d/10.conf",
+        "[containers]\nenv = [\"A=2\", {append = true}]\n",
+    );
+    assert_eq!(value(t), "2 1");
+    t.write(
+        ".config/containers/containers.conf.d/20.conf",
+        "[containers]\nenv = [\"B=3\"]\n",
+    );
+    t.write(".config/containers/containers.conf.d/30.txt", "nonsense");
+    assert_eq!(value(t), "3");
+    let only = t.write("only", "[containers]\nenv = [\"A=4\"]\n");
+    t.set_env("CONTAINERS_CONF", &only);
+    assert_eq!(value(t), "4");
+    let over = t.write("over", "[containers]\nenv = [\"B=5\", {append = true}]\n");
+    t.set_env("CONTAINERS_CONF_OVERRIDE", &over);
+    assert_eq!(value(t), "4 5");
+}
+
+fn bad_files(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.write(CONF, "[containers\n");
+    t.run(&["run", "--rm", &image, "true"])
+        .refused(125)
+        .says(CONF);
+    t.write(CONF, "# [containers\n");
+    t.run(&["run", "--rm", &image, "true"]).code(0);
+    t.write(CONF, "[containers]\ndefault_ulimits = [\"nosuch=1\"]\n");
+    t.run(&["run", "--rm", &image, "true"])
+        .refused(125)
+        .says("nosuch");
+    t.set_env("CONTAINERS_CONF", "/nonexistent");
+    t.run(&["run", "--rm", &image, "true"])
+        .refused(125)
+        .says("/nonexistent");
+}
+
+fn completion(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["create", "--name", "asleep", &image, "true"]);
+    t.ok(&["run", "-d", "--name", "awake", &image, "sleep", "1000"]);
+    t.ok(&["volume", "create", "data"]);
+    let offered = |words: &[&str]| {
+        let mut all = vec!["__complete"];
+        all.extend(words);
+        let out = t.ok(&all);
+        let words = out
+            .lines()
+            .map(|l| l.split('\t').next().unwrap().to_owned());
+        words.collect::<Vec<String>>().join(" ")
+    };
+    assert_eq!(offered(&["stop", "a"]), "awake");
+    assert_eq!(offered(&["start", "a"]), "asleep");
+    assert_eq!(offered(&["rm", "-f", "a"]), "asleep awake");
+    assert_eq!(offered(&["rm", "asleep", "aw"]), "awake");
+    assert_eq!(offered(&["volume", "rm", ""]), "data");
+    assert_eq!(offered(&["run", "--rm", &image[..14]]), image);
+    assert_eq!(offered(&["cp", "aw"]), "awake: :files");
+    assert_eq!(offered(&["run", "--vol"]), "--volume --volumes-from");
+    for shell in ["bash", "zsh", "fish"] {
+        t.run(&["completion", shell]).code(0).shows("__complete");
+    }
+    t.run(&["completion", "tcsh"]).refused(125).says("tcsh");
+    t.ok(&["volume", "rm", "data"]);
+}
+
+fn completion_in_bash(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "awake", &image, "sleep", "1000"]);
+    let script = t.ok(&["completion", "bash"]);
+    let path = t.write("completion", script);
+    let ask = format!(
+        ". {path}; COMP_LINE='{0} stop aw'; COMP_POINT=${{#COMP_LINE}}; compopt() {{ :; }}; _rcon; echo \"${{COMPREPLY[@]}}\"; \
+         COMP_LINE='{0} cp awake:/etc/x'; COMP_POINT=${{#COMP_LINE}}; _rcon; echo \"${{COMPREPLY[@]}}\"; complete -p rcon",
+        t.program.display()
+    );
+    let words = ["bash", "--norc", "-c", &ask].map(String::from);
+    let out = t.command_of(&words).output().unwrap();
+    let out = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out, "awake\n\ncomplete -F _rcon rcon\n");
+}
+
+fn manual_pages(t: &mut Rcon) {
+    t.run(&["__docs", "man", "pages"]).code(0).quiet();
+    for page in ["rcon.1", "rcon-run.1", "rcon-volume-create.1"] {
+        let text = std::fs::read_to_string(t.home("pages").join(page)).unwrap();
+        assert!(
+            text.starts_with(".TH RCON") && text.contains(".SH OPTIONS"),
+            "{text}"
+        );
+    }
+    t.run(&["__docs", "nonsense"]).refused(125);
+}

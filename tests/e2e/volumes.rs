@@ -1,0 +1,439 @@
+//! `volume`, `secret`, and what `prune`, `df` and `reset` make of what nobody uses.
+
+use crate::lab::Rcon;
+use crate::lab::scenario::scenarios;
+
+scenarios!(
+    volumes,
+    first_use,
+    from_others,
+    archives,
+    pruned,
+    secrets,
+    secrets_in_containers,
+    disk_usage,
+    system_prune,
+    system_reset,
+    sizes
+);
+
+fn volumes(t: &mut Rcon) {
+    t.run(&["volume", "create", "--label", "a=1", "data"])
+        .prints("data\n");
+    t.run(&["volume", "create", "data"])
+        .refused(125)
+        .says("already exists");
+    t.run(&["volume", "create", "--ignore", "data"])
+        .prints("data\n");
+    assert_eq!(t.ok(&["volume", "create"]).len(), 64);
+    t.run(&["volume", "create", "bad/name"])
+        .refused(125)
+        .says("must match");
+    t.run(&["volume", "create", "-d", "nfs", "x"])
+        .refused(125)
+        .says("drivers");
+    t.run(&["volume", "create", "--opt", "type=tmpfs", "x"])
+        .refused(125)
+        .says("--opt");
+    t.run(&["volume", "exists", "data"]).code(0).quiet();
+    t.run(&["volume", "exists", "nosuch"]).code(1).quiet();
+    t.run(&["volume", "ls", "-q", "--filter", "label=a=1"])
+        .prints("data\n");
+    t.run(&["volume", "ls", "-q", "--filter", "name=^da"])
+        .prints("data\n");
+    t.run(&["volume", "ls", "--filter", "nosuch=1"])
+        .refused(125)
+        .says("nosuch");
+    t.run(&[
+        "volume",
+        "inspect",
+        "data",
+        "--format",
+        "{{.Name}} {{.Labels.a}} {{.Driver}}",
+    ])
+    .prints("data 1 local\n");
+    let out = t.run(&["volume", "inspect", "nosuch"]);
+    out.code(125).says("no such volume").shows("[]");
+    t.run(&["volume", "rm", "nosuch"]).refused(1);
+    t.run(&["volume", "rm", "dat"]).prints("data\n");
+    t.ok(&["volume", "rm", "-a"]);
+    t.run(&["volume", "ls", "-q"]).prints("");
+}
+
+fn first_use(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    // One that was made by itself gets what the image has, too, but only once.
+    t.ok(&["volume", "create", "data"]);
+    let list = ["run", "--rm", "-v", "data:/etc", &image, "ls", "/etc/group"];
+    t.run(&list).prints("/etc/group\n");
+    t.ok(&["run", "--rm", "-v", "data:/x", &image, "rm", "/x/group"]);
+    t.run(&list).code(1);
+    t.ok(&["create", "--name", "user", "-v", "data:/x", &image, "true"]);
+    t.run(&["volume", "rm", "data"])
+        .refused(2)
+        .says("being used");
+    t.run(&["volume", "rm", "-f", "data"]).prints("data\n");
+    t.has_containers(0);
+}
+
+fn from_others(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let dir = t.mkdir("host");
+    t.write("host/f", "hosted");
+    let bind = format!("{dir}:/h:ro");
+    t.ok(&[
+        "create",
+        "--name",
+        "src",
+        "-v",
+        "data:/data",
+        "-v",
+        "/anon",
+        "-v",
+        &bind,
+        &image,
+        "true",
+    ]);
+    t.ok(&[
+        "run",
+        "--rm",
+        "--volumes-from",
+        "src",
+        &image,
+        "sh",
+        "-c",
+        "echo x > /data/x; echo y > /anon/y",
+    ]);
+    t.run(&[
+        "run",
+        "--rm",
+        "--volumes-from",
+        "src",
+        &image,
+        "cat",
+        "/data/x",
+        "/anon/y",
+        "/h/f",
+    ])
+    .prints("x\ny\nhosted");
+    t.run(&[
+        "run",
+        "--rm",
+        "--volumes-from",
+        "src:ro",
+        &image,
+        "touch",
+        "/data/z",
+    ])
+    .code(1)
+    .says("read-only");
+    t.run(&[
+        "run",
+        "--rm",
+        "--volumes-from",
+        "src",
+        "--tmpfs",
+        "/data",
+        &image,
+        "ls",
+        "/data",
+    ])
+    .prints("");
+    t.run(&["run", "--rm", "--volumes-from", "nosuch", &image, "true"])
+        .refused(125)
+        .says("nosuch");
+    t.run(&["run", "--rm", "--volumes-from", "src:no", &image, "true"])
+        .refused(125)
+        .says("\"no\"");
+    // An anonymous volume goes with its container, but not while another has it.
+    t.ok(&[
+        "create",
+        "--name",
+        "heir",
+        "--volumes-from",
+        "src",
+        &image,
+        "cat",
+        "/anon/y",
+    ]);
+    t.ok(&["rm", "-v", "src"]);
+    t.run(&["start", "-a", "heir"]).prints("y\n");
+    t.ok(&["rm", "heir"]);
+    t.ok(&["volume", "rm", "-a"]);
+}
+
+fn archives(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&[
+        "run",
+        "--rm",
+        "-v",
+        "one:/d",
+        &image,
+        "sh",
+        "-c",
+        "mkdir /d/s; echo x > /d/s/f; chown 33 /d/s/f 2>/dev/null; true",
+    ]);
+    t.run(&["volume", "export", "one", "-o", "v.tar"])
+        .code(0)
+        .quiet();
+    t.ok(&["volume", "create", "two"]);
+    t.run(&["volume", "import", "two", "v.tar"]).code(0).quiet();
+    t.run(&["run", "--rm", "-v", "two:/d", &image, "cat", "/d/s/f"])
+        .prints("x\n");
+    if t.mode == crate::lab::Mode::ManyIds {
+        t.run(&[
+            "run", "--rm", "-v", "two:/d", &image, "stat", "-c", "%u", "/d/s/f",
+        ])
+        .prints("33\n");
+    }
+    let archive = std::fs::read(t.home("v.tar")).unwrap();
+    t.ok(&["volume", "create", "three"]);
+    t.feed(&archive, &["volume", "import", "three", "-"])
+        .code(0);
+    t.run(&["run", "--rm", "-v", "three:/d", &image, "cat", "/d/s/f"])
+        .prints("x\n");
+    t.run(&["volume", "import", "nosuch", "v.tar"]).refused(125);
+    t.run(&["volume", "import", "two", "nosuch.tar"])
+        .refused(125)
+        .says("nosuch.tar");
+    t.ok(&["volume", "rm", "-a"]);
+}
+
+fn pruned(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for name in ["free", "kept"] {
+        t.ok(&["volume", "create", "--label", &format!("l={name}"), name]);
+    }
+    t.ok(&["create", "--name", "c", "-v", "used:/d", &image, "true"]);
+    t.feed(b"n\n", &["volume", "prune"])
+        .code(0)
+        .shows("WARNING!");
+    t.run(&["volume", "prune", "-f", "--filter", "label=l=free"])
+        .prints("free\n");
+    t.run(&["volume", "prune", "-f"]).prints("kept\n");
+    t.run(&["volume", "ls", "-q"]).prints("used\n");
+    let id = t.ok(&["container", "inspect", "c", "--format", "{{.Id}}"]);
+    t.ok(&["run", "-d", "--name", "runs", &image, "sleep", "1000"]);
+    t.feed(b"\n", &["container", "prune"]).code(0);
+    t.has_containers(2);
+    t.run(&["container", "prune", "-f", "--filter", "until=1h"])
+        .prints("");
+    t.feed(b"y\n", &["container", "prune"]).code(0).shows(&id);
+    t.has_containers(1);
+    t.ok(&["volume", "rm", "used"]);
+}
+
+fn secrets(t: &mut Rcon) {
+    t.write("s", "secretly");
+    let id = t.ok(&["secret", "create", "--label", "a=1", "one", "s"]);
+    assert_eq!(id.len(), 25);
+    assert_eq!(
+        t.feed(b"piped", &["secret", "create", "two", "-"])
+            .ok()
+            .len(),
+        25
+    );
+    t.run(&["secret", "create", "one", "s"])
+        .refused(125)
+        .says("in use");
+    t.run(&["secret", "create", "bad name", "s"])
+        .refused(125)
+        .says("invalid secret name");
+    t.run(&["secret", "create", "three", "nosuch"])
+        .refused(125)
+        .says("nosuch");
+    t.feed(b"", &["secret", "create", "three", "-"])
+        .refused(125)
+        .says("larger than 0");
+    t.run(&["secret", "ls", "--format", "{{.Name}}"])
+        .prints("one\ntwo\n");
+    t.run(&["secret", "ls", "-q", "--filter", "name=one"])
+        .prints(&format!("{id}\n"));
+    t.run(&[
+        "secret",
+        "inspect",
+        "one",
+        "--format",
+        "{{.Spec.Name}} {{.Spec.Labels.a}}",
+    ])
+    .prints("one 1\n");
+    t.run(&[
+        "secret",
+        "inspect",
+        "--showsecret",
+        "--format",
+        "{{.SecretData}}",
+        &id[..9],
+    ])
+    .prints("secretly\n");
+    t.run(&["secret", "inspect", "nosuch"])
+        .code(125)
+        .says("no such secret");
+    t.run(&["secret", "exists", "one"]).code(0);
+    t.run(&["secret", "exists", "nosuch"]).code(1);
+    let new = t.ok(&["secret", "create", "--replace", "one", "s"]);
+    assert_ne!(new, id);
+    t.run(&["secret", "rm", "one", "nosuch"])
+        .code(125)
+        .shows(&new);
+    t.run(&["secret", "rm"]).refused(125);
+    t.ok(&["secret", "rm", "-a"]);
+    t.run(&["secret", "ls", "-q"]).prints("");
+    let left = std::fs::read_dir(t.root().join("secrets")).map_or(0, |d| d.count());
+    assert_eq!(left, 0);
+}
+
+fn secrets_in_containers(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.feed(b"secretly", &["secret", "create", "s", "-"]).code(0);
+    t.run(&[
+        "run",
+        "--rm",
+        "--secret",
+        "s",
+        &image,
+        "sh",
+        "-c",
+        "cat /run/secrets/s; stat -c ' %a %u' /run/secrets/s",
+    ])
+    .prints("secretly 444 0\n");
+    t.run(&[
+        "run",
+        "--rm",
+        "--secret",
+        "s,target=deep/er,mode=0400",
+        &image,
+        "sh",
+        "-c",
+        "cat /run/secrets/deep/er; stat -c ' %a' /run/secrets/deep/er",
+    ])
+    .prints("secretly 400\n");
+    t.run(&[
+        "run",
+        "--rm",
+        "--secret",
+        "s,type=env,target=V",
+        &image,
+        "sh",
+        "-c",
+        "echo $V",
+    ])
+    .prints("secretly\n");
+    if t.mode == crate::lab::Mode::ManyIds {
+        t.run(&[
+            "run",
+            "--rm",
+            "--secret",
+            "s,target=/t,uid=5,gid=6,mode=0440",
+            &image,
+            "stat",
+            "-c",
+            "%u %g %a",
+            "/t",
+        ])
+        .prints("5 6 440\n");
+    }
+    // A container keeps its copy, and images have none.
+    t.ok(&[
+        "create",
+        "--name",
+        "c",
+        "--secret",
+        "s",
+        "--secret",
+        "s,type=env",
+        &image,
+        "sh",
+        "-c",
+        "cat /run/secrets/s; echo $s",
+    ]);
+    t.ok(&["secret", "rm", "s"]);
+    t.run(&["start", "-a", "c"]).prints("secretlysecretly\n");
+    t.ok(&["commit", "-q", "c", "localhost/c"]);
+    t.run(&["run", "--rm", "localhost/c"])
+        .code(0)
+        .prints("\n")
+        .says("/run/secrets/s");
+    assert!(!t.ok(&["inspect", "localhost/c"]).contains("secretly"));
+    for bad in ["nosuch", "s,type=no", "s,x"] {
+        t.run(&["run", "--rm", "--secret", bad, &image, "true"])
+            .refused(125);
+    }
+}
+
+fn disk_usage(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["create", "--name", "c", "-v", "data:/d", &image, "true"]);
+    t.run(&[
+        "system",
+        "df",
+        "--format",
+        "{{.Type}} {{.Total}} {{.Active}}",
+    ])
+    .prints("Images 1 1\nContainers 1 0\nLocal Volumes 1 1\n");
+    t.run(&["system", "df"])
+        .shows("RECLAIMABLE")
+        .shows("Local Volumes");
+    t.run(&["system", "df", "-v"])
+        .shows("Images space usage:")
+        .shows("data");
+    t.ok(&["rm", "c"]);
+    t.ok(&["volume", "rm", "data"]);
+}
+
+fn system_prune(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["volume", "create", "free"]);
+    let id = t.ok(&["create", &image, "true"]);
+    t.feed(b"n\n", &["system", "prune"])
+        .code(0)
+        .shows("all stopped containers");
+    let out = t.run(&["system", "prune", "-f"]);
+    out.code(0)
+        .shows(&format!("Deleted Containers\n{id}\n"))
+        .shows("Total reclaimed space: ");
+    t.run(&["volume", "exists", "free"]).code(0);
+    t.run(&["image", "exists", &image]).code(0);
+    let out = t.run(&["system", "prune", "-af", "--volumes"]);
+    out.code(0)
+        .shows("Deleted Volumes\nfree\n")
+        .shows("Deleted Images\n");
+    t.run(&["images", "-q"]).prints("");
+}
+
+fn system_reset(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "-v", "data:/d", &image, "sleep", "1000"]);
+    t.feed(b"x", &["secret", "create", "s", "-"]).code(0);
+    t.feed(b"n\n", &["system", "reset"]).code(0);
+    t.has_containers(1);
+    t.run(&["system", "reset", "-f"]).code(0).quiet();
+    t.has_containers(0);
+    t.run(&["images", "-q"]).prints("");
+    t.run(&["volume", "ls", "-q"]).prints("");
+    t.run(&["secret", "ls", "-q"]).prints("");
+}
+
+fn sizes(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&[
+        "run",
+        "--name",
+        "c",
+        &image,
+        "sh",
+        "-c",
+        "head -c 5000 /dev/zero > /f",
+    ])
+    .code(0);
+    let out = t.ok(&["ps", "-a", "--size", "--format", "{{.Size}}"]);
+    assert!(
+        out.starts_with("5kB (virtual ") || out.starts_with("5.0"),
+        "{out}"
+    );
+    t.run(&["ps", "-as"]).shows("SIZE");
+    t.ok(&["create", "--name", "small", &image, "true"]);
+    t.run(&["ps", "-a", "--sort", "size", "--format", "{{.Names}}"])
+        .prints("small\nc\n");
+}
