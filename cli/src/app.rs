@@ -137,6 +137,9 @@ pub const NOUNS: [(&str, &str); 7] = [
 /// # Errors
 /// Whatever goes wrong, ready to be printed.
 pub fn run(argv: Vec<OsString>) -> Outcome {
+    if argv.first().is_some_and(crate::oci::is_name) {
+        return crate::oci::run(&argv[1..]);
+    }
     let mut root = root_definition();
     let said = argv.get(1..).unwrap_or_default();
     let matches = match root.try_get_matches_from_mut(said) {
@@ -164,6 +167,10 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
             return reference::run(&words.collect::<Vec<_>>());
         }
         _ => {}
+    }
+    // It has a grammar of its own.
+    if name == "oci" {
+        return crate::oci::run(&rest);
     }
     if let Some((noun, _)) = NOUNS.iter().find(|(noun, _)| *noun == name) {
         match rest.first().map(|w| w.to_string_lossy().into_owned()) {

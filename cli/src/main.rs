@@ -21,6 +21,7 @@ mod context;
 mod failure;
 mod help;
 mod inspection;
+mod oci;
 mod output;
 mod reference;
 mod template;

@@ -32,6 +32,8 @@ mod logs;
 mod netprocess;
 mod network;
 mod network_more;
+mod oci;
+mod oci_spec;
 mod one_id;
 mod policies;
 mod ports;

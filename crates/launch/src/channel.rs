@@ -4,9 +4,10 @@
 //! caller. Caller: "start". The new process executes its program, which closes its socket; so the
 //! end of the conversation is success. At every point it may send an error instead, and is gone.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rcon_sys::{fdpass, process, stub};
+use rustix::process::Pid;
 
 use crate::error::{Error, Result};
 
@@ -18,18 +19,34 @@ const HANDED_OVER: u8 = b'h';
 /// The longest message: an error with two texts at their longest.
 const MOST: usize = 40 * 1024;
 
-/// Let the other end go on.
-pub(crate) fn send_go(socket: &OwnedFd) -> Result<()> {
-    fdpass::send_fds(socket, &[GO], &[]).map_err(|_| gone())
+/// Let the other end go on, with a number that it may need.
+pub(crate) fn send_go(socket: &OwnedFd, number: u32) -> Result<()> {
+    let [a, b, c, d] = number.to_le_bytes();
+    fdpass::send_fds(socket, &[GO, a, b, c, d], &[]).map_err(|_| gone())
 }
 
 /// Wait to be let go on; an error when the caller is gone or has given up.
-pub(crate) fn wait_go(socket: &OwnedFd) -> Result<()> {
-    let mut byte = [0];
-    match fdpass::recv_fds(socket, &mut byte) {
-        Ok((1, _)) if byte == [GO] => Ok(()),
+pub(crate) fn wait_go(socket: &OwnedFd) -> Result<u32> {
+    let mut data = [0; 5];
+    match (fdpass::recv_fds(socket, &mut data), data) {
+        (Ok((5, _)), [GO, a, b, c, d]) => Ok(u32::from_le_bytes([a, b, c, d])),
         _ => Err(gone()),
     }
+}
+
+/// Say, from the process that had it born, who the new process is; if nobody hears it, it goes.
+pub(crate) fn tell_born(socket: &OwnedFd, pid: Pid, pidfd: OwnedFd) {
+    let number = pid.as_raw_nonzero().get().unsigned_abs();
+    if send_ready(socket, number, &[pidfd.as_fd()]).is_err() {
+        let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+    }
+}
+
+/// Hear who the new process is, from the one that had it born.
+pub(crate) fn hear_born(socket: &OwnedFd) -> Result<(Pid, OwnedFd)> {
+    let (number, mut fds) = wait_ready(socket)?;
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    Ok((pid.ok_or_else(gone)?, fds.pop().ok_or_else(gone)?))
 }
 
 /// Say that everything is set up, with `fds` and a number that says what they are.

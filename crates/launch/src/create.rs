@@ -1,6 +1,5 @@
 //! The caller's side of making a container.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
@@ -15,10 +14,12 @@ use rustix::process::Pid;
 use crate::cgroup::{self, Cgroup};
 use crate::emulate::{self, Emulation, Inside};
 use crate::error::{Context, Error, Result};
+use crate::hooks::{self, Point, StateOf};
 use crate::init::{self, WITH_CONSOLE};
+use crate::namespaces::Namespaces;
 use crate::program::OwnFile;
-use crate::request::{Request, Running};
-use crate::{channel, namespaces};
+use crate::request::{KnownAs, Request, Running};
+use crate::{channel, idmap, support};
 
 /// A container whose every part is set up and whose program waits to be started.
 ///
@@ -65,20 +66,14 @@ impl Drop for Newborn {
 ///
 /// Needs a process with one thread, since it forks. Nothing is left behind after an error.
 pub fn create(mut request: Request<'_>) -> Result<Created> {
-    let namespaces = namespaces::flags(request.spec)?;
-    refuse_hooks(request.spec)?;
+    let namespaces = Namespaces::of(request.spec)?;
+    support::check(request.spec, request.known_as.is_some())?;
+    let mapped = idmap::prepare(request.spec)?;
     let own = OwnFile::look();
-    let words = request
-        .spec
-        .process()
-        .as_ref()
-        .and_then(|process| process.args().as_ref());
-    let program = words
-        .and_then(|words| words.first())
-        .cloned()
-        .unwrap_or_default();
+    let program = program_of(request.spec);
     let (ours, theirs) = fdpass::pair().context(|| "cannot make a pair of sockets".to_owned())?;
-    let maps = request.maps;
+    let (spec, maps, known_as) = (request.spec, request.maps, request.known_as);
+    let door = request.door.take();
     let cgroup = request
         .cgroup
         .take()
@@ -86,34 +81,30 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         .transpose()?
         .flatten();
     // A cgroup namespace begins where its first process is then: after it has been moved.
-    let at_once = match cgroup {
-        Some(_) => namespaces - CloneFlags::CLONE_NEWCGROUP,
-        None => namespaces,
+    let later = match cgroup {
+        Some(_) => namespaces.new & CloneFlags::CLONE_NEWCGROUP,
+        None => CloneFlags::empty(),
     };
     let emulation = request.emulation.clone();
     let described = request.spec.process().as_ref();
     flush();
-    let forked = born(at_once, cgroup.as_ref());
-    let (pid, pidfd) = match forked {
+    let folder = cgroup.as_ref().and_then(cgroup::Prepared::folder);
+    let (pid, pidfd) = match namespaces.clone_into(later, folder) {
         Ok(Fork::Child) => {
             drop(ours);
-            init::run(request, namespaces, namespaces - at_once, theirs, own)
+            init::run(request, namespaces, later, mapped, theirs, door, own)
         }
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
         Err(error) => {
             if let Some(cgroup) = cgroup {
                 cgroup.abandon();
             }
-            return Err(match error.raw_os_error() {
-                Some(errno) => Error::Namespaces { errno },
-                None => Error::Invalid(error.to_string()),
-            });
+            return Err(error);
         }
     };
     // The streams are the new process's now; who reads them must see them end with it.
     trace::mark("process born");
-    drop(request);
-    drop(theirs);
+    drop((request, theirs, door, mapped));
     let newborn = pidfd
         .try_clone()
         .map(|pidfd| Newborn(Some(pidfd)))
@@ -122,7 +113,7 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
     let mut group = None;
     let met = place(pid, cgroup).and_then(|placed| {
         group = placed;
-        meet(pid, namespaces, maps, answers, &ours)
+        meet(pid, &namespaces, maps, answers, &ours, spec, known_as)
     });
     let (userns, netns, number, mut passed) = match met {
         Ok(met) => met,
@@ -152,43 +143,53 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
     })
 }
 
-/// The birth of the new process, in the cgroup that is made for it if it is there already.
-fn born(namespaces: CloneFlags, cgroup: Option<&cgroup::Prepared>) -> io::Result<Fork> {
-    let folder = cgroup.and_then(cgroup::Prepared::folder);
-    match process::clone_into(namespaces, folder) {
-        // Kernels before 5.7, and cgroups that want to be entered by the front door.
-        Err(error) if folder.is_some() && error.raw_os_error().is_some() => {
-            process::clone(namespaces)
-        }
-        other => other,
-    }
-}
-
 /// Put the new process into its cgroup.
 fn place(pid: Pid, cgroup: Option<cgroup::Prepared>) -> Result<Option<Cgroup>> {
     let pids = [pid.as_raw_nonzero().get()];
     Ok(cgroup.map(|cgroup| cgroup.enter(&pids)).transpose()?)
 }
 
+/// The program of `spec`, as it is asked for.
+pub(crate) fn program_of(spec: &Spec) -> String {
+    let process = spec.process().as_ref();
+    let words = process.and_then(|process| process.args().as_ref());
+    let first = words.and_then(|words| words.first());
+    first.cloned().unwrap_or_default()
+}
+
 /// Map the ids of the new process and wait until it is set up: its user and network namespaces,
-/// and its "ready".
+/// and its "ready". On the way, run the hooks that belong here.
 fn meet(
     pid: Pid,
-    namespaces: CloneFlags,
+    namespaces: &Namespaces,
     maps: &IdMaps,
     emulation: Option<(&Emulation, &Process)>,
     socket: &OwnedFd,
+    spec: &Spec,
+    known_as: Option<KnownAs<'_>>,
 ) -> Result<(OwnedFd, Option<OwnedFd>, u32, Vec<OwnedFd>)> {
     // Before the new process hides itself.
-    let userns = namespace(pid, "user")?;
-    let netns = match namespaces.contains(CloneFlags::CLONE_NEWNET) {
-        true => Some(namespace(pid, "net")?),
+    let userns = namespaces
+        .of_process(pid, CloneFlags::CLONE_NEWUSER)?
+        .ok_or_else(|| Error::Died("its user namespace cannot be opened".to_owned()))?;
+    let netns = match namespaces.has(CloneFlags::CLONE_NEWNET) {
+        true => namespaces.of_process(pid, CloneFlags::CLONE_NEWNET)?,
         false => None,
     };
     let inside = emulation.map(|_| Inside::of(pid)).transpose()?;
-    ids::write_maps(pid, maps)?;
+    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+        ids::write_maps(pid, maps)?;
+    }
     trace::mark("ids mapped");
-    channel::send_go(socket)?;
+    let number = pid.as_raw_nonzero().get();
+    channel::send_go(socket, number.unsigned_abs())?;
+    if let Some(who) = known_as.filter(|_| hooks::any_at_creation(spec)) {
+        channel::wait_ready(socket)?;
+        let state = StateOf::new(spec, who, "creating", Some(number));
+        hooks::run(spec, Point::Prestart, &state, None)?;
+        hooks::run(spec, Point::CreateRuntime, &state, None)?;
+        channel::send_go(socket, 0)?;
+    }
     if let (Some((emulation, process)), Some(inside)) = (emulation, inside)
         && let (Some(listener), who) = channel::wait_listener(socket)?
     {
@@ -213,22 +214,6 @@ fn why(socket: &OwnedFd, pidfd: &OwnedFd, error: Error) -> Error {
     }
 }
 
-fn namespace(pid: Pid, kind: &str) -> Result<OwnedFd> {
-    let path = format!("/proc/{}/ns/{kind}", pid.as_raw_nonzero());
-    File::open(&path)
-        .map(OwnedFd::from)
-        .context(|| format!("cannot open {path}"))
-}
-
-fn refuse_hooks(spec: &Spec) -> Result<()> {
-    match spec.hooks() {
-        Some(hooks) if *hooks != Default::default() => Err(Error::Invalid(
-            "hooks in the specification are not supported".to_owned(),
-        )),
-        _ => Ok(()),
-    }
-}
-
 fn flush() {
     // What is buffered now would be in the buffers of the new process too.
     let _ = io::stdout().flush();
@@ -241,7 +226,7 @@ impl Created {
     /// Fails with [`Error::NotExecutable`] and the kernel's reason when it cannot be; the
     /// container is gone then.
     pub fn start(mut self) -> Result<Running> {
-        channel::send_go(&self.socket)
+        channel::send_go(&self.socket, 0)
             .and_then(|()| channel::wait_executed(&self.socket, &self.program))
             .map_err(|error| {
                 let error = why(&self.socket, &self.running.pidfd, error);
@@ -250,6 +235,12 @@ impl Created {
             })?;
         self.newborn.keep();
         Ok(self.running)
+    }
+
+    /// Leave the container, which waits at its door, to whoever will start it ([`start`]).
+    pub fn leave(mut self) -> Running {
+        self.newborn.keep();
+        self.running
     }
 
     /// Give the container up: its process is killed and reaped, its cgroup removed.
@@ -261,4 +252,12 @@ impl Created {
         let newborn = Newborn(self.newborn.0.take());
         newborn.take_down(self.running.cgroup.as_ref());
     }
+}
+
+/// Start the program of `spec` in a container that was made with a door, of which `visitor` is the
+/// connected socket, and wait until it is executed.
+///
+/// Fails as [`Created::start`]; the container is gone then.
+pub fn start(visitor: OwnedFd, spec: &Spec) -> Result<()> {
+    channel::send_go(&visitor, 0).and_then(|()| channel::wait_executed(&visitor, &program_of(spec)))
 }

@@ -1,13 +1,15 @@
 //! Taking on the ids, capabilities and filter of a program, and giving up everything else.
 
-use oci_spec::runtime::{Capabilities, Capability, Process};
+use std::os::fd::OwnedFd;
+
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use rcon_sys::seccomp as filter;
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
 
 use crate::error::{Context, Error, Result};
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Listener};
 use crate::user::Identity;
 
 /// The five sets of capabilities(7).
@@ -23,27 +25,44 @@ struct Sets {
 /// What a process takes on right before it executes its program.
 pub(crate) struct Credentials {
     identity: Identity,
-    sets: Option<Sets>,
+    sets: Sets,
     no_new_privileges: bool,
     filter: Option<Filter>,
     made_up: bool,
+    listener: Option<Listener>,
 }
 
 impl Credentials {
-    /// Those of `process`, for `identity`, with `filter`.
-    pub(crate) fn new(process: &Process, identity: Identity, filter: Option<Filter>) -> Self {
-        let sets = process.capabilities().as_ref().map(|wanted| {
-            let ambient = set(wanted.ambient());
-            Sets {
-                bounding: set(wanted.bounding()),
-                effective: set(wanted.effective()),
-                permitted: set(wanted.permitted()),
-                // An ambient capability must be inheritable; nothing else needs to be.
-                inheritable: set(wanted.inheritable()) | ambient,
-                ambient,
+    /// Those of `process`, for `identity`, with `filter`, whose listener `listener` is for.
+    ///
+    /// A description without capabilities is one of a process that has none.
+    pub(crate) fn new(
+        process: &Process,
+        identity: Identity,
+        filter: Option<Filter>,
+        listener: Option<Listener>,
+    ) -> Self {
+        let none;
+        let wanted = match process.capabilities() {
+            Some(wanted) => wanted,
+            None => {
+                none = nothing();
+                &none
             }
-        });
+        };
+        // Nobody has an effective or ambient capability that is not permitted.
+        let permitted = set(wanted.permitted());
+        let ambient = set(wanted.ambient()) & permitted;
+        let sets = Sets {
+            bounding: set(wanted.bounding()),
+            effective: set(wanted.effective()) & permitted,
+            permitted,
+            // An ambient capability must be inheritable; nothing else needs to be.
+            inheritable: set(wanted.inheritable()) | ambient,
+            ambient,
+        };
         Self {
+            listener,
             identity,
             sets,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -84,15 +103,20 @@ impl Credentials {
         filter.is_none_or(|filter| names.iter().all(|name| filter.allows(name)))
     }
 
-    /// Take them on. This cannot be undone; after an error the process can only end.
+    /// The socket by which the listener is handed over, which has to be kept open until then.
+    pub(crate) fn take_socket(&mut self) -> Option<OwnedFd> {
+        self.listener.as_mut()?.take_socket()
+    }
+
+    /// Take them on. This cannot be undone; after an error the process can only end. `socket` is the
+    /// one that was taken from here, if there was one.
     ///
     /// After the filter only what its own rules let pass is called, so it comes last: before it
     /// when new privileges are forbidden, which is what entitles to it; else with
     /// `CAP_SYS_ADMIN`, which is kept for that one call and given up with the next.
-    pub(crate) fn take(&self) -> Result<()> {
-        if let Some(sets) = &self.sets {
-            drop_bounding(sets.bounding).context(|| "cannot limit the capabilities".to_owned())?;
-        }
+    pub(crate) fn take(&self, socket: Option<&OwnedFd>) -> Result<()> {
+        let sets = &self.sets;
+        drop_bounding(sets.bounding).context(|| "cannot limit the capabilities".to_owned())?;
         if !self.made_up {
             self.change_ids()?;
         }
@@ -100,23 +124,25 @@ impl Credentials {
             (Some(_), false) => CapabilitySet::SYS_ADMIN,
             _ => CapabilitySet::empty(),
         };
-        if let Some(sets) = &self.sets {
-            set_capabilities(sets, admin)?;
-            raise_ambient(sets.ambient)?;
-        }
+        set_capabilities(sets, admin)?;
+        raise_ambient(sets.ambient)?;
         if self.no_new_privileges {
             thread::set_no_new_privs(true).context(|| "cannot set no_new_privs".to_owned())?;
         }
         if let Some(compiled) = &self.filter {
-            filter::load(&compiled.program, compiled.flags)
-                .map(drop)
+            let flags = match &self.listener {
+                Some(_) => compiled.flags | filter::FLAG_NEW_LISTENER,
+                None => compiled.flags,
+            };
+            let listener = filter::load(&compiled.program, flags)
                 .context(|| "cannot load the seccomp filter".to_owned())?;
-        }
-        match &self.sets {
-            Some(sets) if !(admin - sets.permitted).is_empty() => {
-                set_capabilities(sets, CapabilitySet::empty())
+            if let (Some(listener), Some(to), Some(socket)) = (listener, &self.listener, socket) {
+                to.give(socket, listener)?;
             }
-            _ => Ok(()),
+        }
+        match (admin - sets.permitted).is_empty() {
+            true => Ok(()),
+            false => set_capabilities(sets, CapabilitySet::empty()),
         }
     }
 
@@ -208,11 +234,71 @@ fn raise_ambient(ambient: CapabilitySet) -> Result<()> {
     Ok(())
 }
 
+fn nothing() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    none.set_bounding(None)
+        .set_effective(None)
+        .set_permitted(None)
+        .set_inheritable(None)
+        .set_ambient(None);
+    none
+}
+
 fn set(wanted: &Option<Capabilities>) -> CapabilitySet {
     let wanted = wanted.iter().flatten();
     wanted.fold(CapabilitySet::empty(), |set, capability| {
         set | bit(*capability)
     })
+}
+
+/// The names of all capabilities that a specification can name.
+pub(crate) fn names() -> Vec<String> {
+    const ALL: [Capability; 41] = [
+        Capability::AuditControl,
+        Capability::AuditRead,
+        Capability::AuditWrite,
+        Capability::BlockSuspend,
+        Capability::Bpf,
+        Capability::CheckpointRestore,
+        Capability::Chown,
+        Capability::DacOverride,
+        Capability::DacReadSearch,
+        Capability::Fowner,
+        Capability::Fsetid,
+        Capability::IpcLock,
+        Capability::IpcOwner,
+        Capability::Kill,
+        Capability::Lease,
+        Capability::LinuxImmutable,
+        Capability::MacAdmin,
+        Capability::MacOverride,
+        Capability::Mknod,
+        Capability::NetAdmin,
+        Capability::NetBindService,
+        Capability::NetBroadcast,
+        Capability::NetRaw,
+        Capability::Perfmon,
+        Capability::Setgid,
+        Capability::Setfcap,
+        Capability::Setpcap,
+        Capability::Setuid,
+        Capability::SysAdmin,
+        Capability::SysBoot,
+        Capability::SysChroot,
+        Capability::SysModule,
+        Capability::SysNice,
+        Capability::SysPacct,
+        Capability::SysPtrace,
+        Capability::SysRawio,
+        Capability::SysResource,
+        Capability::SysTime,
+        Capability::SysTtyConfig,
+        Capability::Syslog,
+        Capability::WakeAlarm,
+    ];
+    let name = |capability: &Capability| serde_json::to_value(capability).ok();
+    let text = |value: serde_json::Value| value.as_str().map(str::to_owned);
+    ALL.iter().filter_map(name).filter_map(text).collect()
 }
 
 /// The bit of a capability (linux/capability.h).

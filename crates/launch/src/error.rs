@@ -98,6 +98,9 @@ pub enum Error {
         /// The error number of execve(2).
         errno: i32,
     },
+    /// A hook of the specification failed.
+    #[error("{0}")]
+    Hook(String),
     /// The new process went away without a word.
     #[error("the container ended while it was being set up: {0}")]
     Died(String),
@@ -183,6 +186,7 @@ impl Error {
             | Self::Overlay { .. }
             | Self::Invalid(_)
             | Self::Network(_)
+            | Self::Hook(_)
             | Self::Died(_) => 125,
         }
     }
@@ -239,6 +243,7 @@ impl Error {
             Self::Died(what) => (13, 0, what, None),
             Self::NotFolder(path) => (14, 0, path, None),
             Self::Cgroup { message, hint } => (40, 0, message, hint.as_deref()),
+            Self::Hook(what) => (15, 0, what, None),
         };
         let mut writer = Writer::default();
         writer.byte(tag);
@@ -292,6 +297,7 @@ impl Error {
                 message: text,
                 hint: reader.text(),
             },
+            15 => Self::Hook(text),
             _ => return None,
         })
     }
@@ -365,6 +371,7 @@ mod tests {
             },
             Error::Died(text()),
             Error::NotFolder(text()),
+            Error::Hook(text()),
         ];
         for error in all {
             assert_eq!(Error::decode(&error.encode()), error);

@@ -4,14 +4,13 @@
 //! pidfd; joining a process id namespace only concerns children, so it makes the second one, as a
 //! child of the caller, which becomes the program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, setns};
 use rcon_sys::process::{self, Fork};
 use rcon_sys::stub::Mode;
 use rcon_sys::{fdpass, userns};
 use rustix::fs::{Mode as FileMode, OFlags};
-use rustix::process::Pid;
 
 use crate::emulate::{self, Inside};
 use crate::error::{Context, Error, RawError, Result};
@@ -19,7 +18,8 @@ use crate::init::{self, Streams, WITH_CONSOLE};
 use crate::program::{self, OwnFile, Plan, Prepared};
 use crate::request::{ExecChild, ExecRequest, Target};
 use crate::root::Root;
-use crate::{channel, namespaces};
+use crate::seccomp::{Filter, Listener};
+use crate::{channel, namespaces, schedule, support};
 
 /// Start a program in the container whose first process is `target`, and wait until it is
 /// executed.
@@ -28,8 +28,8 @@ use crate::{channel, namespaces};
 /// [`Error::NotExecutable`] as `create` and `start` do, and with [`Error::Died`] when the
 /// container has ended.
 pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
-    let joined = namespaces::flags(request.spec)?;
-    program::check(request.process)?;
+    let joined = namespaces::kinds(request.spec);
+    support::check_process(request.process)?;
     let own = OwnFile::look();
     let program = request
         .process
@@ -48,7 +48,7 @@ pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
     };
     let (emulation, described) = (request.emulation.clone(), request.process);
     drop((request, theirs));
-    let child = born(&ours);
+    let child = channel::hear_born(&ours);
     process::wait_pidfd(&helper).context(step)?;
     let (pid, pidfd) = child?;
     let answered = emulation.map_or(Ok(()), |emulation| {
@@ -87,14 +87,6 @@ pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
     }
 }
 
-/// The number and pidfd of the second process, from the first.
-fn born(socket: &OwnedFd) -> Result<(Pid, OwnedFd)> {
-    let nobody = || Error::Died("it is not running".to_owned());
-    let (number, mut fds) = channel::wait_ready(socket)?;
-    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
-    Ok((pid.ok_or_else(nobody)?, fds.pop().ok_or_else(nobody)?))
-}
-
 /// The first process: join, and have the second one born.
 fn join(
     target: &Target,
@@ -104,45 +96,26 @@ fn join(
     own: Option<OwnFile>,
 ) -> ! {
     init::live(move || {
-        let entered = match request.cgroup {
-            Some(cgroup) => cgroup.enter(std::process::id().cast_signed()),
-            None => Ok(()),
-        };
-        let entered = entered
-            .map_err(Error::from)
-            .and_then(|()| program::set_oom_score(request.process))
-            // Before it is where processes of the container can see it.
-            .and_then(|()| init::hide())
-            .and_then(|()| enter(target, namespaces));
-        if let Err(error) = entered {
-            channel::fail(Some(&socket), &error);
-        }
         let step = || "cannot start a process in the container".to_owned();
-        // The second process says nothing before the first has told who it is.
-        let (told, tell) = match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
-            Ok(ends) => ends,
-            Err(error) => channel::fail(
-                Some(&socket),
-                &Error::Setup {
-                    step: step(),
-                    errno: error.raw_os_error(),
-                },
-            ),
-        };
+        let result = set_out(target, &request, namespaces).and_then(|baggage| {
+            // The second process says nothing before the first has told who it is.
+            let pipe = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(step)?;
+            Ok((baggage, pipe))
+        });
+        let (baggage, (told, tell)) =
+            result.unwrap_or_else(|error| channel::fail(Some(&socket), &error));
         match process::fork_sibling() {
             Ok(Fork::Child) => {
                 drop(tell);
-                // Nothing but the end of the first process, or its word, comes through.
-                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut [0_u8]));
+                let mut number = [0; 4];
+                // It may be killed before it says who we are; then nobody waits for us.
+                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut number));
                 drop(told);
-                become_program(request, socket, own)
+                become_program(request, baggage, i32::from_le_bytes(number), socket, own)
             }
             Ok(Fork::Parent { pid, pidfd }) => {
-                let number = pid.as_raw_nonzero().get().unsigned_abs();
-                if channel::send_ready(&socket, number, &[pidfd.as_fd()]).is_err() {
-                    // The caller is gone, and nobody would wait for the program.
-                    let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
-                }
+                channel::tell_born(&socket, pid, pidfd);
+                let _ = rustix::io::write(&tell, &pid.as_raw_nonzero().get().to_le_bytes());
                 process::exit_now(0)
             }
             // A process id namespace takes no more processes when its first one has ended.
@@ -163,17 +136,56 @@ fn join(
     })
 }
 
+/// What has to be got before the host is out of sight.
+struct Baggage {
+    filter: Option<Filter>,
+    listener: Option<Listener>,
+}
+
+fn set_out(target: &Target, request: &ExecRequest<'_>, namespaces: CloneFlags) -> Result<Baggage> {
+    if let Some(cgroup) = request.cgroup {
+        cgroup.enter(std::process::id().cast_signed())?;
+    }
+    program::set_oom_score(request.process)?;
+    let affinity = request.process.exec_cpu_affinity().as_ref();
+    if let Some(words) = affinity.and_then(|affinity| affinity.initial().as_deref()) {
+        schedule::confine(words)?;
+    }
+    let filter = match request.seccomp {
+        true => init::filter(request.spec)?,
+        false => None,
+    };
+    let listener = match &filter {
+        Some(filter) if filter.notifies() => Some(Listener::connect(request.spec)?),
+        _ => None,
+    };
+    // Before it is where processes of the container can see it.
+    init::hide()?;
+    enter(target, namespaces)?;
+    Ok(Baggage { filter, listener })
+}
+
 fn enter(target: &Target, namespaces: CloneFlags) -> Result<()> {
     match setns(&target.pidfd, namespaces) {
         Err(nix::errno::Errno::ESRCH) => Err(Error::Died("it is not running".to_owned())),
         result => result.context(|| "cannot enter the namespaces of the container".to_owned()),
     }?;
-    userns::become_root(true).context(|| "cannot become root of the user namespace".to_owned())
+    match namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+        true => userns::become_root(true)
+            .context(|| "cannot become root of the user namespace".to_owned()),
+        false => Ok(()),
+    }
 }
 
 /// The second process: inside, on its way to be the program.
-fn become_program(request: ExecRequest<'_>, socket: OwnedFd, own: Option<OwnFile>) -> ! {
-    match prepare(request, &socket) {
+fn become_program(
+    request: ExecRequest<'_>,
+    baggage: Baggage,
+    number: i32,
+    socket: OwnedFd,
+    own: Option<OwnFile>,
+) -> ! {
+    match prepare(request, baggage, number, &socket) {
         Ok((prepared, streams)) => {
             prepared.become_program(&streams.borrow(), socket, Mode::Execute, own.as_ref())
         }
@@ -181,22 +193,36 @@ fn become_program(request: ExecRequest<'_>, socket: OwnedFd, own: Option<OwnFile
     }
 }
 
-fn prepare(request: ExecRequest<'_>, socket: &OwnedFd) -> Result<(Prepared, Streams)> {
+fn prepare<'a>(
+    request: ExecRequest<'a>,
+    baggage: Baggage,
+    number: i32,
+    socket: &OwnedFd,
+) -> Result<(Prepared<'a>, Streams)> {
     process::new_session_keyring();
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, FileMode::empty())
         .map(Root::new)
         .context(|| "cannot open the root of the container".to_owned())?;
-    let filter = match request.seccomp {
-        true => init::filter(request.spec)?,
-        false => None,
-    };
+    let Baggage {
+        filter,
+        mut listener,
+    } = baggage;
+    if let Some(listener) = &mut listener {
+        listener.tell(request.spec, request.known_as, number, "running")?;
+    }
+    let affinity = request.process.exec_cpu_affinity().as_ref();
+    if let Some(words) = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()) {
+        schedule::confine(words)?;
+    }
     let plan = Plan {
+        spec: request.spec,
         process: request.process,
         user: request.user.as_deref(),
         group_add: &request.group_add,
         filter,
+        listener,
         create_cwd: false,
     };
     let mut prepared = Prepared::new(plan, &root)?;

@@ -1,12 +1,12 @@
 //! The new process of a container, from its birth in new namespaces to its program.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Process, Spec};
-use rcon_sys::ids::MapMethod;
+use rcon_sys::ids::{IdMaps, MapMethod};
 use rcon_sys::mount::{self, Attributes};
 use rcon_sys::stub::Mode;
 use rcon_sys::trace;
@@ -17,12 +17,15 @@ use crate::channel;
 use crate::console::Console;
 use crate::emulate;
 use crate::error::{Context, Error, Result};
+use crate::hooks::{self, Point, StateOf};
+use crate::idmap::IdMapped;
 use crate::mounts::Mounter;
+use crate::namespaces::{self, Namespaces};
 use crate::program::{self, OwnFile, Plan, Prepared};
 use crate::request::{Request, Size, Stdio};
 use crate::root::Root;
 use crate::rootfs;
-use crate::seccomp::{self, Filter};
+use crate::seccomp::{self, Filter, Listener};
 
 /// The bit of the "ready" message's number that says that a terminal is the last file with it.
 pub(crate) const WITH_CONSOLE: u32 = 1 << 31;
@@ -85,15 +88,18 @@ pub(crate) fn live(life: impl FnOnce() -> Infallible) -> ! {
     }
 }
 
-/// Live through the set-up and become the program; what goes wrong is told through `socket`.
+/// Live through the set-up and become the program; what goes wrong is told through `socket`, or
+/// through the door once somebody has come to it.
 ///
-/// The process has new `namespaces` but for those in `later`, which it makes itself once its caller
-/// has put it where it belongs.
+/// The process has the new ones of `namespaces` but for those in `later`, which it makes itself once
+/// its caller has put it where it belongs.
 pub(crate) fn run(
     request: Request<'_>,
-    namespaces: CloneFlags,
+    namespaces: Namespaces,
     later: CloneFlags,
-    socket: OwnedFd,
+    mapped: IdMapped,
+    mut socket: OwnedFd,
+    door: Option<OwnedFd>,
     own: Option<OwnFile>,
 ) -> ! {
     live(|| {
@@ -102,7 +108,23 @@ pub(crate) fn run(
             (true, Stdio::Terminal { .. }) => Mode::Init { terminal: true },
             (true, Stdio::Fds { .. }) => Mode::Init { terminal: false },
         };
-        match set_up(request, namespaces, later, mode, &socket) {
+        if let Some(door) = &door {
+            // It will be here when its creator has long gone, with its locks and logs.
+            let mut keep = vec![socket.as_raw_fd(), door.as_raw_fd()];
+            keep.extend(request.preserve_fds.iter().map(AsRawFd::as_raw_fd));
+            keep.extend(mapped.descriptors());
+            keep.extend(namespaces.descriptors());
+            if let Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } = &request.stdio
+            {
+                keep.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
+            }
+            process::close_range_except(3, &keep);
+        }
+        match set_up(request, namespaces, later, mapped, mode, &mut socket, door) {
             Ok((prepared, streams)) => {
                 prepared.become_program(&streams.borrow(), socket, mode, own.as_ref())
             }
@@ -111,18 +133,18 @@ pub(crate) fn run(
     })
 }
 
-fn set_up(
-    request: Request<'_>,
-    namespaces: CloneFlags,
+fn set_up<'a>(
+    request: Request<'a>,
+    namespaces: Namespaces,
     later: CloneFlags,
+    mapped: IdMapped,
     mode: Mode,
-    socket: &OwnedFd,
-) -> Result<(Prepared, Streams)> {
+    socket: &mut OwnedFd,
+    door: Option<OwnedFd>,
+) -> Result<(Prepared<'a>, Streams)> {
     let spec = request.spec;
     let described = described(spec)?;
-    if !userns::has_power() {
-        return Err(Error::Namespaces { errno: libc::EPERM });
-    }
+    rootfs::isolate(spec, &namespaces)?;
     // The caller maps our ids meanwhile: time for all that needs none.
     let passed = match request.in_netns {
         Some(set_up_network) => set_up_network().map_err(Error::Network)?,
@@ -132,34 +154,72 @@ fn set_up(
     let filter = filter(spec)?;
     trace::mark("filter compiled");
     program::set_oom_score(described)?;
-    channel::wait_go(socket)?;
+    let number = channel::wait_go(socket)?;
     if !later.is_empty() {
         nix::sched::unshare(later)
             .context(|| "cannot make the namespaces of the container".to_owned())?;
     }
 
-    userns::become_root(request.maps.method != MapMethod::Single)
-        .context(|| "cannot become root of the user namespace".to_owned())?;
+    let own_maps;
+    let maps = if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+        userns::become_root(request.maps.method != MapMethod::Single)
+            .context(|| "cannot become root of the user namespace".to_owned())?;
+        request.maps
+    } else {
+        own_maps = IdMaps::own();
+        &own_maps
+    };
+    if namespaces.new_time {
+        namespaces::enter_new_time(spec)?;
+    }
     hide()?;
     // What is made on the way to the program has the usual modes, whatever our caller's mask is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    process::new_session_keyring();
-    name_host(spec, namespaces)?;
+    if request.keyring {
+        process::new_session_keyring();
+    }
+    name_host(spec, &namespaces)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let root = rootfs::mount(&request.rootfs)?;
     trace::mark("root mounted");
-    Mounter::new(spec, &root, request.maps, namespaces).run()?;
+    Mounter::new(spec, &root, maps, &namespaces, mapped).run()?;
     trace::mark("mounts made");
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, described)?;
     if let Some(console) = &streams.console {
         console.bind(&root)?;
+        if door.is_some() {
+            // It may wait for long, and what its creator has for output is nothing to it.
+            let step = || "cannot use the terminal".to_owned();
+            rustix::stdio::dup2_stdin(&console.slave).context(step)?;
+            rustix::stdio::dup2_stdout(&console.slave).context(step)?;
+            rustix::stdio::dup2_stderr(&console.slave).context(step)?;
+        }
     }
+    if let Some(who) = request.known_as {
+        if hooks::any_at_creation(spec) {
+            channel::send_ready(socket, 0, &[])?;
+            channel::wait_go(socket)?;
+        }
+        let state = StateOf::new(spec, who, "creating", own_pid());
+        hooks::run(spec, Point::CreateContainer, &state, None)?;
+    }
+    let listener = match &filter {
+        Some(filter) if filter.notifies() => {
+            let mut listener = Listener::connect(spec)?;
+            listener.tell(spec, request.known_as, number.cast_signed(), "creating")?;
+            Some(listener)
+        }
+        _ => None,
+    };
     rootfs::pivot(&root)?;
+    rootfs::propagate(spec, &root)?;
     let plan = Plan {
+        spec,
         process: described,
         user: request.user.as_deref(),
         group_add: &request.group_add,
         filter,
+        listener,
         create_cwd: request.create_cwd,
     };
     let mut prepared = Prepared::new(plan, &root)?;
@@ -173,11 +233,30 @@ fn set_up(
     trace::mark("ready");
     announce(socket, &passed, &streams, &prepared)?;
     drop(passed);
+    if let Some(door) = door {
+        *socket = visitor(door)?;
+    }
     channel::wait_go(socket)?;
+    if let Some(who) = request.known_as {
+        let state = StateOf::new(spec, who, "created", own_pid());
+        let environment = described.env().as_deref().unwrap_or_default();
+        hooks::run(spec, Point::StartContainer, &state, Some(environment))?;
+    }
     if mode == Mode::Execute {
         take_terminal(&streams)?;
     }
     Ok((prepared, streams))
+}
+
+/// This process's number in its own namespace, which its hooks see it by.
+fn own_pid() -> Option<i32> {
+    Some(rustix::process::getpid().as_raw_nonzero().get())
+}
+
+/// The first who comes to `door`.
+fn visitor(door: OwnedFd) -> Result<OwnedFd> {
+    let accept = || rustix::net::accept_with(&door, rustix::net::SocketFlags::CLOEXEC);
+    rustix::io::retry_on_intr(accept).context(|| "cannot wait to be started".to_owned())
 }
 
 /// The process of the specification.
@@ -186,7 +265,6 @@ fn described(spec: &Spec) -> Result<&Process> {
         .process()
         .as_ref()
         .ok_or_else(|| Error::Invalid("the specification has no process".to_owned()))?;
-    program::check(described)?;
     Ok(described)
 }
 
@@ -205,8 +283,8 @@ pub(crate) fn hide() -> Result<()> {
         .context(|| "cannot hide the new process".to_owned())
 }
 
-fn name_host(spec: &Spec, namespaces: CloneFlags) -> Result<()> {
-    if !namespaces.contains(CloneFlags::CLONE_NEWUTS) {
+fn name_host(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    if !namespaces.has(CloneFlags::CLONE_NEWUTS) {
         return Ok(());
     }
     if let Some(name) = spec.hostname() {
@@ -222,7 +300,7 @@ fn name_host(spec: &Spec, namespaces: CloneFlags) -> Result<()> {
 
 /// Let the caller see to it that the calls about owners are answered. From here on, until it does,
 /// none may be made.
-pub(crate) fn hand_over(socket: &OwnedFd, prepared: &mut Prepared) -> Result<()> {
+pub(crate) fn hand_over(socket: &OwnedFd, prepared: &mut Prepared<'_>) -> Result<()> {
     let listener = emulate::hand_over()?;
     let ids = prepared.credentials.ids();
     if listener.is_some() {
@@ -236,7 +314,7 @@ pub(crate) fn announce(
     socket: &OwnedFd,
     passed: &[OwnedFd],
     streams: &Streams,
-    prepared: &Prepared,
+    prepared: &Prepared<'_>,
 ) -> Result<()> {
     let mut fds: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
     let mut number = 0;

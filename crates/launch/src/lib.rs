@@ -3,7 +3,7 @@
 //! [`create`] makes a container and stops right before its program is executed; [`Created::start`]
 //! executes it. [`exec`] starts a further program in a running container. Nothing here knows of
 //! images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
-//! to do in the new network namespace.
+//! to do in the new network namespace. [`oci`] has the commands of an OCI runtime over it.
 
 #![forbid(unsafe_code)]
 
@@ -17,22 +17,35 @@ mod devices;
 mod emulate;
 mod error;
 mod exec;
+pub mod hooks;
+mod idmap;
 mod init;
 mod lookup;
+mod lsm;
 mod mounts;
 mod namespaces;
+pub mod oci;
 mod options;
 mod procfs;
 mod program;
 mod request;
 mod root;
 mod rootfs;
+mod schedule;
 mod seccomp;
+mod support;
 mod user;
 mod wire;
 
-pub use create::{Created, create};
+pub use create::{Created, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;
-pub use request::{ExecChild, ExecRequest, InNetns, Request, Rootfs, Running, Size, Stdio, Target};
+pub use request::{
+    ExecChild, ExecRequest, InNetns, KnownAs, Request, Rootfs, Running, Size, Stdio, Target,
+};
+
+/// The types of a runtime specification, as this crate takes them.
+pub mod spec {
+    pub use oci_spec::runtime::*;
+}

@@ -17,6 +17,8 @@ use rustix::io::Errno;
 use crate::copyup;
 use crate::devices;
 use crate::error::{Context, Error, Result};
+use crate::idmap::IdMapped;
+use crate::namespaces::Namespaces;
 use crate::options::{self, Options};
 use crate::procfs;
 use crate::root::{Kind, Root, is_folder};
@@ -28,24 +30,28 @@ pub(crate) struct Mounter<'a> {
     spec: &'a Spec,
     root: &'a Root,
     maps: &'a IdMaps,
-    namespaces: CloneFlags,
+    namespaces: &'a Namespaces,
+    mapped: IdMapped,
     sysctls_set: bool,
     dev_populated: bool,
 }
 
 impl<'a> Mounter<'a> {
-    /// For the container of `spec`, which has new `namespaces`, at `root`.
+    /// For the container of `spec`, which has `namespaces`, at `root`; `mapped` are the bind mounts
+    /// that had to be made outside.
     pub(crate) fn new(
         spec: &'a Spec,
         root: &'a Root,
         maps: &'a IdMaps,
-        namespaces: CloneFlags,
+        namespaces: &'a Namespaces,
+        mapped: IdMapped,
     ) -> Self {
         Self {
             spec,
             root,
             maps,
             namespaces,
+            mapped,
             sysctls_set: false,
             dev_populated: false,
         }
@@ -53,15 +59,15 @@ impl<'a> Mounter<'a> {
 
     /// Mount everything, set the sysctls, and take away what the container shall not have.
     pub(crate) fn run(mut self) -> Result<()> {
-        for mount in self.spec.mounts().iter().flatten() {
-            self.mount(mount)?;
+        for (number, mount) in self.spec.mounts().iter().flatten().enumerate() {
+            self.mount(number, mount)?;
         }
         if !self.dev_populated && !self.covers_dev() {
             let dev = self
                 .root
                 .find_or_create(Path::new("/dev"), Kind::Folder)
                 .context(|| "cannot open /dev of the container".to_owned())?;
-            devices::populate(dev)?;
+            devices::populate(dev, self.makes_nodes())?;
         }
         if !self.sysctls_set && self.has_sysctls() {
             self.set_sysctls(&procfs::private()?)?;
@@ -74,7 +80,6 @@ impl<'a> Mounter<'a> {
             )?;
             let paths = linux.readonly_paths().as_deref().unwrap_or_default();
             procfs::make_read_only(self.root, paths)?;
-            self.propagate(linux.rootfs_propagation().as_deref().unwrap_or_default())?;
         }
         Ok(())
     }
@@ -86,18 +91,17 @@ impl<'a> Mounter<'a> {
     }
 
     fn has(&self, namespace: CloneFlags) -> bool {
-        self.namespaces.contains(namespace)
+        self.namespaces.has(namespace)
     }
 
-    fn mount(&mut self, entry: &Mount) -> Result<()> {
+    /// Whether device nodes can be made: never in a user namespace.
+    fn makes_nodes(&self) -> bool {
+        !self.namespaces.other_users()
+    }
+
+    fn mount(&mut self, number: usize, entry: &Mount) -> Result<()> {
         let words = entry.options().as_deref().unwrap_or_default();
         let options = options::parse(words.iter().map(String::as_str))?;
-        if entry.uid_mappings().is_some() || entry.gid_mappings().is_some() {
-            return Err(Error::Invalid(format!(
-                "the mount on {} has id mappings of its own, which ordinary users cannot have",
-                entry.destination().display()
-            )));
-        }
         let kind = entry.typ().as_deref().unwrap_or("bind");
         if kind == "bind" || options.bind.is_some() {
             let source = entry.source().as_deref().ok_or_else(|| {
@@ -105,7 +109,16 @@ impl<'a> Mounter<'a> {
                 Error::Invalid(format!("the bind mount on {place} has no source"))
             })?;
             let recursive = options.bind.unwrap_or(false);
-            return self.bind(source, entry.destination(), recursive, &options);
+            return match self.mapped.take(number) {
+                Some(tree) => self.put(tree, source, entry.destination(), recursive, &options),
+                None => self.bind(source, entry.destination(), recursive, &options),
+            };
+        }
+        if options.idmap.is_some() {
+            return Err(Error::Invalid(format!(
+                "the mount on {} is to have id maps, which only bind mounts can have",
+                entry.destination().display()
+            )));
         }
         match kind {
             "proc" => self.proc(entry, &options),
@@ -128,7 +141,7 @@ impl<'a> Mounter<'a> {
             "tmpfs" if entry.destination() == Path::new("/dev") => {
                 let dev = self.filesystem("tmpfs", entry, &options)?;
                 self.dev_populated = true;
-                devices::populate(dev)
+                devices::populate(dev, self.makes_nodes())
             }
             kind => self.filesystem(kind, entry, &options).map(drop),
         }
@@ -232,6 +245,19 @@ impl<'a> Mounter<'a> {
             )));
         }
         let tree = mount::copy_of_path(source, recursive).context(step)?;
+        self.put(tree, source, place, recursive, options)
+    }
+
+    /// Give the detached `tree`, a copy of `source`, its attributes and put it on `place`.
+    fn put(
+        &self,
+        tree: OwnedFd,
+        source: &Path,
+        place: &Path,
+        recursive: bool,
+        options: &Options,
+    ) -> Result<()> {
+        let step = || format!("cannot mount {} on {}", source.display(), place.display());
         let kind = match is_folder(&tree).context(step)? {
             true => Kind::Folder,
             false => Kind::File,
@@ -247,11 +273,32 @@ impl<'a> Mounter<'a> {
             let own = if recursive { own } else { own | below };
             mount::set_attributes(&tree, own, propagation, false).context(step)?;
         }
+        self.clear(&tree, options).context(step)?;
         let target = self.root.find_or_create(place, kind).context(step)?;
         mount::attach(&tree, &target).context(step)
     }
 
-    /// Devices beyond those that every container has: the host's nodes of the same path.
+    /// Take away the attributes that the mount has from its origin and shall not have. Those of a
+    /// parent user namespace stay.
+    fn clear(&self, tree: &OwnedFd, options: &Options) -> Result<(), Errno> {
+        let none = Attributes::empty();
+        if self.namespaces.other_users() {
+            return Ok(());
+        }
+        for (cleared, recursive) in [
+            (options.recursive_cleared.0, true),
+            (options.cleared.0, false),
+        ] {
+            match mount::replace_attributes(tree, none, cleared, recursive) {
+                // This whole process lives in somebody's user namespace.
+                Ok(()) | Err(Errno::PERM) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Devices beyond those that every container has.
     fn extra_devices(&self) -> Result<()> {
         let linux = self.spec.linux().as_ref();
         for device in linux
@@ -259,12 +306,7 @@ impl<'a> Mounter<'a> {
             .into_iter()
             .flatten()
         {
-            let path = device.path();
-            let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
-            let node = devices::host_node(path, number(device.major()), number(device.minor()))?;
-            let step = || format!("cannot make {}", path.display());
-            let target = self.root.find_or_create(path, Kind::File).context(step)?;
-            mount::attach(node, target).context(step)?;
+            devices::add(self.root, device, self.makes_nodes())?;
         }
         Ok(())
     }
@@ -284,28 +326,6 @@ impl<'a> Mounter<'a> {
     fn set_sysctls(&mut self, proc: &OwnedFd) -> Result<()> {
         self.sysctls_set = true;
         procfs::set_sysctls(proc, self.namespaces, self.sysctls())
-    }
-
-    fn propagate(&self, word: &str) -> Result<()> {
-        let propagation = match word {
-            // What the new namespace has anyway.
-            "" | "private" | "rprivate" | "slave" | "rslave" => return Ok(()),
-            "shared" | "rshared" => Propagation::Shared,
-            "unbindable" | "runbindable" => Propagation::Unbindable,
-            other => {
-                return Err(Error::Invalid(format!(
-                    "{other:?} is not a propagation of mounts"
-                )));
-            }
-        };
-        let recursive = word.starts_with('r');
-        mount::set_attributes(
-            self.root.fd(),
-            Attributes::empty(),
-            Some(propagation),
-            recursive,
-        )
-        .context(|| "cannot set the propagation of the root filesystem".to_owned())
     }
 }
 

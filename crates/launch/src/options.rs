@@ -2,7 +2,7 @@
 
 use rcon_sys::mount::{Attributes, Propagation};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The options of one mount, sorted by what they are about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,8 +11,14 @@ pub(crate) struct Options {
     pub(crate) bind: Option<bool>,
     /// Attributes of the mount itself.
     pub(crate) attributes: Attrs,
+    /// Attributes that the mount shall not have, whatever its origin has.
+    pub(crate) cleared: Attrs,
     /// Attributes of the mount and all below it.
     pub(crate) recursive: Attrs,
+    /// As `cleared`, of the mount and all below it.
+    pub(crate) recursive_cleared: Attrs,
+    /// Show owners through id maps; `Some(true)` those of all mounts below too.
+    pub(crate) idmap: Option<bool>,
     /// How the mount propagates; the flag says whether those below it too.
     pub(crate) propagation: Option<(Propagation, bool)>,
     /// Fill the new file system with what it covers.
@@ -33,17 +39,22 @@ impl Default for Attrs {
 
 /// Sort `options`.
 ///
-/// Words that would take an attribute away (`rw`, `suid`, `dev`, `exec`) only undo what an earlier
-/// word set: what the mount has from its origin belongs to the parent namespace and stays.
+/// Words that take an attribute away (`rw`, `suid`, `dev`, `exec`) undo what an earlier word set, and
+/// are remembered: what a mount has from its origin can be taken away where the mount is the
+/// container's own, not where it belongs to a parent user namespace.
 pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Options> {
     let mut parsed = Options::default();
     for option in options {
-        if attribute(option, &mut parsed.attributes.0) {
+        if attribute(option, &mut parsed.attributes.0, &mut parsed.cleared.0) {
             continue;
         }
         if let Some(recursive) = option.strip_prefix('r')
             && !matches!(option, "ro" | "rw" | "relatime")
-            && attribute(recursive, &mut parsed.recursive.0)
+            && attribute(
+                recursive,
+                &mut parsed.recursive.0,
+                &mut parsed.recursive_cleared.0,
+            )
         {
             continue;
         }
@@ -61,12 +72,8 @@ pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Op
             "runbindable" => parsed.propagation = Some((Propagation::Unbindable, true)),
             "tmpcopyup" | "copyup" => parsed.copy_up = true,
             "notmpcopyup" | "nocopyup" => parsed.copy_up = false,
-            "idmap" | "ridmap" => {
-                return Err(Error::Invalid(
-                    "id-mapped mounts (option idmap) are not to be had by ordinary users"
-                        .to_owned(),
-                ));
-            }
+            "idmap" => parsed.idmap = Some(false),
+            "ridmap" => parsed.idmap = Some(true),
             _ => {
                 let (name, value) = match option.split_once('=') {
                     Some((name, value)) => (name, Some(value.to_owned())),
@@ -79,8 +86,60 @@ pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Op
     Ok(parsed)
 }
 
+/// The words that mean something here, whatever the file system.
+pub(crate) fn names() -> Vec<String> {
+    const ATTRIBUTES: [&str; 18] = [
+        "ro",
+        "rw",
+        "nosuid",
+        "suid",
+        "nodev",
+        "dev",
+        "noexec",
+        "exec",
+        "nodiratime",
+        "diratime",
+        "nosymfollow",
+        "symfollow",
+        "noatime",
+        "atime",
+        "strictatime",
+        "nostrictatime",
+        "relatime",
+        "norelatime",
+    ];
+    const OTHERS: [&str; 18] = [
+        "bind",
+        "rbind",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "private",
+        "rprivate",
+        "unbindable",
+        "runbindable",
+        "tmpcopyup",
+        "idmap",
+        "ridmap",
+        "defaults",
+        "sync",
+        "async",
+        "dirsync",
+        "lazytime",
+    ];
+    let recursive = ATTRIBUTES.iter().map(|word| format!("r{word}"));
+    let plain = ATTRIBUTES
+        .iter()
+        .chain(&OTHERS)
+        .map(|word| (*word).to_owned());
+    let mut all: Vec<String> = plain.chain(recursive).collect();
+    all.sort_unstable();
+    all
+}
+
 /// Set or take back the attribute that `word` names; whether it names one.
-fn attribute(word: &str, attributes: &mut Attributes) -> bool {
+fn attribute(word: &str, attributes: &mut Attributes, cleared: &mut Attributes) -> bool {
     let times = Attributes::MOUNT_ATTR_NOATIME | Attributes::MOUNT_ATTR_STRICTATIME;
     let (flag, set) = match word {
         "ro" => (Attributes::MOUNT_ATTR_RDONLY, true),
@@ -107,6 +166,7 @@ fn attribute(word: &str, attributes: &mut Attributes) -> bool {
         _ => return false,
     };
     attributes.set(flag, set);
+    cleared.set(flag, !set);
     true
 }
 
@@ -159,7 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn id_mapping_is_refused() {
-        assert!(matches!(parse(["bind", "idmap"]), Err(Error::Invalid(_))));
+    fn id_mapping_and_what_is_taken_away() {
+        assert_eq!(parse(["bind", "idmap"]).unwrap().idmap, Some(false));
+        assert_eq!(parse(["rbind", "ridmap"]).unwrap().idmap, Some(true));
+        let parsed = parse(["bind", "ro", "rw", "suid", "rexec"]).unwrap();
+        assert_eq!(
+            parsed.cleared.0,
+            Attributes::MOUNT_ATTR_RDONLY | Attributes::MOUNT_ATTR_NOSUID
+        );
+        assert_eq!(parsed.recursive_cleared.0, Attributes::MOUNT_ATTR_NOEXEC);
+        assert_eq!(parse(["rw", "ro"]).unwrap().cleared.0, Attributes::empty());
     }
 }

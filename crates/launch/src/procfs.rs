@@ -12,13 +12,26 @@ use rustix::io::Errno;
 
 use crate::devices::host_node;
 use crate::error::{Context, Error, Result};
+use crate::namespaces::Namespaces;
 use crate::root::{Root, is_folder};
 
 /// A proc file system of this process's namespaces that nobody else has or can reach.
 pub(crate) fn private() -> Result<OwnedFd> {
-    mount::new_filesystem("proc", None, &[], Attributes::empty())
-        .context(|| "cannot mount proc".to_owned())
+    let step = || "cannot mount proc".to_owned();
+    match mount::new_filesystem("proc", None, &[], Attributes::empty()) {
+        // The processes are the host's. The sysctls below are still those of whoever looks.
+        Err(Errno::PERM) => {
+            let proc = mount::copy_of_path(Path::new("/proc"), true).context(step)?;
+            match rustix::fs::fstatfs(&proc).context(step)?.f_type {
+                PROC_MAGIC => Ok(proc),
+                _ => Err(Errno::PERM).context(step),
+            }
+        }
+        other => other.context(step),
+    }
 }
+
+const PROC_MAGIC: i64 = 0x9fa0;
 
 /// The sysctls of the kernel proper that each ipc namespace has for itself (ipc_namespaces(7)).
 const IPC_SYSCTLS: [&str; 8] = [
@@ -37,11 +50,11 @@ const IPC_SYSCTLS: [&str; 8] = [
 /// It is opened without following any link or leaving the file system, so that the value goes
 /// where the name says.
 ///
-/// Only what the container's new `namespaces` have for themselves is set: a container of root
-/// could change the rest for the whole machine.
+/// Only what the container's `namespaces` have for themselves is set: a container of root could
+/// change the rest for the whole machine.
 pub(crate) fn set_sysctls<'a>(
     proc: impl AsFd,
-    namespaces: CloneFlags,
+    namespaces: &Namespaces,
     sysctls: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<()> {
     // In the order of their names: the same specification does the same every time.
@@ -49,7 +62,7 @@ pub(crate) fn set_sysctls<'a>(
     for (name, value) in sorted {
         let path = sysctl_path(name)
             .ok_or_else(|| Error::Invalid(format!("{name:?} is not the name of a sysctl")))?;
-        if !namespaces.contains(owner(&path)) {
+        if !owner(&path).is_some_and(|kind| namespaces.has(kind)) {
             return Err(Error::Invalid(format!(
                 "sysctl '{name}' is not allowed: it is not the container's own but the host's"
             )));
@@ -77,7 +90,7 @@ const COMFORTS: [&str; 2] = [
 /// As [`set_sysctls`], by way of the `/proc` that is around the container and may be covered in
 /// parts: what only makes it more comfortable may fail there.
 pub(crate) fn set_sysctls_around<'a>(
-    namespaces: CloneFlags,
+    namespaces: &Namespaces,
     sysctls: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -92,9 +105,9 @@ pub(crate) fn set_sysctls_around<'a>(
     Ok(())
 }
 
-/// The namespace that a sysctl belongs to; all of them for one that belongs to the machine.
-fn owner(path: &str) -> CloneFlags {
-    if path.starts_with("sys/net/") {
+/// The namespace that a sysctl belongs to; `None` for one that belongs to the machine.
+fn owner(path: &str) -> Option<CloneFlags> {
+    Some(if path.starts_with("sys/net/") {
         CloneFlags::CLONE_NEWNET
     } else if path.starts_with("sys/fs/mqueue/") || IPC_SYSCTLS.contains(&path) {
         CloneFlags::CLONE_NEWIPC
@@ -103,8 +116,8 @@ fn owner(path: &str) -> CloneFlags {
     } else if path.starts_with("sys/user/") {
         CloneFlags::CLONE_NEWUSER
     } else {
-        CloneFlags::all()
-    }
+        return None;
+    })
 }
 
 /// The path below `/proc` of a sysctl, by the rule of sysctl.d(5): the first separator of the

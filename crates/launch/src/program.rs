@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use oci_spec::runtime::{PosixRlimitType, Process};
+use oci_spec::runtime::{PosixRlimitType, Process, Spec};
 use rcon_sys::process;
 use rcon_sys::stub::{self, Mode};
 use rustix::fs::{FileType, Stat, fstat, stat};
@@ -13,10 +13,9 @@ use rustix::process::{Resource, Rlimit, Uid};
 use crate::channel;
 use crate::credentials::Credentials;
 use crate::error::{Context, Error, RawError, Result};
-use crate::lookup;
 use crate::root::Root;
-use crate::seccomp::Filter;
-use crate::user;
+use crate::seccomp::{Filter, Listener};
+use crate::{lookup, lsm, schedule, user};
 
 /// The calls that a program is executed with from memory.
 const STUB_CALLS: [&str; 3] = ["execveat", "fcntl", "write"];
@@ -33,31 +32,36 @@ const INIT_CALLS: [&str; 8] = [
 ];
 
 /// What a program is made of that has nothing to do with namespaces.
-pub(crate) struct Plan<'a> {
+pub(crate) struct Plan<'a, 'b> {
+    /// The specification of its container.
+    pub(crate) spec: &'a Spec,
     /// Its description.
     pub(crate) process: &'a Process,
     /// The user as written.
-    pub(crate) user: Option<&'a str>,
+    pub(crate) user: Option<&'b str>,
     /// Further groups.
-    pub(crate) group_add: &'a [String],
+    pub(crate) group_add: &'b [String],
     /// Its filter.
     pub(crate) filter: Option<Filter>,
+    /// Who gets the filter's listener.
+    pub(crate) listener: Option<Listener>,
     /// Create the working directory if it is missing.
     pub(crate) create_cwd: bool,
 }
 
 /// A program that only needs its streams to be executed.
-pub(crate) struct Prepared {
+pub(crate) struct Prepared<'a> {
+    described: &'a Process,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     path: CString,
     pub(crate) credentials: Credentials,
 }
 
-impl Prepared {
+impl<'a> Prepared<'a> {
     /// Do everything that can be done before the program is started. This process must be inside
     /// the container, with `root` as its `/`, and root there.
-    pub(crate) fn new(plan: Plan<'_>, root: &Root) -> Result<Self> {
+    pub(crate) fn new(plan: Plan<'a, '_>, root: &Root) -> Result<Self> {
         let process = plan.process;
         let mask = process.user().umask().unwrap_or(0o022);
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
@@ -76,12 +80,14 @@ impl Prepared {
         let owner = (identity.uid, identity.gid);
         lookup::enter(root, process.cwd(), plan.create_cwd.then_some(owner))?;
         let path = lookup::program(name, &variables)?;
+        schedule::apply(plan.spec, process)?;
         set_limits(process)?;
         Ok(Self {
+            described: process,
             arguments: texts(words)?,
             environment: texts(&variables)?,
             path: text(&path)?,
-            credentials: Credentials::new(process, identity, plan.filter),
+            credentials: Credentials::new(process, identity, plan.filter, plan.listener),
         })
     }
 
@@ -96,7 +102,7 @@ impl Prepared {
     /// This process ends here in any case: its descriptors are no longer what their owners in it
     /// take them to be.
     pub(crate) fn become_program(
-        self,
+        mut self,
         fds: &[BorrowedFd<'_>],
         control: OwnedFd,
         mode: Mode,
@@ -110,6 +116,11 @@ impl Prepared {
             Ok(stub) => kept.extend(stub),
             Err(error) => channel::fail(kept.first(), &error),
         }
+        let has_stub = kept.len() > 1;
+        if let Err(error) = lsm::label(self.described) {
+            channel::fail(kept.first(), &error);
+        }
+        kept.extend(self.credentials.take_socket());
         let kept = process::arrange_fds(fds, kept)
             .context(|| "cannot arrange the descriptors of the program".to_owned())
             .unwrap_or_else(|error| channel::fail(None, &error));
@@ -118,11 +129,12 @@ impl Prepared {
             Mode::Init { .. } => process::block_signals(),
             Mode::Execute => process::reset_signals(),
         }
-        if let Err(error) = self.credentials.take() {
+        if let Err(error) = self.credentials.take(kept.last()) {
             channel::fail(control, &error);
         }
         let (arguments, environment) = (&self.arguments, &self.environment);
-        let error = match (kept.get(1), control) {
+        let stub = kept.get(1).filter(|_| has_stub);
+        let error = match (stub, control) {
             (Some(stub), Some(control)) => {
                 stub::become_stub(stub, mode, control, &self.path, arguments, environment)
             }
@@ -205,21 +217,6 @@ impl OwnFile {
             device: file.st_dev,
             inode: file.st_ino,
         })
-    }
-}
-
-/// Say no to what a specification can ask of a process and this crate does not give.
-pub(crate) fn check(process: &Process) -> Result<()> {
-    let asked = [
-        ("an AppArmor profile", process.apparmor_profile().is_some()),
-        ("a SELinux label", process.selinux_label().is_some()),
-        ("a scheduling policy", process.scheduler().is_some()),
-        ("an I/O priority", process.io_priority().is_some()),
-        ("a CPU affinity", process.exec_cpu_affinity().is_some()),
-    ];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((what, _)) => Err(Error::Invalid(format!("{what} cannot be set by this user"))),
-        None => Ok(()),
     }
 }
 

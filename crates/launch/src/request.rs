@@ -1,7 +1,7 @@
 //! What a caller asks for and what it gets back.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use rcon_sys::ids::IdMaps;
@@ -18,17 +18,18 @@ pub type InNetns<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>, NetworkFailure> 
 pub struct Request<'a> {
     /// The OCI runtime specification: process, mounts, namespaces, limits.
     ///
-    /// The user namespace is always new, with `maps`; `root.path` and the id mappings in the spec
-    /// are not looked at.
+    /// `root.path` and the id mappings in the spec are not looked at: there are `rootfs` and `maps`
+    /// for them.
     pub spec: &'a Spec,
     /// The root filesystem.
     pub rootfs: Rootfs,
-    /// The ids of the container.
+    /// The ids of the container, when it has a user namespace of its own.
     pub maps: &'a IdMaps,
     /// The user as people write it, `NAME|UID[:GROUP|GID]`, looked up inside the root filesystem.
     ///
-    /// `None` and the empty text are the user and group of the spec; a user who is in the passwd
-    /// file of the container gets its supplementary groups too, unless a group is given.
+    /// The empty text is the user and group of the spec; a user who is in the passwd file of the
+    /// container gets its supplementary groups too, unless a group is given. `None` is exactly what
+    /// the spec says, whatever the files of the container say.
     pub user: Option<String>,
     /// Supplementary groups (names or ids) beside those of the user and of the spec.
     pub group_add: Vec<String>,
@@ -49,6 +50,46 @@ pub struct Request<'a> {
     pub cgroup: Option<Settings>,
     /// With a single id: have owners and users made up where the kernel has none.
     pub emulation: Option<Emulation>,
+    /// Who the container is to the programs outside that the specification names: hooks, and the
+    /// listener of a seccomp filter. Without it a specification that has them is refused.
+    pub known_as: Option<KnownAs<'a>>,
+    /// Where to wait for the start: at this listening socket, whose first visitor is to call
+    /// [`crate::start`], instead of for [`crate::Created::start`].
+    pub door: Option<OwnedFd>,
+    /// Give the container a session keyring of its own.
+    pub keyring: bool,
+}
+
+impl<'a> Request<'a> {
+    /// A container of `spec` with its root filesystem, ids and streams, and nothing beside.
+    pub fn new(spec: &'a Spec, rootfs: Rootfs, maps: &'a IdMaps, stdio: Stdio) -> Self {
+        Self {
+            spec,
+            rootfs,
+            maps,
+            user: None,
+            group_add: Vec::new(),
+            stdio,
+            in_netns: None,
+            init: false,
+            create_cwd: false,
+            preserve_fds: Vec::new(),
+            cgroup: None,
+            emulation: None,
+            known_as: None,
+            door: None,
+            keyring: true,
+        }
+    }
+}
+
+/// The identity of a container to programs outside (runtime.md, state).
+#[derive(Clone, Copy, Debug)]
+pub struct KnownAs<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// The absolute path of its bundle.
+    pub bundle: &'a Path,
 }
 
 /// What becomes the root of the container.
@@ -106,7 +147,7 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// Its user namespace.
     pub userns: OwnedFd,
-    /// Its network namespace, when that is not the host's.
+    /// Its network namespace, when that is not its creator's.
     pub netns: Option<OwnedFd>,
     /// The files that `in_netns` gave.
     pub passed: Vec<OwnedFd>,
@@ -130,6 +171,8 @@ pub struct ExecRequest<'a> {
     pub stdio: Stdio,
     /// Whether the container's seccomp filter holds for the program.
     pub seccomp: bool,
+    /// Who the container is, as in [`Request::known_as`].
+    pub known_as: Option<KnownAs<'a>>,
     /// Files that the program gets as descriptors 3, 4, ...
     pub preserve_fds: Vec<OwnedFd>,
     /// The cgroup of the container, if it has one of its own.

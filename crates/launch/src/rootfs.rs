@@ -3,13 +3,39 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::sched::CloneFlags;
+use oci_spec::runtime::Spec;
 use rcon_sys::mount::{self, Attributes, Propagation};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{MountFlags, mount as mount_old};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount as mount_old, mount_change};
 
 use crate::error::{Context, Error, RawError, Result};
+use crate::namespaces::Namespaces;
 use crate::request::Rootfs;
 use crate::root::Root;
+
+/// Cut the mounts of this new mount namespace off from those they are copies of, as far as `spec`
+/// wants them cut off (`rootfsPropagation`); they are left behind with the old root anyway, but what
+/// is bound from them keeps it.
+pub(crate) fn isolate(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    if !namespaces.new.contains(CloneFlags::CLONE_NEWNS) {
+        return Ok(());
+    }
+    let kind = match word.unwrap_or_default() {
+        // From another user namespace nothing ever gets back.
+        "shared" | "rshared" if !namespaces.other_users() => MountPropagationFlags::SHARED,
+        "private" | "rprivate" => MountPropagationFlags::PRIVATE,
+        _ => MountPropagationFlags::DOWNSTREAM,
+    };
+    match mount_change("/", kind | MountPropagationFlags::REC) {
+        Err(Errno::PERM) => Err(Error::Namespaces { errno: libc::EPERM }),
+        // The root is no mount of its own, as after chroot(2): then it propagates nothing either.
+        _ => Ok(()),
+    }
+}
 
 /// Mount `rootfs` in the mount namespace of this process; its root folder.
 ///
@@ -33,8 +59,24 @@ fn bind(path: &Path) -> Result<Root> {
     // What the host mounts in it later is not the container's business.
     mount::set_attributes(&tree, Attributes::empty(), Some(Propagation::Private), true)
         .context(step)?;
+    keep_to_ourselves(path).context(step)?;
     mount::attach(&tree, &target).context(step)?;
     Ok(Root::new(tree))
+}
+
+/// Make the mount that `path` is in private, so that what is mounted there does not show up
+/// elsewhere.
+fn keep_to_ourselves(path: &Path) -> rustix::io::Result<()> {
+    let path = std::fs::canonicalize(path)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    for place in path.ancestors() {
+        match mount_change(place, MountPropagationFlags::PRIVATE) {
+            // Only the root of a mount can be told.
+            Err(Errno::INVAL) => {}
+            other => return other,
+        }
+    }
+    Ok(())
 }
 
 /// Mount layers as an overlay over the folder `upper`, which nobody needs in this namespace.
@@ -92,9 +134,35 @@ fn folder(path: &Path) -> rustix::io::Result<OwnedFd> {
 /// Make `root` the root of this process's mount namespace and leave the old one.
 pub(crate) fn pivot(root: &Root) -> Result<()> {
     let step = || "cannot change to the root filesystem of the container".to_owned();
+    let old = folder(Path::new("/")).context(step)?;
     rustix::process::fchdir(root.fd()).context(step)?;
     // The old root ends up on top of the new one at the same place, and goes from there.
     rustix::process::pivot_root(".", ".").context(step)?;
+    rustix::process::fchdir(&old).context(step)?;
+    // Where it is shared, what goes from here would go from the host too.
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change(".", slave).context(step)?;
     rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH).context(step)?;
     rustix::process::chdir("/").context(step)
+}
+
+/// Give `root`, which is this process's root by now, the propagation that `spec` asks for. What is
+/// mounted below has one of its own, from its options.
+pub(crate) fn propagate(spec: &Spec, root: &Root) -> Result<()> {
+    let linux = spec.linux().as_ref();
+    let word = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let propagation = match word.unwrap_or_default() {
+        "" => return Ok(()),
+        "private" | "rprivate" => Propagation::Private,
+        "slave" | "rslave" => Propagation::Slave,
+        "shared" | "rshared" => Propagation::Shared,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
+        other => {
+            return Err(Error::Invalid(format!(
+                "{other:?} is not a propagation of mounts"
+            )));
+        }
+    };
+    mount::set_attributes(root.fd(), Attributes::empty(), Some(propagation), false)
+        .context(|| "cannot set the propagation of the root filesystem".to_owned())
 }

@@ -28,7 +28,8 @@ pub(crate) struct Identity {
     pub(crate) home: String,
 }
 
-/// Find the ids of `user`, or of the specification's user when that is `None` or empty.
+/// Find the ids of `user`, or of the specification's user when that is empty; with `None` exactly
+/// those of the specification, and only a home from the files.
 pub(crate) fn resolve(
     root: &Root,
     user: Option<&str>,
@@ -42,9 +43,12 @@ pub(crate) fn resolve(
     };
     let text = user.unwrap_or_default();
     let passwd = read("/etc/passwd")?;
-    let own_groups = !text.contains(':') || text.ends_with(':');
+    let own_groups = user.is_some() && (!text.contains(':') || text.ends_with(':'));
     // The group file only matters for names and memberships.
-    let group = read("/etc/group")?;
+    let group = match user.is_some() || !group_add.is_empty() {
+        true => read("/etc/group")?,
+        false => String::new(),
+    };
     let mut identity = look_up(text, spec, &passwd, &group, own_groups)?;
     let extra = spec.additional_gids().iter().flatten().copied();
     identity.groups.extend(extra);

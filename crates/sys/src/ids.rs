@@ -148,6 +148,42 @@ impl IdMaps {
         }
     }
 
+    /// The ids that this process's own user namespace has, each as itself: the maps of what lives in
+    /// the same namespace. They are never written.
+    pub fn own() -> Self {
+        Self {
+            uid: identity(&read_map("/proc/self/uid_map")),
+            gid: identity(&read_map("/proc/self/gid_map")),
+            method: MapMethod::Direct,
+            why_single: None,
+        }
+    }
+
+    /// The given maps, to be written by the way that this user has for them.
+    ///
+    /// Fails with a reason for people where a map takes newuidmap and that cannot be used.
+    pub fn given(uid: Vec<IdRange>, gid: Vec<IdRange>) -> Result<Self, String> {
+        let only = |ranges: &[IdRange], own: u32| matches!(ranges, [IdRange { host, len: 1, .. }] if *host == own);
+        let method = if is_root() {
+            MapMethod::Direct
+        } else if only(&uid, rustix::process::geteuid().as_raw())
+            && only(&gid, rustix::process::getegid().as_raw())
+        {
+            MapMethod::Single
+        } else {
+            MapMethod::Newuidmap {
+                newuidmap: find_mapper("newuidmap")?,
+                newgidmap: find_mapper("newgidmap")?,
+            }
+        };
+        Ok(Self {
+            uid,
+            gid,
+            method,
+            why_single: None,
+        })
+    }
+
     /// Whether only one user or one group is mapped, so that owners cannot be told apart.
     pub fn is_single(&self) -> bool {
         let one =

@@ -13,6 +13,7 @@ pub mod notify;
 pub mod owner;
 pub mod passwd;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod sockopt;
 pub mod stub;

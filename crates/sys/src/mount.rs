@@ -125,6 +125,36 @@ pub fn set_attributes(
     change(mount.as_fd(), set, clear, propagation, recursive)
 }
 
+/// As [`set_attributes`] without a change of propagation; the attributes in `clear` are taken away,
+/// which fails with `EPERM` for those that a parent user namespace has put there.
+pub fn replace_attributes(
+    mount: impl AsFd,
+    set: Attributes,
+    mut clear: Attributes,
+    recursive: bool,
+) -> Result<()> {
+    let times = Attributes::MOUNT_ATTR_NOATIME | Attributes::MOUNT_ATTR_STRICTATIME;
+    if set.intersects(times) || clear.intersects(times) {
+        clear |= Attributes::MOUNT_ATTR__ATIME;
+    }
+    change(mount.as_fd(), set, clear, None, recursive)
+}
+
+/// Show the owners of the files of a detached mount, and of all below it when `recursive`, through
+/// the id maps of the user namespace `userns` (MOUNT_ATTR_IDMAP, mount_setattr(2)).
+///
+/// Needs `CAP_SYS_ADMIN` in the user namespace of the file system (`EPERM`), and a file system that
+/// can do it (`EINVAL`).
+pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(userns.as_fd().as_raw_fd().unsigned_abs()),
+    };
+    set_attr(mount.as_fd(), &attr, recursive)
+}
+
 fn change(
     mount: BorrowedFd<'_>,
     set: Attributes,
@@ -144,6 +174,10 @@ fn change(
         },
         userns_fd: 0,
     };
+    set_attr(mount, &attr, recursive)
+}
+
+fn set_attr(mount: BorrowedFd<'_>, attr: &libc::mount_attr, recursive: bool) -> Result<()> {
     let recurse = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: a valid descriptor, a terminated empty path, and a whole mount_attr that outlives
     // the call together with its true size.
@@ -153,7 +187,7 @@ fn change(
             mount.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | recurse,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

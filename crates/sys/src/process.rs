@@ -50,6 +50,10 @@ pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
 /// `namespaces` may hold `CLONE_NEW*` flags only. Fails as [`fork`], and as clone(2): `EPERM`
 /// where user namespaces are forbidden, `ENOSPC` where their number is exhausted.
 pub fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    copy(namespace_flags(namespaces)?, libc::SIGCHLD, cgroup)
+}
+
+fn namespace_flags(namespaces: CloneFlags) -> io::Result<u64> {
     let allowed = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -60,8 +64,7 @@ pub fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io:
     if !allowed.contains(namespaces) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let flags = u64::from(namespaces.bits().cast_unsigned());
-    copy(flags, libc::SIGCHLD, cgroup)
+    Ok(u64::from(namespaces.bits().cast_unsigned()))
 }
 
 /// Make a copy of this process that is a child of this process's parent.
@@ -70,6 +73,12 @@ pub fn clone_into(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io:
 /// parent tells it from others by its pidfd, which this process has to hand on.
 pub fn fork_sibling() -> io::Result<Fork> {
     copy(libc::CLONE_PARENT as u64, 0, None)
+}
+
+/// As [`fork_sibling`], in new `namespaces` as with [`clone`].
+pub fn clone_sibling(namespaces: CloneFlags) -> io::Result<Fork> {
+    let flags = namespace_flags(namespaces)?;
+    copy(libc::CLONE_PARENT as u64 | flags, 0, None)
 }
 
 fn copy(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
@@ -263,6 +272,26 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// Copies, close-on-exec, of the `count` descriptors from `first` on that this process was started
+/// with.
+///
+/// Fails with `EBADF` when one of them is not open.
+pub fn inherited_fds(first: RawFd, count: u32) -> io::Result<Vec<OwnedFd>> {
+    let end = first.saturating_add_unsigned(count);
+    (first..end)
+        .map(|fd| {
+            // SAFETY: plain numbers; a descriptor that is not open only yields EBADF. The copies come
+            // after the originals, so that none of them is taken for one.
+            let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, end.max(3)) };
+            if copy < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the kernel has just made it, and nobody else owns it.
+            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+        })
+        .collect()
+}
+
 /// Close every descriptor of this process from `first` on, but for `keep`.
 ///
 /// For a child right after its fork, whose copies of its parent's files it must not hold. Whoever
@@ -360,6 +389,19 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made it, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Which kind of namespace `file` is, as a flag `CLONE_NEW*` of clone(2).
+///
+/// Fails with `ENOTTY` for what is no namespace.
+pub fn namespace_kind(file: impl AsFd) -> io::Result<libc::c_int> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: a valid descriptor and a request without an argument.
+    let kind = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    match kind {
+        0.. => Ok(kind),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Leave the keys of the session behind for an empty keyring (session-keyring(7)).

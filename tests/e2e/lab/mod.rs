@@ -5,6 +5,7 @@
 //! pipes held by this process, so that it goes away with the process however that ends.
 
 pub mod apt;
+pub mod bundle;
 pub mod dns;
 pub mod fake;
 pub mod host;

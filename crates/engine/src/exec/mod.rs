@@ -61,13 +61,18 @@ impl Engine {
             rcon_launch::ExecRequest {
                 spec: &bundle.spec,
                 process: &program,
-                user: request.user.clone().or_else(|| bundle.user.clone()),
+                user: request
+                    .user
+                    .clone()
+                    .or_else(|| bundle.user.clone())
+                    .or_else(|| Some(String::new())),
                 group_add: bundle.group_add.clone(),
                 stdio,
                 seccomp: !request.privileged,
                 preserve_fds: given.files,
                 cgroup: cgroup.as_ref(),
                 emulation: self.emulation(container.id()),
+                known_as: None,
             },
         )
         .map_err(|error| match error {

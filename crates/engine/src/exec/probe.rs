@@ -98,13 +98,14 @@ fn start(
         rcon_launch::ExecRequest {
             spec: &bundle.spec,
             process: &program,
-            user: bundle.user.clone(),
+            user: Some(bundle.user.clone().unwrap_or_default()),
             group_add: bundle.group_add.clone(),
             stdio: Stdio::Fds {
                 stdin,
                 stdout,
                 stderr,
             },
+            known_as: None,
             seccomp: true,
             preserve_fds: Vec::new(),
             cgroup: cgroup.as_ref(),

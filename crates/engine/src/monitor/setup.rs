@@ -172,24 +172,23 @@ fn start_in(
         (Network::None, None) => Some(Box::new(loopback)),
         _ => None,
     };
+    let rootfs = Rootfs::Overlay {
+        lower: snapshot.lower.clone(),
+        upper: snapshot.upper.clone(),
+        work: snapshot.work.clone(),
+        volatile: config.auto_remove,
+    };
     let created = rcon_launch::create(Request {
-        spec: &bundle.spec,
-        rootfs: Rootfs::Overlay {
-            lower: snapshot.lower.clone(),
-            upper: snapshot.upper.clone(),
-            work: snapshot.work.clone(),
-            volatile: config.auto_remove,
-        },
-        maps: &engine.maps,
-        user: bundle.user.clone(),
+        // Also of the specification's own user, the files of the image say the groups.
+        user: Some(bundle.user.clone().unwrap_or_default()),
         group_add: bundle.group_add.clone(),
-        stdio: pipes.theirs,
         in_netns,
         init: config.options.init,
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
         emulation: engine.emulation(container.id()),
+        ..Request::new(&bundle.spec, rootfs, &engine.maps, pipes.theirs)
     })?;
     let mut created = created;
     trace::mark("container set up");

@@ -108,6 +108,11 @@ impl Assembler {
     }
 }
 
+/// Whether an instruction ends a filter with `value`.
+pub(super) fn returns(instruction: &Instruction, value: u32) -> bool {
+    instruction.code == RETURN && instruction.k == value
+}
+
 /// What a filter says to a call: an interpreter of the instructions that are written here.
 ///
 /// `None` for a program that runs over its end.

@@ -15,7 +15,10 @@
 //! action, so an ordinary call costs about ten instructions.
 
 mod assemble;
+mod notify;
 mod tables;
+
+pub(crate) use notify::Listener;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +26,7 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
     LinuxSeccompOperator, LinuxSyscall,
 };
-use rcon_sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, Instruction, MAX_LEN};
+use rcon_sys::seccomp::{FLAG_LOG, FLAG_SPEC_ALLOW, FLAG_WAIT_KILLABLE_RECV, Instruction, MAX_LEN};
 
 use self::assemble::Label;
 #[cfg(test)]
@@ -57,6 +60,13 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
+    /// Whether another process decides about some calls, and gets a listener.
+    pub(crate) fn notifies(&self) -> bool {
+        self.program
+            .iter()
+            .any(|step| assemble::returns(step, USER_NOTIF))
+    }
+
     /// Whether the native call `name` passes, whatever its arguments.
     pub(crate) fn allows(&self, name: &str) -> bool {
         NATIVE.number(name).is_some_and(|number| {
@@ -73,10 +83,10 @@ struct Rule<'a> {
 
 /// Make the filter that `seccomp` describes.
 ///
-/// Fails with [`Error::Invalid`] for what cannot be had: notification, argument numbers beyond 5,
-/// a filter that is too long.
+/// Fails with [`Error::Invalid`] for what cannot be had: argument numbers beyond 5, a filter that is
+/// too long, one with a listener that could not be handed over under it.
 pub(crate) fn compile(seccomp: &LinuxSeccomp) -> Result<Filter> {
-    let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
+    let default = action(seccomp.default_action(), seccomp.default_errno_ret());
     let machines = machines(seccomp.architectures().as_deref().unwrap_or_default());
     let mut asm = Assembler::default();
     let mut next = asm.ret(KILL_PROCESS);
@@ -105,10 +115,30 @@ pub(crate) fn compile(seccomp: &LinuxSeccomp) -> Result<Filter> {
             asm.len()
         )));
     }
-    Ok(Filter {
+    let mut filter = Filter {
         program: asm.finish(),
-        flags: flags(seccomp.flags().as_deref().unwrap_or_default())?,
-    })
+        flags: flags(seccomp.flags().as_deref().unwrap_or_default()),
+    };
+    if !filter.notifies() {
+        // The kernel refuses it where nobody is asked.
+        filter.flags &= !FLAG_WAIT_KILLABLE_RECV;
+    }
+    if filter.notifies() && !filter.allows("sendmsg") {
+        return Err(Error::Invalid(
+            "the seccomp profile has the action SCMP_ACT_NOTIFY and does not allow sendmsg, by \
+             which its listener is handed over"
+                .to_owned(),
+        ));
+    }
+    Ok(filter)
+}
+
+/// The architectures that a filter can have rules for here.
+pub(crate) fn architectures() -> &'static [&'static str] {
+    match NATIVE {
+        Machine::X86_64 => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        _ => &["SCMP_ARCH_AARCH64"],
+    }
 }
 
 fn machines(listed: &[Arch]) -> Vec<Machine> {
@@ -129,29 +159,24 @@ fn machines(listed: &[Arch]) -> Vec<Machine> {
     machines
 }
 
-fn flags(listed: &[LinuxSeccompFilterFlag]) -> Result<u32> {
-    let mut flags = 0;
-    for flag in listed {
-        flags |= match flag {
-            LinuxSeccompFilterFlag::SeccompFilterFlagLog => FLAG_LOG,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FLAG_SPEC_ALLOW,
-            // One thread is all threads when the filter is loaded.
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(Error::Invalid(
-                    "the seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for notification, \
-                     which is not supported"
-                        .to_owned(),
-                ));
+fn flags(listed: &[LinuxSeccompFilterFlag]) -> u32 {
+    listed.iter().fold(0, |flags, flag| {
+        flags
+            | match flag {
+                LinuxSeccompFilterFlag::SeccompFilterFlagLog => FLAG_LOG,
+                LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FLAG_SPEC_ALLOW,
+                LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                    FLAG_WAIT_KILLABLE_RECV
+                }
+                // One thread is all threads when the filter is loaded.
+                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0,
             }
-        };
-    }
-    Ok(flags)
+    })
 }
 
-fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
+fn action(action: LinuxSeccompAction, errno: Option<u32>) -> u32 {
     let data = errno.unwrap_or(libc::EPERM.unsigned_abs()) & 0xffff;
-    Ok(match action {
+    match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => KILL_THREAD,
         LinuxSeccompAction::ScmpActKillProcess => KILL_PROCESS,
         LinuxSeccompAction::ScmpActTrap => TRAP,
@@ -159,12 +184,8 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32> {
         LinuxSeccompAction::ScmpActTrace => TRACE | data,
         LinuxSeccompAction::ScmpActLog => LOG,
         LinuxSeccompAction::ScmpActAllow => ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(Error::Invalid(
-                "the seccomp action SCMP_ACT_NOTIFY is not supported".to_owned(),
-            ));
-        }
-    })
+        LinuxSeccompAction::ScmpActNotify => USER_NOTIF,
+    }
 }
 
 /// The rules of every call that the profile names, by its number.
@@ -175,7 +196,7 @@ fn collect<'a>(
 ) -> Result<BTreeMap<u32, Vec<Rule<'a>>>> {
     let mut rules: BTreeMap<u32, Vec<Rule<'a>>> = BTreeMap::new();
     for entry in entries {
-        let action = action(entry.action(), entry.errno_ret())?;
+        let action = action(entry.action(), entry.errno_ret());
         if action == default {
             continue;
         }

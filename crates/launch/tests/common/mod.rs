@@ -88,18 +88,8 @@ impl Scene {
 
     pub fn request<'a>(&'a self, spec: &'a Spec, stdio: Stdio) -> Request<'a> {
         Request {
-            spec,
-            rootfs: self.overlay(),
-            maps: &self.maps,
-            user: None,
-            group_add: Vec::new(),
-            stdio,
-            in_netns: None,
-            init: false,
-            create_cwd: false,
-            preserve_fds: Vec::new(),
-            cgroup: None,
-            emulation: None,
+            user: Some(String::new()),
+            ..Request::new(spec, self.overlay(), &self.maps, stdio)
         }
     }
 }
@@ -339,12 +329,13 @@ pub fn exec_request<'a>(
     rcon_launch::ExecRequest {
         spec,
         process,
-        user: None,
+        user: Some(String::new()),
         group_add: Vec::new(),
         stdio,
         seccomp: true,
         preserve_fds: Vec::new(),
         cgroup: None,
         emulation: None,
+        known_as: None,
     }
 }

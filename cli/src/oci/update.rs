@@ -1,0 +1,128 @@
+//! `pause`, `resume` and `update`.
+
+use std::io::Read;
+
+use clap::Args;
+use rcon_launch::oci::Runtime;
+use rcon_launch::spec::LinuxResources;
+use serde_json::{Value, json};
+
+use super::Command;
+use super::globals::Globals;
+use crate::failure::{Failure, Outcome, errno_text};
+
+/// `rcon oci pause`
+#[derive(Args, Debug)]
+pub struct Pause {
+    /// The id of the container
+    id: String,
+}
+
+impl Command for Pause {
+    fn run(self, runtime: &Runtime, _: &Globals) -> Outcome {
+        runtime.freeze(&self.id, true)?;
+        Ok(0)
+    }
+}
+
+/// `rcon oci resume`
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The id of the container
+    id: String,
+}
+
+impl Command for Resume {
+    fn run(self, runtime: &Runtime, _: &Globals) -> Outcome {
+        runtime.freeze(&self.id, false)?;
+        Ok(0)
+    }
+}
+
+/// `rcon oci update`
+#[derive(Args, Debug)]
+pub struct Update {
+    /// A file with linux.resources of a specification ("-" is standard input)
+    #[arg(short, long)]
+    resources: Option<String>,
+    /// The weight at disks, from 10 to 1000
+    #[arg(long)]
+    blkio_weight: Option<u16>,
+    /// The period of the processor quota, in microseconds
+    #[arg(long)]
+    cpu_period: Option<u64>,
+    /// How much of each period the container may run, in microseconds
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// The weight at processors
+    #[arg(long)]
+    cpu_share: Option<u64>,
+    /// The processors to use
+    #[arg(long)]
+    cpuset_cpus: Option<String>,
+    /// The memory nodes to use
+    #[arg(long)]
+    cpuset_mems: Option<String>,
+    /// The limit of memory, in bytes
+    #[arg(long, allow_hyphen_values = true)]
+    memory: Option<i64>,
+    /// The memory that is not taken back, in bytes
+    #[arg(long, allow_hyphen_values = true)]
+    memory_reservation: Option<i64>,
+    /// The limit of memory and swap together, in bytes
+    #[arg(long, allow_hyphen_values = true)]
+    memory_swap: Option<i64>,
+    /// The limit of processes
+    #[arg(long, allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// The id of the container
+    id: String,
+}
+
+impl Command for Update {
+    fn run(self, runtime: &Runtime, _: &Globals) -> Outcome {
+        let wrong = |why: String| Failure::new(format!("invalid resources: {why}"));
+        let mut all = match self.resources.as_deref() {
+            None => json!({}),
+            Some(path) => serde_json::from_str(&read(path)?).map_err(|e| wrong(e.to_string()))?,
+        };
+        let mut set = |part: &str, name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                all[part][name] = value;
+            }
+        };
+        set("blockIO", "weight", self.blkio_weight.map(Value::from));
+        set("cpu", "period", self.cpu_period.map(Value::from));
+        set("cpu", "quota", self.cpu_quota.map(Value::from));
+        set("cpu", "shares", self.cpu_share.map(Value::from));
+        set("cpu", "cpus", self.cpuset_cpus.map(Value::from));
+        set("cpu", "mems", self.cpuset_mems.map(Value::from));
+        set("memory", "limit", self.memory.map(Value::from));
+        set(
+            "memory",
+            "reservation",
+            self.memory_reservation.map(Value::from),
+        );
+        set("memory", "swap", self.memory_swap.map(Value::from));
+        set("pids", "limit", self.pids_limit.map(Value::from));
+        let resources: LinuxResources =
+            serde_json::from_value(all).map_err(|error| wrong(error.to_string()))?;
+        runtime.update(&self.id, &resources)?;
+        Ok(0)
+    }
+}
+
+fn read(path: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = match path {
+        "-" => std::io::stdin().read_to_string(&mut text).map(drop),
+        path => std::fs::read_to_string(path).map(|content| text = content),
+    };
+    match read {
+        Ok(()) => Ok(text),
+        Err(error) => Err(Failure::new(format!(
+            "cannot read {path}: {}",
+            errno_text(&error)
+        ))),
+    }
+}
