@@ -70,11 +70,18 @@ fn several(t: &mut Rcon) {
     let image = t.pull("busybox");
     let script = "until test -e /go; do sleep 0.02; done; seq 1 20000";
     t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", script]);
-    let watchers: Vec<_> = (0..3)
+    let watchers: Vec<_> = (0..10)
         .map(|_| t.start(&["attach", "--no-stdin", "c"]))
         .collect();
     std::thread::sleep(std::time::Duration::from_millis(300));
     t.ok(&["exec", "c", "touch", "/go"]);
+    // One who comes late, perhaps too late, sees the rest, and never half a line.
+    let late = t.run(&["attach", "--no-stdin", "c"]);
+    assert!(
+        late.code == 0 || late.stderr.contains("running containers"),
+        "{}",
+        late.story()
+    );
     for watcher in watchers {
         let out = watcher.wait();
         assert!(

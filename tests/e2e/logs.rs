@@ -3,7 +3,16 @@
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
 
-scenarios!(streams, tails, times, follows, of_a_terminal, partial_lines);
+scenarios!(
+    streams,
+    tails,
+    times,
+    follows,
+    of_a_terminal,
+    partial_lines,
+    drivers,
+    put_aside_in_a_flood
+);
 
 fn streams(t: &mut Rcon) {
     let image = t.pull("busybox");
@@ -123,4 +132,113 @@ fn partial_lines(t: &mut Rcon) {
         "{} bytes",
         out.len()
     );
+}
+
+fn drivers(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let file = t.home("own.log").to_str().unwrap().to_owned();
+    let path = format!("path={file}");
+    let say = ["sh", "-c", "echo out; echo err >&2"];
+    let run = |name: &str, more: &[&str]| {
+        let words = [&["run", "--name", name], more, &[image.as_str()], &say].concat();
+        t.run(&words)
+    };
+    run("json", &["--log-driver", "json-file", "--log-opt", &path]).prints("out\n");
+    t.run(&["logs", "json"]).prints("out\n").says("err");
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains("stdout F out")
+    );
+    assert_eq!(
+        t.inspect(
+            "json",
+            "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Path}}"
+        ),
+        format!("json-file {file}")
+    );
+    run("none", &["--log-driver", "none"]).prints("out\n");
+    run("through", &["--log-driver", "passthrough"]).prints("out\n");
+    for name in ["none", "through"] {
+        t.run(&["logs", name]).refused(125).says("cannot read logs");
+    }
+    run("bad", &["--log-driver", "syslog"])
+        .refused(125)
+        .says("invalid log driver");
+    if !std::path::Path::new("/run/systemd/journal/socket").exists() {
+        run("journal", &["--log-driver", "journald"])
+            .refused(125)
+            .says("journal of systemd is not to be had here");
+    }
+}
+
+fn put_aside_in_a_flood(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    // `RCON_TEST_FLOOD=150000000` makes it a gigabyte.
+    let lines: usize = std::env::var("RCON_TEST_FLOOD")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200_000);
+    let script = format!("until test -e /go; do sleep 0.02; done; seq 1 {lines}");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--log-opt",
+        "max-size=64k",
+        "--log-opt",
+        "max-file=3",
+        &image,
+        "sh",
+        "-c",
+        &script,
+    ]);
+    // One who reads slowly misses nothing: the program waits.
+    let line = "\"$0\" attach --no-stdin c | { sleep 1; wc -l; }";
+    let words = ["sh", "-c", line, t.program.to_str().unwrap()];
+    let command = t.command_of(&words.map(str::to_owned));
+    let slow = crate::lab::program::Running::start(command, std::process::Stdio::null());
+    let followed = t.start(&["logs", "-f", "--tail", "1", "c"]);
+    eventually("both watch", 20, || {
+        let inotify = crate::lab::leaks::processes(&t.dir);
+        (inotify
+            .iter()
+            .filter(|p| p.contains("attach") || p.contains("logs"))
+            .count()
+            >= 2)
+            .then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    t.ok(&["exec", "c", "touch", "/go"]);
+    t.run(&["wait", "c"]).prints("0\n");
+    assert_eq!(slow.wait().ok().trim(), lines.to_string());
+    // Who follows sees the end; in order, whatever was put aside in between.
+    let seen: Vec<usize> = followed
+        .wait()
+        .ok()
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    assert!(seen.windows(2).all(|pair| pair[0] < pair[1]));
+    assert_eq!(seen.last(), Some(&lines));
+    // No more is kept than was said, and the end of it.
+    let id = t.inspect("c", "{{.Id}}");
+    let dir = t.root().join("containers").join(id);
+    let sizes: Vec<u64> = std::fs::read_dir(&dir)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().unwrap().starts_with("log"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .collect();
+    assert!(
+        sizes.len() == 3 && sizes.iter().all(|size| *size <= 64 << 10),
+        "{sizes:?}"
+    );
+    let kept = t.ok(&["logs", "c"]);
+    let kept: Vec<usize> = kept.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(kept.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    assert_eq!(kept.last(), Some(&lines));
+    let tail = t.ok(&["logs", "--tail", "1500", "c"]);
+    assert_eq!(tail.lines().count(), 1500);
 }

@@ -97,25 +97,55 @@ impl LogFile {
     fn write(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
         self.text.clear();
         encode(&mut self.text);
-        let length = self.text.len() as u64;
-        if length == 0 {
-            return;
+        let text = std::mem::take(&mut self.text);
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            let piece = self.piece(rest);
+            if piece == 0 {
+                // If it cannot be put aside it grows on.
+                if self.put_aside().is_err() {
+                    self.append(rest);
+                    break;
+                }
+                continue;
+            }
+            self.append(&rest[..piece]);
+            rest = &rest[piece..];
         }
-        let full = |max| self.size > 0 && self.size + length > max;
-        if self.max_size.is_some_and(full) {
-            // If it cannot be put aside it grows on.
-            let _ = self.put_aside();
+        self.text = text;
+        // A flood leaves no big buffer behind.
+        if self.text.capacity() > 8 * 1024 {
+            self.text = Vec::new();
         }
-        match self.file.write_all(&self.text) {
-            Ok(()) => self.size += length,
+    }
+
+    /// How much of `text`, in whole lines, the file has room for; one line in any case if it is empty.
+    fn piece(&self, text: &[u8]) -> usize {
+        let Some(max) = self.max_size else {
+            return text.len();
+        };
+        let room = usize::try_from(max.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        if text.len() <= room {
+            return text.len();
+        }
+        let line_end = |text: &[u8]| text.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
+        match line_end(&text[..room]) {
+            Some(end) => end,
+            None if self.size > 0 => 0,
+            None => text
+                .iter()
+                .position(|b| *b == b'\n')
+                .map_or(text.len(), |at| at + 1),
+        }
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        match self.file.write_all(text) {
+            Ok(()) => self.size += text.len() as u64,
             // Half a line would spoil the next one.
             Err(_) => {
                 let _ = self.file.set_len(self.size);
             }
-        }
-        // A flood leaves no big buffer behind.
-        if self.text.capacity() > 8 * 1024 {
-            self.text = Vec::new();
         }
     }
 
