@@ -43,8 +43,9 @@ impl Journal {
             io::Error::new(
                 error.kind(),
                 format!(
-                    "the journal of systemd is not to be had here ({}): {error}",
-                    path.display()
+                    "the journal of systemd is not to be had here ({}): {}",
+                    path.display(),
+                    crate::error::describe(&error)
                 ),
             )
         })?;
