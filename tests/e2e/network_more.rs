@@ -20,6 +20,8 @@ scenarios!(
     pings_of_both_families,
     a_container_at_its_worst,
     words_for_networks,
+    of_another_container,
+    of_a_path,
 );
 
 /// A host, and the image with perl known there.
@@ -511,4 +513,143 @@ fn words_for_networks(t: &mut Rcon) {
     ] {
         run(network).refused(125).says(message);
     }
+}
+
+fn of_another_container(t: &mut Rcon) {
+    let image = t.pull("banner");
+    let port = crate::lab::net::free_port();
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        &format!("{port}:80"),
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    let sh = |script: &str| {
+        t.run(&[
+            "run",
+            "--rm",
+            "--network",
+            "container:web",
+            &image,
+            "sh",
+            "-c",
+            script,
+        ])
+    };
+    // The very same, with its addresses, names and ports.
+    let own = t.ok(&["exec", "web", "readlink", "/proc/self/ns/net"]);
+    sh("readlink /proc/self/ns/net").prints(&format!("{own}\n"));
+    sh("ip addr show tap0; cat /etc/resolv.conf")
+        .shows("10.0.2.100/24")
+        .shows("nameserver 10.0.2.3");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "server",
+        "--network",
+        "container:web",
+        &image,
+        "httpd",
+        "-f",
+        "-p",
+        "80",
+        "-h",
+        "/var/www",
+    ]);
+    let to = format!("127.0.0.1:{port}");
+    eventually("the page of the other", 20, || {
+        crate::lab::net::fetch(None, &to).ok()
+    });
+    t.run(&["exec", "web", "wget", "-q", "-O", "-", "http://127.0.0.1/"])
+        .code(0)
+        .shows("___");
+    t.run(&["exec", "server", "ip", "addr", "show", "tap0"])
+        .shows("10.0.2.100/24");
+    let id = t.inspect("web", "{{.Id}}");
+    assert_eq!(
+        t.inspect("server", "{{.HostConfig.NetworkMode}}"),
+        format!("container:{id}")
+    );
+    // Ports are the other's.
+    t.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "container:web",
+        "-p",
+        "8080:80",
+        &image,
+        "true",
+    ])
+    .refused(125)
+    .says("cannot set port bindings on an existing container network namespace");
+    t.run(&["port", "add", "server", "8080:80"])
+        .refused(125)
+        .says("it has that of container");
+    t.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "container:nosuch",
+        &image,
+        "true",
+    ])
+    .refused(125)
+    .says("no such container");
+    t.ok(&["stop", "-t", "0", "server", "web"]);
+    let out = t.run(&["start", "server"]);
+    assert!(
+        out.code == 125
+            && out
+                .stderr
+                .contains("cannot join the network of container web"),
+        "{}",
+        out.story()
+    );
+    t.ok(&["start", "web"]);
+    t.ok(&["start", "server"]);
+    eventually("the page again", 20, || {
+        crate::lab::net::fetch(None, &to).ok()
+    });
+}
+
+fn of_a_path(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
+    let pid = t.inspect("c", "{{.State.Pid}}");
+    let network = format!("ns:/proc/{pid}/ns/net");
+    t.run(&[
+        "run",
+        "--rm",
+        "--network",
+        &network,
+        &image,
+        "ip",
+        "addr",
+        "show",
+        "tap0",
+    ])
+    .code(0)
+    .shows("10.0.2.100/24");
+    t.run(&["run", "--rm", "--network", "ns:/nowhere", &image, "true"])
+        .code(125)
+        .says("cannot join the network namespace /nowhere: no such file or directory");
+    t.run(&["run", "--rm", "--network", "ns:", &image, "true"])
+        .refused(125)
+        .says("must provide the path");
+    t.run(&[
+        "run",
+        "--rm",
+        "--network",
+        "ns:/etc/hostname",
+        &image,
+        "true",
+    ])
+    .code(125);
 }

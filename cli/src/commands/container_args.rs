@@ -128,7 +128,7 @@ pub struct ContainerArgs {
     /// Assign a name to the container
     #[arg(long)]
     pub name: Option<String>,
-    /// Connect a container to a network ("slirp4netns[:OPTIONS]"|"none"|"host")
+    /// Connect a container to a network ("slirp4netns[:OPTIONS]"|"none"|"host"|"container:NAME"|"ns:PATH")
     #[arg(long, alias = "net", value_name = "stringArray")]
     pub network: Vec<String>,
     /// Disable healthchecks on container

@@ -45,6 +45,14 @@ pub fn make(
     };
     let network = network(&args.network, context)?;
     let publish = publish(&args.publish)?;
+    if matches!(network, Network::Container(_) | Network::Path(_))
+        && (!publish.is_empty() || args.publish_all)
+    {
+        return Err(Failure::new(
+            "invalid config provided: cannot set port bindings on an existing container network namespace",
+        )
+        .hint("publish them for the container whose network it is"));
+    }
     let names = names(&args)?;
     let restart =
         RestartPolicy::parse(args.restart.as_deref().unwrap_or_default()).map_err(Failure::new)?;
@@ -273,11 +281,19 @@ fn network(words: &[String], context: &Context) -> Result<Network, Failure> {
         }
         "pasta" => Err(Failure::new(format!("options of pasta are not supported: {options}"))
             .hint("rcon's own network takes the options of slirp4netns: --network slirp4netns:OPTIONS")),
-        "container" | "ns" | "pod" => Err(Failure::new(format!("rcon does not support --network {kind}: yet"))),
+        "container" if options.is_empty() => Err(Failure::new(
+            "must provide a container to join: --network container:NAME",
+        )),
+        "container" => Ok(Network::Container(options.to_owned())),
+        "ns" if !options.starts_with('/') => Err(Failure::new(
+            "must provide the path of a network namespace to join: --network ns:PATH",
+        )),
+        "ns" => Ok(Network::Path(options.into())),
+        "pod" => Err(Failure::new(format!("rcon does not support --network {kind}: yet"))),
         "bridge" => Err(Failure::new("rcon does not support bridge networks yet")
             .hint("containers reach one another over published ports at the host's address")),
         _ => Err(Failure::new(format!("unable to find network with name or ID {kind}: network not found"))
-            .hint("rcon has the networks slirp4netns (the default), none and host")),
+            .hint("rcon has the networks slirp4netns (the default), none, host, container:NAME and ns:PATH")),
     }
 }
 
@@ -354,7 +370,8 @@ mod tests {
             "foo",
             "host:x",
             "bridge",
-            "container:x",
+            "container:",
+            "ns:x",
             "slirp4netns:nope=1",
             "pasta:-t,80",
         ] {

@@ -75,10 +75,12 @@ pub fn object(
             "Tag": config.lifecycle.log.tag.as_deref().unwrap_or_default(),
             "Size": config.lifecycle.log.max_size.map_or_else(|| "0B".into(), |size| human::size(size, "")),
         },
-        "NetworkMode": match config.network {
-            Network::None => "none",
-            Network::Host => "host",
-            Network::Slirp(_) => "slirp4netns",
+        "NetworkMode": match &config.network {
+            Network::None => "none".to_owned(),
+            Network::Host => "host".to_owned(),
+            Network::Container(id) => format!("container:{id}"),
+            Network::Path(path) => format!("ns:{}", path.display()),
+            Network::Slirp(_) => "slirp4netns".to_owned(),
         },
         "PortBindings": bindings,
         "RestartPolicy": {

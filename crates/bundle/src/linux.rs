@@ -44,10 +44,11 @@ pub(crate) fn linux(options: &Options, context: &Context, caps: &Caps) -> Result
     Ok(linux)
 }
 
-/// A container has one of each kind to itself; only the network can be the host's.
+/// A container has one of each kind to itself; only the network can be the host's, or another's (whoever launches it puts
+/// the path in).
 fn namespaces(options: &Options) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
-    let network = (options.network == Network::Private).then_some(Type::Network);
+    let network = (options.network != Network::Host).then_some(Type::Network);
     [Type::User, Type::Pid]
         .into_iter()
         .chain(network)
@@ -100,6 +101,11 @@ fn sysctls(options: &Options, context: &Context) -> Result<HashMap<String, Strin
         if options.network == Network::Host && key.starts_with("net.") {
             return Err(Error::value(format!(
                 "sysctl {key}={value} can't be set since Network Namespace set to host: invalid argument"
+            )));
+        }
+        if options.network == Network::Joined && key.starts_with("net.") {
+            return Err(Error::value(format!(
+                "sysctl {key}={value} can't be set in the network namespace of somebody else: invalid argument"
             )));
         }
         set.insert(key.clone(), value.clone());

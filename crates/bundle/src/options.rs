@@ -131,6 +131,8 @@ pub enum Network {
     Private,
     /// The host's (`--network host`): no network namespace, no network sysctls, the host's `/sys` bound.
     Host,
+    /// That of another container or a path: the launcher is told which one; its settings are its own affair.
+    Joined,
 }
 
 /// `--image-volume`: what becomes of the volumes an image declares.

@@ -142,6 +142,19 @@ impl Engine {
         Err(Error::Invalid("no free name was found".into()))
     }
 
+    /// The network that is asked for, another container by its id.
+    fn network(&self, request: &CreateRequest) -> Result<Network> {
+        let Network::Container(name) = &request.network else {
+            return Ok(request.network.clone());
+        };
+        let other = self.container(name)?.config;
+        Ok(match other.network {
+            // The host's is nobody's to be joined.
+            Network::Host => Network::Host,
+            _ => Network::Container(other.id),
+        })
+    }
+
     /// What the request comes to.
     fn config(&self, request: &CreateRequest) -> Result<Config> {
         if let Some(name) = request
@@ -153,9 +166,11 @@ impl Engine {
         }
         let image_config = ImageConfig::parse(&request.image.config()?)?;
         let mut options = request.options.clone();
-        options.network = match request.network {
+        let network = self.network(request)?;
+        options.network = match network {
             Network::Host => rcon_bundle::Network::Host,
             Network::None | Network::Slirp(_) => rcon_bundle::Network::Private,
+            Network::Container(_) | Network::Path(_) => rcon_bundle::Network::Joined,
         };
         let mut config = Config {
             format: FORMAT,
@@ -167,7 +182,7 @@ impl Engine {
             image_digest: request.image.manifest_digest.to_string(),
             image_config,
             options,
-            network: request.network.clone(),
+            network,
             ports: Vec::new(),
             names: request.names.clone(),
             auto_remove: request.auto_remove,

@@ -227,6 +227,8 @@ impl Prepared<'_> {
             Key::Network => match &config.network {
                 Network::None => value == "none",
                 Network::Host => value == "host",
+                Network::Container(id) => value.strip_prefix("container:") == Some(id),
+                Network::Path(path) => value.strip_prefix("ns:") == path.to_str(),
                 Network::Slirp(_) => matches!(value, "slirp4netns" | "slirp" | "pasta"),
             },
             Key::Health => match state.health {

@@ -52,7 +52,10 @@ fn hosts(base: &str, config: &Config, hostname: &str, host: Option<Ipv4Addr>) ->
             Some(IpAddr::V4(net.container_v4())),
             host.or(Some(net.gateway_v4())),
         ),
-        Network::None => (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), None),
+        // What is shown of these two is what they join.
+        Network::None | Network::Container(_) | Network::Path(_) => {
+            (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), None)
+        }
         // Its own names are the host's.
         Network::Host => (None, host.or(Some(Ipv4Addr::LOCALHOST))),
     };

@@ -39,6 +39,7 @@ mod hostfiles;
 mod image_mounts;
 pub mod images;
 pub mod info;
+mod joining;
 pub mod keys;
 pub mod lifecycle;
 mod limits;

@@ -172,9 +172,11 @@ impl Engine {
 pub(crate) fn no_network(container: &Container) -> Error {
     let (name, why) = (&container.config.name, &container.config.network);
     let why = match why {
-        Network::Host => "it has the host's",
-        Network::None => "it has none",
-        Network::Slirp(_) => "it is down",
+        Network::Host => "it has the host's".to_owned(),
+        Network::None => "it has none".to_owned(),
+        Network::Container(id) => format!("it has that of container {}", &id[..id.len().min(12)]),
+        Network::Path(path) => format!("it has that of {}", path.display()),
+        Network::Slirp(_) => "it is down".to_owned(),
     };
     Error::StateImproper(format!("container {name} has no network of its own: {why}"))
 }

@@ -107,6 +107,10 @@ pub enum Network {
     None,
     /// The host's network namespace.
     Host,
+    /// That of another container, by its id.
+    Container(String),
+    /// The network namespace at a path.
+    Path(std::path::PathBuf),
     /// rcon's own user-mode network, with its options.
     Slirp(Box<rcon_net::Config>),
 }

@@ -5,7 +5,7 @@
 //! maps; what it writes comes back to the caller together with its exit status.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 
@@ -20,6 +20,23 @@ use crate::process::{self, Fork};
 pub const PANICKED: i32 = 101;
 /// The exit code of a child that could not become the root of its namespace.
 pub const NOT_SET_UP: i32 = 102;
+
+/// The user namespace that owns another namespace (ioctl_ns(2), NS_GET_USERNS).
+///
+/// Fails with `EPERM` when that is none of ours or below, with `ENOTTY` for what is no namespace.
+pub fn owner_of(namespace: impl AsFd) -> io::Result<OwnedFd> {
+    /// `_IO(0xb7, 0x1)` (linux/nsfs.h).
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: the call has no argument, and the descriptor is open.
+    let owner = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us.
+    let owner = unsafe { OwnedFd::from_raw_fd(owner) };
+    rustix::io::fcntl_setfd(&owner, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(owner)
+}
 
 /// A child at work in a user namespace.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ fn own(options: &Options, context: &Context) -> Vec<Entry> {
     // sysfs shows the devices of a network namespace and can only be mounted by who owns it: on the host's network the
     // host's own /sys has to do.
     let sys = match options.network {
-        Network::Private => Entry::new(
+        Network::Private | Network::Joined => Entry::new(
             "/sys",
             "sysfs",
             "sysfs",

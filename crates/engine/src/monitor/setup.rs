@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Result};
 use crate::files::Durable;
 use crate::given;
 use crate::health::HealthState;
+use crate::joining::Joined;
 use crate::lifecycle::LogDriver;
 use crate::log::Log;
 use crate::record::{Config, Container, Network, ProcessRef, State, Status};
@@ -141,16 +142,21 @@ fn start_in(
                 ..(**net).clone()
             })
         }
-        Network::None | Network::Host => None,
+        Network::None | Network::Host | Network::Container(_) | Network::Path(_) => None,
     };
+    let joined = Joined::find(engine, config)?;
     let mut bundle = bundling::build(engine, config)?;
+    if let Some(joined) = &joined {
+        joined.apply(&mut bundle.spec);
+    }
     trace::mark("specification made");
     let why = || "cannot reach systemd".to_string();
     let notify = Notify::new(config.lifecycle.sdnotify, runtime).context(why)?;
     extend(&mut bundle.spec, notify.as_ref(), &given.files, runtime);
+    let shown = joined.as_ref().map(|joined| joined.view(config));
     hostfiles::write(
         runtime,
-        config,
+        shown.as_ref().unwrap_or(config),
         bundle.spec.hostname().as_deref().unwrap_or_default(),
     )?;
     let dir = engine.paths.container(&config.id);
