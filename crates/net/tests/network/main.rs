@@ -7,7 +7,10 @@ mod lab;
 mod servers;
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use lab::{HOST_V4, HOST_V6, with_container};
@@ -15,6 +18,8 @@ use rcon_net::{Config, Listeners, PortHandler, PortMapping};
 use servers::{ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The port of a server that keeps its connections.
+const MANY: u16 = 9020;
 /// How much is sent in one direction, in bytes.
 const BULK: usize = 20_000_000;
 
@@ -22,8 +27,11 @@ fn main() {
     if std::fs::File::open("/dev/net/tun").is_err() {
         return skip("/dev/net/tun cannot be opened");
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 12] = [
         ("tcp_goes_out", tcp_goes_out),
+        ("tcp_goes_out_at_every_mtu", tcp_goes_out_at_every_mtu),
+        ("many_connections_at_once", many_connections_at_once),
+        ("noise_does_not_stop_it", noise_does_not_stop_it),
         ("tcp_goes_out_at_mtu_1500", tcp_goes_out_at_mtu_1500),
         ("failures_are_told", failures_are_told),
         ("udp_goes_out", udp_goes_out),
@@ -119,6 +127,124 @@ fn tcp_goes_out_at_mtu_1500() {
         transfer(HOST_V4);
         transfer(HOST_V6);
     });
+}
+
+fn tcp_goes_out_at_every_mtu() {
+    for mtu in [1280, 1500, 9000, 32768, 65520] {
+        let config = Config { mtu, ..with_ipv6() };
+        inside(&config, || {
+            for address in [HOST_V4, HOST_V6] {
+                exchange_digest(address, 1_000_000);
+            }
+        });
+    }
+}
+
+/// Sends so many bytes and hears their digest.
+fn exchange_digest(address: &str, length: usize) {
+    let bytes: Vec<u8> = (0..length).map(servers::pattern).collect();
+    let mut stream = connect(host(address, SINK)).unwrap();
+    stream.write_all(&bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = [0; 16];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[8..], servers::digest(0, &bytes).to_be_bytes());
+}
+
+fn many_connections_at_once() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // The network has a descriptor for each, and takes half of what it may have for TCP.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let wanted = usize::try_from(hard / 2 - 100).unwrap().min(10_000);
+    let listener = TcpListener::bind((HOST_V4, MANY)).unwrap();
+    let container = || {
+        let mut streams = Vec::new();
+        for n in 0..wanted {
+            let stream = connect(host(HOST_V4, MANY));
+            streams.push(stream.unwrap_or_else(|error| panic!("connection {n}: {error}")));
+        }
+        // Among so many, one more works like any; and the last and the first are alive.
+        exchange_digest(HOST_V4, 1_000_000);
+        for n in [0, wanted - 1] {
+            streams[n].write_all(b"?").unwrap();
+        }
+        drop(streams);
+        exchange_digest(HOST_V4, 1_000_000);
+    };
+    let outside = move || {
+        let mut streams: Vec<TcpStream> = listener.incoming().take(wanted).flatten().collect();
+        for stream in [0, wanted - 1] {
+            let stream = &mut streams[stream];
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 1);
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+        }
+    };
+    with_container(&Config::default(), Listeners::default(), container, outside);
+}
+
+fn noise_does_not_stop_it() {
+    inside(&with_ipv6(), || {
+        noise();
+        for address in [HOST_V4, HOST_V6] {
+            exchange_digest(address, 1_000_000);
+            assert_eq!(
+                exchange(&udp(host(address, ECHO)), b"who"),
+                address.as_bytes()
+            );
+        }
+    });
+}
+
+/// Frames that nobody should send: garbage, floods of broadcasts, somebody who says to be the
+/// gateway, and openings of connections that nobody goes on with.
+fn noise() {
+    use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
+    let card = nix::ifaddrs::getifaddrs()
+        .unwrap()
+        .filter(|interface| interface.interface_name == "tap0")
+        .find_map(|interface| interface.address?.as_link_addr().copied())
+        .unwrap();
+    socket::bind(socket.as_raw_fd(), &card).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let gateway = [0x52, 0x55, 0x0a, 0, 2, 2];
+    for n in 0..40_000_u64 {
+        let length = 14 + (next() % 200) as usize;
+        let mut frame: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+        frame[..6].copy_from_slice(match n % 3 {
+            0 => &[0xff; 6],
+            _ => &gateway,
+        });
+        let ethertype: u16 = [0x0800, 0x86dd, 0x0806, 0x88cc][(n % 4) as usize];
+        frame[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        if ethertype == 0x0800 && length > 60 {
+            // A SYN from the container to somewhere, with ports and sequence of chance.
+            frame[14] = 0x45;
+            let total = (length - 14) as u16;
+            frame[16..18].copy_from_slice(&total.to_be_bytes());
+            frame[20..22].fill(0);
+            frame[23] = 6;
+            frame[26..30].copy_from_slice(&[10, 0, 2, 100]);
+            frame[30..34].copy_from_slice(&[10, 0, 0, 67]);
+            frame[46] = 0x50;
+            frame[47] = 2;
+        }
+        if ethertype == 0x0806 && length >= 42 {
+            // "I am the gateway."
+            frame[14..22].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, 2]);
+            frame[28..32].copy_from_slice(&[10, 0, 2, 2]);
+        }
+        // The device's queue may be full: then this one is lost, as on any cable.
+        let _ = socket::send(socket.as_raw_fd(), &frame, MsgFlags::empty());
+    }
 }
 
 /// Sends much and receives much, whole, with one direction ended before the other.

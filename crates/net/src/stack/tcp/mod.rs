@@ -3,6 +3,8 @@
 pub(crate) mod engine;
 mod flow;
 mod inlet;
+#[cfg(test)]
+mod lossy;
 pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
