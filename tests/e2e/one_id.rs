@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::lab::host::Host;
 use crate::lab::scenario::scenarios;
-use crate::lab::{Mode, Rcon, lab, skip};
+use crate::lab::{Mode, Rcon, installed, lab, skip};
 
 scenarios!(
     files_have_owners,
@@ -229,7 +229,42 @@ fn owners_last(t: &mut Rcon) {
     .code(0);
     t.run(&["start", "-a", "c"])
         .prints("/made 21 22\n/link 23 24\n");
+    // As an image, wherever that goes: its archive has the owners.
+    t.run(&["commit", "-q", "c", "kept"]).code(0);
     t.run(&["rm", "c"]).code(0);
+    let look = "stat -c '%n %u %g' /made";
+    t.run(&["run", "--rm", "--network", "none", "kept", "sh", "-c", look])
+        .prints("/made 21 22\n");
+    if !lab().root || !installed("umoci") {
+        return skip("umoci gives files their owners as root only");
+    }
+    let archive = t.home("kept.tar");
+    let archive = archive.to_str().unwrap();
+    t.run(&[
+        "save",
+        "-q",
+        "--format",
+        "oci-archive",
+        "-o",
+        archive,
+        "kept",
+    ])
+    .code(0);
+    let script = format!(
+        "cd {} && mkdir oci && tar xf {archive} -C oci && umoci raw unpack --image \"oci:$(umoci ls --layout oci)\" tree \
+         && stat -c '%n %u %g' tree/made tree/link; rm -rf oci tree",
+        t.dir.display()
+    );
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(
+        text.ends_with("tree/made 21 22\ntree/link 23 24\n"),
+        "{text}{said}"
+    );
 }
 
 fn packages_make_users(t: &mut Rcon) {
