@@ -280,5 +280,7 @@ fn campaign(t: &mut Rcon) {
         campaign.sweep();
     }
     t.run(&["rmi", "-f", "localhost/committed:1"]);
+    // Layers of a commit that was killed are kept until somebody clears up.
+    t.run(&["image", "prune", "-f"]).code(0);
     t.run(&["rm", "kept"]).code(0);
 }

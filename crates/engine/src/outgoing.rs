@@ -76,6 +76,10 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        // Of a pull or a commit that was killed before it had an image.
+        if self.store.collect_all_layers()?.partly {
+            self.sweep_in(None)?;
+        }
         Ok(())
     }
 
