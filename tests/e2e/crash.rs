@@ -148,7 +148,8 @@ impl Campaign<'_> {
     /// All can be removed, and nothing is left, the port included.
     fn sweep(&self) {
         let t = self.t;
-        for name in ["c", "d"] {
+        // Names that cannot be the beginning of the id of what is kept.
+        for name in ["work", "made"] {
             let out = t.run(&["rm", "-f", "-v", "-t", "0", name]);
             assert!(out.code == 0, "{}\n{}", self.story(), out.story());
         }
@@ -256,7 +257,7 @@ fn campaign(t: &mut Rcon) {
             _ => Victim::All,
         };
         let sleeper = [
-            "run", "-d", "--name", "c", "-p", &publish, &image, "sleep", "1000",
+            "run", "-d", "--name", "work", "-p", &publish, &image, "sleep", "1000",
         ];
         let kind = round % 9;
         // What the command works on is there first.
@@ -265,14 +266,16 @@ fn campaign(t: &mut Rcon) {
         }
         let words: Vec<&str> = match kind {
             0 => sleeper.to_vec(),
-            1 => vec!["run", "--rm", "--name", "c", "-p", &publish, &image, "true"],
-            2 => vec!["create", "--name", "d", "-v", "/data", &image, "true"],
-            3 => vec!["stop", "-t", "0", "c"],
-            4 => vec!["rm", "-f", "-t", "0", "c"],
-            5 => vec!["exec", "c", "sh", "-c", "echo here; sleep 0.05"],
-            6 => vec!["restart", "-t", "0", "c"],
-            7 => vec!["commit", "-q", "c", "localhost/committed:1"],
-            _ => vec!["kill", "c"],
+            1 => vec![
+                "run", "--rm", "--name", "work", "-p", &publish, &image, "true",
+            ],
+            2 => vec!["create", "--name", "made", "-v", "/data", &image, "true"],
+            3 => vec!["stop", "-t", "0", "work"],
+            4 => vec!["rm", "-f", "-t", "0", "work"],
+            5 => vec!["exec", "work", "sh", "-c", "echo here; sleep 0.05"],
+            6 => vec!["restart", "-t", "0", "work"],
+            7 => vec!["commit", "-q", "work", "localhost/committed:1"],
+            _ => vec!["kill", "work"],
         };
         let after = whole.mul_f64(dice.below(1300) as f64 / 1000.0);
         campaign.strike(&words, after, &mut dice);
