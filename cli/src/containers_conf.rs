@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rcon_engine::bundle::{Options, parse};
 use serde::Deserialize;
 
 use crate::commands::ContainerArgs;
@@ -187,7 +188,6 @@ impl Defaults {
     pub fn apply(&self, args: &mut ContainerArgs, said: impl Fn(&str) -> bool) {
         let lists = [
             (&mut args.annotation, &self.annotations),
-            (&mut args.sysctl, &self.sysctls),
             (&mut args.ulimit, &self.ulimits),
         ];
         for (given, defaults) in lists {
@@ -247,19 +247,16 @@ impl Defaults {
         {
             args.security_opt.push(format!("seccomp={profile}"));
         }
-        if let Some(capabilities) = &self.capabilities
-            && !args.privileged
-            && !args.cap_drop.iter().any(|c| c.eq_ignore_ascii_case("all"))
-        {
-            let bare = |name: &str| {
-                let name = name.to_ascii_uppercase();
-                name.strip_prefix("CAP_").unwrap_or(&name).to_owned()
-            };
-            let dropped: Vec<String> = args.cap_drop.iter().map(|c| bare(c)).collect();
-            args.cap_drop = vec!["ALL".into()];
-            let kept = capabilities.iter().map(|c| bare(c));
-            args.cap_add.extend(kept.filter(|c| !dropped.contains(c)));
+    }
+
+    /// What a container begins with, and the user's words change.
+    pub fn begin(&self, options: &mut Options) -> Result<(), Failure> {
+        options.default_caps.clone_from(&self.capabilities);
+        for word in self.sysctls.iter().flatten() {
+            let setting = parse::sysctl(word).map_err(rcon_engine::Error::from)?;
+            options.default_sysctls.extend(setting);
         }
+        Ok(())
     }
 
     /// Variables that the image and the user may set otherwise.
@@ -370,7 +367,6 @@ mod tests {
         ]);
         let mut args = ContainerArgs {
             dns: vec!["1.1.1.1".into()],
-            cap_drop: vec!["kill".into()],
             ..ContainerArgs::default()
         };
         all.apply(&mut args, |flag| flag == "--no-hosts");
@@ -379,10 +375,10 @@ mod tests {
             (args.dns, args.network),
             (vec!["1.1.1.1".to_string()], vec!["none".to_string()])
         );
-        assert_eq!(
-            (args.cap_drop, args.cap_add),
-            (vec!["ALL".to_string()], vec!["CHOWN".to_string()])
-        );
+        let mut options = Options::default();
+        all.begin(&mut options).unwrap();
+        let caps = ["CHOWN", "CAP_KILL"].map(String::from).to_vec();
+        assert_eq!(options.default_caps, Some(caps));
         assert_eq!(args.volume, ["/a:/b"]);
     }
 }

@@ -75,7 +75,7 @@ fn from_starting_to_unhealthy(t: &mut Rcon) {
         "c",
         "{{(index .State.Health.Log 4).ExitCode}} {{(index .State.Health.Log 4).Output}}",
     );
-    assert_eq!(last, "1 looked\n".trim_end());
+    assert_eq!(last.trim_end(), "1 looked");
     t.ok(&["exec", "c", "touch", "/ok"]);
     becomes(t, "c", STATUS, "healthy");
     // Nothing was done about it.

@@ -222,7 +222,8 @@ fn leaving_from(t: &mut Rcon) {
             let (tcp, udp) = (host.listen(address), host.datagrams(address));
             servers.push(std::thread::spawn(move || {
                 let (mut stream, peer) = tcp.accept().unwrap();
-                write!(stream, "{}", peer.ip()).unwrap();
+                // In one piece: the client goes when it has the first.
+                stream.write_all(peer.ip().to_string().as_bytes()).unwrap();
                 let mut buffer = [0; 16];
                 let (_, peer) = udp.recv_from(&mut buffer).unwrap();
                 udp.send_to(peer.ip().to_string().as_bytes(), peer).unwrap();

@@ -63,6 +63,7 @@ pub fn make(
     }
     let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
     let mut options = options(&mut args)?;
+    defaults.begin(&mut options)?;
     let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
     let env = defaults.env().into_iter();
     let given = options.host_env.clone();

@@ -160,7 +160,13 @@ pub fn capabilities(options: &Options, user: Option<&str>) -> Result<Caps, Error
     let start = match () {
         () if drop_all => BTreeSet::new(),
         () if add_all || options.privileged => all(),
-        () => DEFAULT.iter().copied().collect(),
+        () => match &options.default_caps {
+            Some(list) => match split(&words(list)?) {
+                (true, _) => all(),
+                (false, names) => names,
+            },
+            None => DEFAULT.iter().copied().collect(),
+        },
     };
     let bounding: BTreeSet<_> = &(&start | &added) - &dropped;
     let user = user.and_then(|u| u.split(':').next()).unwrap_or_default();
@@ -220,6 +226,24 @@ mod tests {
     }
 
     const PODMANS: &str = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT";
+
+    #[test]
+    fn defaults_of_the_system() {
+        let options = Options {
+            default_caps: Some(vec!["CAP_CHOWN".into(), "KILL".into()]),
+            cap_drop: vec!["kill".into()],
+            ..Options::default()
+        };
+        let root = capabilities(&options, None).unwrap();
+        assert_eq!(shown(&root.effective), "CHOWN");
+        // They are nobody's but root's: only what is asked for is.
+        let other = capabilities(&options, Some("app")).unwrap();
+        assert_eq!(
+            (shown(&other.effective), shown(&other.ambient)),
+            (String::new(), String::new())
+        );
+        assert_eq!(shown(&other.bounding), "CHOWN");
+    }
 
     #[test]
     fn defaults() {

@@ -97,6 +97,13 @@ fn sysctls(options: &Options, context: &Context) -> Result<HashMap<String, Strin
             "0".to_string(),
         );
     }
+    let of_network = |key: &str| key.starts_with("net.");
+    let defaults = options.default_sysctls.iter();
+    set.extend(
+        defaults
+            .filter(|(key, _)| options.network == Network::Private || !of_network(key))
+            .cloned(),
+    );
     for (key, value) in &options.sysctls {
         if options.network == Network::Host && key.starts_with("net.") {
             return Err(Error::value(format!(

@@ -61,6 +61,12 @@ pub struct Options {
     pub cap_add: Vec<String>,
     /// `--cap-drop`, as given.
     pub cap_drop: Vec<String>,
+    /// The set that `--cap-add` and `--cap-drop` begin with, when it is not podman's own (containers.conf).
+    #[serde(default)]
+    pub default_caps: Option<Vec<String>>,
+    /// Kernel settings that a container has unless it shares the namespace they belong to (containers.conf).
+    #[serde(default)]
+    pub default_sysctls: Vec<(String, String)>,
     /// `--security-opt`, all of them.
     pub security: Security,
     /// `--ulimit`.
@@ -108,6 +114,8 @@ impl Default for Options {
             privileged: false,
             cap_add: Vec::new(),
             cap_drop: Vec::new(),
+            default_caps: None,
+            default_sysctls: Vec::new(),
             security: Security::default(),
             ulimits: Vec::new(),
             resources: Resources::default(),
