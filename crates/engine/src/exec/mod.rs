@@ -71,7 +71,7 @@ impl Engine {
                 seccomp: !request.privileged,
                 preserve_fds: given.files,
                 cgroup: cgroup.as_ref(),
-                emulation: self.emulation(container.id()),
+                emulation: self.emulation(&container.config),
                 known_as: None,
             },
         )

@@ -109,7 +109,7 @@ fn start(
             seccomp: true,
             preserve_fds: Vec::new(),
             cgroup: cgroup.as_ref(),
-            emulation: engine.emulation(container.id()),
+            emulation: engine.emulation(&container.config),
         },
     )?;
     Ok((child, vec![out, err]))

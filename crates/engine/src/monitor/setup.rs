@@ -193,7 +193,7 @@ fn start_in(
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
-        emulation: engine.emulation(container.id()),
+        emulation: engine.emulation(config),
         ..Request::new(&bundle.spec, rootfs, &engine.maps, pipes.theirs)
     })?;
     let mut created = created;
