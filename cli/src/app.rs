@@ -41,7 +41,7 @@ pub struct Entry {
     /// [`Command::EXAMPLES`]
     pub examples: &'static [&'static str],
     define: fn(clap::Command) -> clap::Command,
-    run: fn(&ArgMatches, &Context) -> Outcome,
+    run: fn(ArgMatches, &Context) -> Outcome,
 }
 
 /// The row of a command.
@@ -53,8 +53,9 @@ pub const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
         examples: C::EXAMPLES,
         define: C::augment_args,
         run: |matches, context| {
-            let args = C::from_arg_matches(matches)
+            let args = C::from_arg_matches(&matches)
                 .map_err(|e| Failure::new(e.to_string().trim_end().to_owned()))?;
+            drop(matches);
             args.run(context)
         },
     }
@@ -201,7 +202,9 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
             let after =
                 GlobalArgs::from_arg_matches(&matches).map_err(|e| Failure::new(e.to_string()))?;
             let context = Context::new(globals.overlaid(after), argv, full_name)?;
-            (entry.run)(&matches, &context)
+            // A monitor is a copy of this process and lives long: what only reading the words needed goes first.
+            drop((definition, root, rest));
+            (entry.run)(matches, &context)
         }
         Err(error) => usage::finish(&error, &definition, &rest, &full_name, || {
             help::command(entry, &name)

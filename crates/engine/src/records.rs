@@ -344,7 +344,12 @@ impl Engine {
         let Some(mut container) = load(&dir)? else {
             return Ok(None);
         };
-        if container.state.is_ending() {
+        let state = &container.state;
+        if state.status.is_alive() && state.has(state.process) {
+            limits::look(&self.paths, &mut container);
+            return Ok(Some(container));
+        }
+        if state.is_ending() {
             match self.await_end(&dir)? {
                 Some(now) => container = now,
                 None => return Ok(None),

@@ -113,12 +113,15 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     server
         .stack
         .learn_names(resolv_conf.as_deref(), hosts.as_deref());
+    let leftovers = rcon_sys::memory::Leftovers::find();
     server.restarts = restarts;
     server.sandbox = Sandbox {
         no_files: sandbox::leave_files(),
         no_capabilities: sandbox::keep_capabilities(CapabilitySet::empty()).is_ok(),
         few_calls: sandbox::restrict(Thread::Stack).is_ok(),
     };
+    // What the start needed is not needed again.
+    leftovers.give_back();
     server.run()
 }
 

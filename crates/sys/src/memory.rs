@@ -52,9 +52,120 @@ pub fn set_mmap_threshold(bytes: i32) {
     let _ = bytes;
 }
 
+/// Memory that a process used once and may never need again: freed memory of the heap, the part of the stack that is not in
+/// use, and the pages of the program that it has run through.
+///
+/// For a process that is about to wait for a long time.
+#[derive(Debug, Default)]
+pub struct Leftovers(Vec<Map>);
+
+impl Leftovers {
+    /// Looks where they are; nothing is found where there is no `/proc`.
+    pub fn find() -> Leftovers {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        Leftovers(maps.lines().filter_map(Map::parse).collect())
+    }
+
+    /// Gives them back to the system. What of the program is needed again comes back by itself from the page cache, which
+    /// has it anyway.
+    pub fn give_back(&self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: malloc_trim has no preconditions; it only gives back what is free.
+        unsafe {
+            libc::malloc_trim(0);
+        }
+        let here = 0_u8;
+        // What is called from here on, and a signal, have room above this.
+        let unused = ((&raw const here) as usize).saturating_sub(8 * 1024);
+        let page = page_size();
+        for map in &self.0 {
+            let end = match map.kind {
+                Kind::Program => map.end,
+                // The stack of another thread is none of ours.
+                Kind::Stack if !(map.start..map.end).contains(&unused) => continue,
+                Kind::Stack => unused & !(page - 1),
+            };
+            if let Some(length) = end.checked_sub(map.start).filter(|length| *length > 0) {
+                // SAFETY: the pages of the program are a private mapping of a file that was never written to: reading or
+                // running them again brings the same bytes. On this thread's stack nothing lives below the stack pointer.
+                unsafe {
+                    libc::madvise(map.start as *mut libc::c_void, length, libc::MADV_DONTNEED);
+                }
+            }
+        }
+    }
+}
+
+/// A mapping that pages can be given back of.
+#[derive(Debug, PartialEq, Eq)]
+struct Map {
+    start: usize,
+    end: usize,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    /// Code, or the constants before it, which are never written.
+    Program,
+    Stack,
+}
+
+impl Map {
+    /// Reads a line of `/proc/self/maps` (proc_pid_maps(5)); `None` for what must stay as it is.
+    fn parse(line: &str) -> Option<Map> {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (rights, offset) = (fields.next()?, fields.next()?);
+        let name = fields.nth(2)?;
+        let kind = match rights {
+            "r-xp" if name.starts_with('/') => Kind::Program,
+            // What comes later in the file may have been written to before it was made read-only.
+            "r--p" if name.starts_with('/') && offset.bytes().all(|b| b == b'0') => Kind::Program,
+            "rw-p" if name == "[stack]" => Kind::Stack,
+            _ => return None,
+        };
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        Some(Map {
+            start: address(start)?,
+            end: address(end)?,
+            kind,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_comes_back_is_given_back() {
+        let kind = |line| Map::parse(line).map(|map| map.kind);
+        for line in [
+            "00200000-00466000 r--p 00000000 fe:00 216 /x/rcon",
+            "00466000-00ee8000 r-xp 00265000 fe:00 216 /x/rcon",
+        ] {
+            assert_eq!(kind(line), Some(Kind::Program));
+        }
+        for line in [
+            "00ee8000-00eee000 r--p 00ce6000 fe:00 216 /x/rcon",
+            "00eee000-00ef3000 rw-p 00ceb000 fe:00 216 /x/rcon",
+            "00ef3000-00efb000 rw-p 00000000 00:00 0",
+            "2e336000-2e37d000 rw-p 00000000 00:00 0 [heap]",
+            "7fce443f0000-7fce443f2000 r-xp 00000000 00:00 0 [vdso]",
+        ] {
+            assert_eq!(kind(line), None);
+        }
+        let stack = Map::parse("7ffc861c5000-7ffc861e6000 rw-p 00000000 00:00 0 [stack]");
+        assert_eq!(stack.unwrap().end, 0x7ffc_861e_6000);
+    }
+
+    #[test]
+    fn a_process_goes_on_without_its_leftovers() {
+        let kept = vec![7_u8; 100_000];
+        Leftovers::find().give_back();
+        assert!(kept.iter().all(|byte| *byte == 7));
+    }
 
     #[test]
     fn only_whole_pages_inside_are_cleared() {

@@ -94,6 +94,8 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<ProcessRef> {
 
 /// The life of the monitor; its exit code.
 fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
+    // Buffers cost what they hold, and nothing once they are gone.
+    rcon_sys::memory::set_mmap_threshold(16 * 1024);
     let result = detach(engine, &order, &report).and_then(|(engine, signals)| {
         let Order {
             mut container,
@@ -132,6 +134,8 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
     drop(report);
     trace::mark("start told");
     monitor.make_lasting();
+    // What the start needed is not needed again.
+    rcon_sys::memory::Leftovers::find().give_back();
     monitor.watch();
     0
 }
