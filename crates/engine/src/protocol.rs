@@ -35,7 +35,7 @@ pub enum Request<'a> {
     Resize(u16, u16),
     /// Nobody reads the output any more: let the program see its pipes closed, as it would without us.
     CloseOutput,
-    /// Publish ports, or take them back: JSON of [`crate::ports`].
+    /// Publish ports, or take them back: JSON of `crate::ports`.
     Ports(&'a [u8]),
     /// Somebody is about to stop the container: show it as stopping, and do not start it again.
     Stopping,
@@ -52,7 +52,7 @@ pub enum Reply<'a> {
     Output(&'a [u8]),
     /// The program wrote this to its standard error.
     Error(&'a [u8]),
-    /// What came of [`Request::Ports`]: JSON of [`crate::ports`].
+    /// What came of [`Request::Ports`]: JSON of `crate::ports`.
     Ports(&'a [u8]),
     /// The container has ended with this code; its record says so, and nothing follows. Everybody connected gets it.
     Exited(i32),

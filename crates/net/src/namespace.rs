@@ -29,7 +29,7 @@ const MARK_TABLE: u8 = 100;
 const MARK_PRIORITY: u32 = 100;
 
 /// Sets up the network namespace the calling thread is in: a new one, over which it has
-/// CAP_NET_ADMIN. User ids need not be mapped yet. Gives the tap, for [`crate::serve`].
+/// CAP_NET_ADMIN. User ids need not be mapped yet. Gives the tap, for `crate::serve`.
 ///
 /// # Errors
 /// [`Error::NoTun`] where there is no usable /dev/net/tun, [`Error::Io`] for the rest.
