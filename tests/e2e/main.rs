@@ -46,6 +46,7 @@ mod search;
 mod store;
 mod strangers;
 mod supervise;
+mod taken_up;
 mod terminal;
 mod transports;
 mod volumes;

@@ -30,7 +30,7 @@ impl Engine {
     pub(crate) fn create_to_run(&self, request: CreateRequest) -> Result<Container> {
         let state = State {
             creator: ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get()),
-            boot_id: records::boot_id(),
+            boot_id: crate::process_ref::boot_id(),
             ..State::default()
         };
         self.create_as(request, state, Durable::No)

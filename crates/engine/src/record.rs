@@ -228,6 +228,18 @@ pub struct State {
     /// The `run` that made it and has not started it yet; without that process it is nobody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creator: Option<ProcessRef>,
+    /// The process of its network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<ProcessRef>,
+    /// The command that waits for its end and holds its streams. Should the monitor die, it takes care of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<ProcessRef>,
+    /// The pipes that are its standard streams, by their inodes: another monitor finds them again by these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipes: Vec<u64>,
+    /// It was started with files of who started it, which only that monitor has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_files: bool,
     /// The boot these processes belong to.
     pub boot_id: String,
     /// When it was last started.

@@ -75,7 +75,7 @@ impl Engine {
             None => (None, None),
         };
         container.state.dismiss();
-        let process = monitor::start(
+        let (process, ends) = monitor::start(
             self,
             Order {
                 container,
@@ -83,6 +83,7 @@ impl Engine {
                 lock,
                 foreground,
                 given,
+                running: None,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {
@@ -93,6 +94,8 @@ impl Engine {
             foreground: true,
             id,
             held: None,
+            ends,
+            paths: self.paths.clone(),
         }))
     }
 

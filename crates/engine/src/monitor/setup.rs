@@ -1,7 +1,7 @@
 //! Starting the container: ports, files, namespaces, network, program, in this order, and nothing of it left on failure.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use chrono::Utc;
@@ -11,6 +11,7 @@ use rcon_net::{Guest, PortMapping};
 use rcon_store::Snapshot;
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rcon_sys::trace;
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::notify::{self, Notify};
@@ -22,7 +23,7 @@ use crate::joining::Joined;
 use crate::lifecycle::LogDriver;
 use crate::log::Log;
 use crate::record::{Config, Container, Network, ProcessRef, State, Status};
-use crate::{Engine, bundling, files, hostfiles, limits, ports, protocol, records};
+use crate::{Engine, bundling, files, hostfiles, limits, ports, process_ref, protocol, records};
 
 /// What each start of a container is made of, beside its record.
 pub(super) struct Given {
@@ -30,12 +31,18 @@ pub(super) struct Given {
     pub snapshot: Snapshot,
     /// Files of the command that started it.
     pub files: given::Given,
+    /// The command that stays with it in the foreground.
+    pub command: Option<ProcessRef>,
 }
 
 /// A container that has just been started.
 pub(super) struct Started {
     pub running: Running,
     pub net: Option<rcon_net::Network>,
+    /// The process of a network that another monitor started.
+    pub orphan: Option<OwnedFd>,
+    /// Another monitor started it: its process is not our child.
+    pub taken_up: bool,
     pub log: Log,
     /// The way to systemd.
     pub notify: Option<Notify>,
@@ -65,15 +72,23 @@ pub(super) fn start(engine: &Engine, container: &mut Container, given: &Given) -
     result
 }
 
+/// What a start has made by the time it is written down.
+struct Made<'a> {
+    running: &'a Running,
+    ports: &'a [PortMapping],
+    pipes: &'a Pipes,
+    net: Option<&'a rcon_net::Network>,
+}
+
 /// Writes down that the container runs.
 fn write_down(
     engine: &Engine,
     config: &Config,
     state: &mut State,
-    running: &Running,
-    ports: &[PortMapping],
+    given: &Given,
+    made: &Made<'_>,
 ) -> Result<()> {
-    let pid = running.pid.as_raw_nonzero().get();
+    let pid = made.running.pid.as_raw_nonzero().get();
     let process = ProcessRef::of(pid).ok_or_else(|| {
         Error::Invalid("the container ended before its monitor could look at it".into())
     })?;
@@ -82,9 +97,16 @@ fn write_down(
         status: Status::Running,
         process: Some(process),
         monitor: ProcessRef::of(std::process::id().cast_signed()),
-        boot_id: records::boot_id(),
+        network: made
+            .net
+            .and_then(rcon_net::Network::process_id)
+            .and_then(ProcessRef::of),
+        command: given.command,
+        pipes: made.pipes.inodes.clone(),
+        has_files: given.files.fds().next().is_some(),
+        boot_id: process_ref::boot_id(),
         started: Some(Utc::now()),
-        ports: ports.to_vec(),
+        ports: made.ports.to_vec(),
         restarts: state.restarts,
         health: lifecycle
             .health
@@ -127,23 +149,7 @@ fn start_in(
     let listeners =
         rcon_net::bind(&config.ports).map_err(|error| ports::with_holder(engine, error))?;
     let ports = listeners.mappings().to_vec();
-    let net = match &config.network {
-        Network::Slirp(net) => {
-            let servers = &config.names.servers;
-            let dns = if servers.is_empty() {
-                net.dns.clone()
-            } else {
-                servers.clone()
-            };
-            Some(rcon_net::Config {
-                ports: ports.clone(),
-                dns,
-                host: hostfiles::host_address().filter(|host| net.cidr.contains(*host)),
-                ..(**net).clone()
-            })
-        }
-        Network::None | Network::Host | Network::Container(_) | Network::Path(_) => None,
-    };
+    let net = network(config, &ports);
     let joined = Joined::find(engine, config)?;
     let mut bundle = bundling::build(engine, config)?;
     if let Some(joined) = &joined {
@@ -162,7 +168,7 @@ fn start_in(
     let dir = engine.paths.container(&config.id);
     let log = Log::open(&dir, config).context(|| "cannot open the log".into())?;
     let listener = protocol::listen(runtime).on("listen in", runtime)?;
-    let pipes = Pipes::new(config, &given.files).context(|| "cannot make pipes".into())?;
+    let mut pipes = Pipes::new(config, given).context(|| "cannot make pipes".into())?;
     let preserve_fds = given
         .files
         .copies()
@@ -194,7 +200,15 @@ fn start_in(
         preserve_fds,
         cgroup: limits::settings(config, false)?,
         emulation: engine.emulation(config),
-        ..Request::new(&bundle.spec, rootfs, &engine.maps, pipes.theirs)
+        ..Request::new(
+            &bundle.spec,
+            rootfs,
+            &engine.maps,
+            pipes
+                .theirs
+                .take()
+                .unwrap_or(Stdio::Terminal { size: None }),
+        )
     })?;
     let mut created = created;
     trace::mark("container set up");
@@ -230,8 +244,13 @@ fn start_in(
         engine,
         config,
         &mut container.state,
-        &created.running,
-        &ports,
+        given,
+        &Made {
+            running: &created.running,
+            ports: &ports,
+            pipes: &pipes,
+            net: net.as_ref(),
+        },
     )?;
     let mut running = created.start()?;
     trace::mark("program executed");
@@ -239,11 +258,30 @@ fn start_in(
     Ok(Started {
         running,
         net,
+        orphan: None,
+        taken_up: false,
         log,
         notify,
         listener,
         stdin: pipes.stdin,
         output: pipes.output,
+    })
+}
+
+/// The network that a container has of its own, if it has one.
+pub(super) fn network(config: &Config, ports: &[PortMapping]) -> Option<rcon_net::Config> {
+    let Network::Slirp(net) = &config.network else {
+        return None;
+    };
+    let servers = &config.names.servers;
+    Some(rcon_net::Config {
+        ports: ports.to_vec(),
+        dns: match servers.is_empty() {
+            true => net.dns.clone(),
+            false => servers.clone(),
+        },
+        host: hostfiles::host_address().filter(|host| net.cidr.contains(*host)),
+        ..(**net).clone()
     })
 }
 
@@ -288,48 +326,73 @@ fn loopback() -> std::result::Result<Vec<OwnedFd>, NetworkFailure> {
 
 /// Both sides of the container's standard streams.
 struct Pipes {
-    theirs: Stdio,
+    /// The container's, until it is started; `None` for a terminal.
+    theirs: Option<Stdio>,
     stdin: Option<OwnedFd>,
     output: Option<(OwnedFd, OwnedFd)>,
+    /// Which pipes they are: input (0 for none), output, error.
+    inodes: Vec<u64>,
 }
 
 impl Pipes {
-    fn new(config: &Config, given: &given::Given) -> std::io::Result<Pipes> {
+    fn new(config: &Config, given: &Given) -> std::io::Result<Pipes> {
         let (tty, interactive) = (config.options.tty, config.options.interactive);
         if config.lifecycle.log.driver == LogDriver::Passthrough
-            && let Some([stdin, stdout, stderr]) = given.stdio_copies()?
+            && let Some([stdin, stdout, stderr]) = given.files.stdio_copies()?
         {
-            return Ok(Pipes {
-                theirs: Stdio::Fds {
-                    stdin,
-                    stdout,
-                    stderr,
-                },
-                stdin: None,
-                output: None,
-            });
+            return Ok(Pipes::without_us(Some(Stdio::Fds {
+                stdin,
+                stdout,
+                stderr,
+            })));
         }
         if tty {
-            return Ok(Pipes {
-                theirs: Stdio::Terminal { size: None },
-                stdin: None,
-                output: None,
-            });
+            return Ok(Pipes::without_us(None));
         }
         let (stdin, ours) = match interactive {
             true => pipe_with(PipeFlags::CLOEXEC).map(|(read, write)| (read, Some(write)))?,
             false => (File::open("/dev/null")?.into(), None),
         };
-        let (out, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (err, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (out, mut stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (err, mut stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        if given.command.is_none() {
+            stdout = lasting(stdout);
+            stderr = lasting(stderr);
+        }
+        let inode = |fd: &OwnedFd| Ok::<u64, std::io::Error>(rustix::fs::fstat(fd)?.st_ino);
+        let inodes = vec![
+            ours.as_ref().map_or(Ok(0), inode)?,
+            inode(&out)?,
+            inode(&err)?,
+        ];
         Ok(Pipes {
-            theirs: Stdio::Fds {
+            theirs: Some(Stdio::Fds {
                 stdin,
                 stdout,
                 stderr,
-            },
+            }),
             stdin: ours,
             output: Some((out, err)),
+            inodes,
         })
     }
+
+    /// The container's streams are none of ours, or a terminal.
+    fn without_us(theirs: Option<Stdio>) -> Pipes {
+        Pipes {
+            theirs,
+            stdin: None,
+            output: None,
+            inodes: Vec::new(),
+        }
+    }
+}
+
+/// The writing end of a pipe as one for both ways: the pipe is whole as long as the container has it. Should its reader be
+/// killed, who writes waits for another one, and is not killed too.
+fn lasting(end: OwnedFd) -> OwnedFd {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let path = format!("/proc/self/fd/{}", end.as_raw_fd());
+    // Without /proc it is as pipes are.
+    rustix::fs::open(path, flags, Mode::empty()).unwrap_or(end)
 }
