@@ -32,6 +32,7 @@ mod logs;
 mod netprocess;
 mod network;
 mod network_more;
+mod no_overlay;
 mod oci;
 mod oci_spec;
 mod one_id;

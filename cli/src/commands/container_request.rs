@@ -91,7 +91,7 @@ pub fn make(
 
     let engine = context.engine()?;
     let progress = Reporter::new(args.registry.quiet, context);
-    let (image, image_name) = engine.ensure_image(&image_name, &image_request, &progress)?;
+    let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;
     trace::mark("image found");
     if let (true, Some(name)) = (args.replace, &args.name) {
         match engine.remove(
@@ -131,6 +131,7 @@ pub fn make(
         .collect::<Result<_, _>>()?;
     let request = CreateRequest {
         name: args.name,
+        hold: Some(hold),
         secrets,
         options,
         network,

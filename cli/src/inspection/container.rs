@@ -26,6 +26,11 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
     let names = |set: &std::collections::BTreeSet<&str>| {
         set.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>()
     };
+    let snapshot = engine.store().snapshot(&config.id).ok().flatten();
+    let driver = snapshot
+        .map(|snapshot| snapshot.form)
+        .unwrap_or_default()
+        .driver();
     json!({
         "Id": config.id,
         "Created": human::rfc3339(Some(config.created)),
@@ -46,14 +51,14 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         "PidFile": path(&config.lifecycle.pidfile),
         "Name": config.name,
         "RestartCount": container.state.restarts,
-        "Driver": "overlay",
+        "Driver": driver,
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "EffectiveCaps": names(&caps.effective),
         "BoundingCaps": names(&caps.bounding),
         "ExecIDs": [],
-        "GraphDriver": {"Name": "overlay", "Data": null},
+        "GraphDriver": {"Name": driver, "Data": null},
         "Mounts": mounts(engine, container),
         "Dependencies": [],
         "NetworkSettings": network_settings(container),

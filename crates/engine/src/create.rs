@@ -76,6 +76,7 @@ impl Engine {
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
+            let snapshot = self.put_together(snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
             let has_own = config.volumes.iter().any(|volume| volume.anonymous);
             if has_own {

@@ -276,6 +276,7 @@ mod tests {
         let paths = Paths {
             root: dir.path().join("root"),
             runroot: dir.path().join("run"),
+            wish: rcon_store::Wish::default(),
         };
         prepare(&paths).unwrap();
         (dir, paths)

@@ -20,6 +20,8 @@ use crate::record::{NameOptions, Network};
 pub struct CreateRequest {
     /// The image, found by [`crate::Engine::ensure_image`].
     pub image: ImageRecord,
+    /// Keeps the image until the container is made; see [`crate::Engine::hold_image`].
+    pub hold: Option<rcon_store::ImageHold>,
     /// How the image is to be called in listings: its full name, or what the user wrote.
     pub image_name: String,
     /// `--name`; without one a name is made up.
@@ -57,6 +59,7 @@ impl CreateRequest {
     pub fn new(image: ImageRecord, image_name: impl Into<String>) -> CreateRequest {
         CreateRequest {
             image,
+            hold: None,
             image_name: image_name.into(),
             name: None,
             options: Options::default(),

@@ -56,6 +56,7 @@ impl Engine {
         let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
+        let snapshot = self.put_together(snapshot)?;
         let config = container.config.clone();
         let mut given = Given::take(&request.inherit)?;
         let passthrough = config.lifecycle.log.driver == LogDriver::Passthrough;

@@ -8,7 +8,7 @@ use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
 use rcon_launch::{NetworkFailure, Request, Rootfs, Running, Stdio};
 use rcon_net::{Guest, PortMapping};
-use rcon_store::Snapshot;
+use rcon_store::{Form, Snapshot};
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rcon_sys::trace;
 use rustix::fs::{Mode, OFlags};
@@ -184,11 +184,14 @@ fn start_in(
         (Network::None, None) => Some(Box::new(loopback)),
         _ => None,
     };
-    let rootfs = Rootfs::Overlay {
-        lower: snapshot.lower.clone(),
-        upper: snapshot.upper.clone(),
-        work: snapshot.work.clone(),
-        volatile: config.auto_remove,
+    let rootfs = match snapshot.form {
+        Form::Copy { .. } => Rootfs::Dir(snapshot.merged.clone()),
+        Form::Overlay => Rootfs::Overlay {
+            lower: snapshot.lower.clone(),
+            upper: snapshot.upper.clone(),
+            work: snapshot.work.clone(),
+            volatile: config.auto_remove,
+        },
     };
     let created = rcon_launch::create(Request {
         // Also of the specification's own user, the files of the image say the groups.
