@@ -75,40 +75,73 @@ fn ended_with(t: &Rcon, name: &str, code: i32) {
     }
 }
 
+/// Says something, waits until it is told to go on, says more than a pipe can hold, and ends. While it waits its monitor has
+/// nothing in hand.
 const COUNT: &str =
-    "i=0; until test -e /go; do i=$((i+1)); echo $i; sleep 0.01; done; echo end >&2; exit 7";
+    "seq 1 3; until test -e /s/go; do sleep 0.02; done; seq 4 20000; echo end >&2; exit 7";
+
+/// Waits until it has said its first lines.
+fn waits(t: &Rcon, name: &str) {
+    eventually("it waits", 20, || {
+        (t.run(&["logs", name]).stdout == "1\n2\n3\n").then_some(())
+    });
+}
+
+/// The option for a folder that container and scenario share.
+fn shared(t: &Rcon) -> String {
+    format!("{}:/s", t.mkdir("shared"))
+}
+
+/// Tells the container to go on without the help of any command.
+fn go(t: &Rcon) {
+    t.write("shared/go", "");
+}
+
+#[track_caller]
+fn is_whole(log: &str) {
+    let lines: Vec<usize> = log.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(
+        lines.iter().copied().eq(1..=20_000),
+        "{} lines",
+        lines.len()
+    );
+}
 
 fn log_goes_on(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", COUNT]);
+    let folder = shared(t);
+    t.ok(&[
+        "run", "-d", "-v", &folder, "--name", "c", &image, "sh", "-c", COUNT,
+    ]);
+    waits(t, "c");
     let pid = t.inspect("c", "{{.State.Pid}}");
-    eventually("some lines", 20, || {
-        (t.ok(&["logs", "c"]).lines().count() > 3).then_some(())
-    });
-    for _ in 0..2 {
-        let old = kill_monitor(t, "c");
-        let before = t.ok(&["logs", "c"]).lines().count();
-        assert_ne!(monitor_of(t, "c"), old);
-        // It writes on, and no line is lost.
-        eventually("more lines", 20, || {
-            (t.ok(&["logs", "c"]).lines().count() > before + 3).then_some(())
-        });
-        assert_eq!(
-            t.inspect("c", "{{.State.Status}} {{.State.Pid}}"),
-            format!("running {pid}")
-        );
-    }
-    t.ok(&["exec", "c", "touch", "/go"]);
+    let old = kill_monitor(t, "c");
+    assert_ne!(monitor_of(t, "c"), old);
+    // Once more, and this time nobody comes: it writes until there is no more room, and waits.
+    kill_monitor(t, "c");
+    go(t);
+    let stuck = || {
+        let call = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        let children =
+            fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let waits = |pid: &str| {
+            fs::read_to_string(format!("/proc/{pid}/wchan"))
+                .is_ok_and(|call| call.contains("pipe_write"))
+        };
+        (call.contains("pipe_write") || children.split(' ').any(waits)).then_some(())
+    };
+    eventually("the pipe is full", 20, stuck);
+    // Who looks has another monitor made, and it goes on.
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.Pid}}"),
+        format!("running {pid}")
+    );
     let code = t.ok(&["wait", "c"]);
     ended_with(t, "c", 7);
     assert_eq!(code.trim(), t.inspect("c", "{{.State.ExitCode}}"));
     let out = t.run(&["logs", "c"]);
     assert_eq!(out.stderr, "end\n");
-    let lines: Vec<usize> = out.ok().lines().map(|line| line.parse().unwrap()).collect();
-    assert!(
-        lines.iter().enumerate().all(|(at, line)| *line == at + 1),
-        "{lines:?}"
-    );
+    is_whole(out.ok());
     // As ever after.
     t.run(&["start", "-a", "c"]).code(7);
 }
@@ -133,17 +166,24 @@ fn of_another_user(t: &mut Rcon) {
 
 fn foreground(t: &mut Rcon) {
     let image = t.pull("busybox");
-    let script = format!("sed 's/^/got /'; {COUNT}");
-    let running = t.start(&["run", "-i", "--name", "c", &image, "sh", "-c", &script]);
-    eventually("it counts", 20, || {
-        (t.run(&["logs", "c"]).stdout.lines().count() > 3).then_some(())
-    });
+    let folder = shared(t);
+    let script = format!("read word; test $word = hello; {COUNT}");
+    let mut running = t.start_with_input(&[
+        "run", "-i", "-v", &folder, "--name", "c", &image, "sh", "-c", &script,
+    ]);
+    eventually("it runs", 20, || recorded(t, "c"));
     let old = kill_monitor(t, "c");
-    // The command sees to it by itself.
+    // The command sees to it by itself, and its input goes on.
     eventually("another monitor", 20, || {
         recorded(t, "c").filter(|now| *now != old)
     });
-    t.ok(&["exec", "c", "touch", "/go"]);
+    running.write(b"hello\n");
+    waits(t, "c");
+    let old = kill_monitor(t, "c");
+    eventually("another monitor", 20, || {
+        recorded(t, "c").filter(|now| *now != old)
+    });
+    go(t);
     let out = running.wait();
     ended_with(t, "c", 7);
     assert_eq!(
@@ -152,16 +192,8 @@ fn foreground(t: &mut Rcon) {
         "{}",
         out.story()
     );
-    let lines: Vec<usize> = out
-        .stdout
-        .lines()
-        .map(|line| line.parse().unwrap())
-        .collect();
-    assert!(lines.windows(2).all(|pair| pair[0] < pair[1]));
-    assert_eq!(
-        t.run(&["logs", "c"]).stdout.lines().count(),
-        *lines.last().unwrap()
-    );
+    is_whole(&out.stdout);
+    is_whole(&t.run(&["logs", "c"]).stdout);
 }
 
 fn terminal(t: &mut Rcon) {
@@ -183,28 +215,31 @@ fn terminal(t: &mut Rcon) {
 
 fn attached(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", COUNT]);
+    let folder = shared(t);
+    t.ok(&[
+        "run", "-d", "-v", &folder, "--name", "c", &image, "sh", "-c", COUNT,
+    ]);
+    waits(t, "c");
     let watcher = t.start(&["attach", "--no-stdin", "c"]);
     eventually("somebody watches", 20, || {
-        t.run(&["events", "--stream=false", "--filter", "event=attach"])
-            .stdout
-            .lines()
-            .next()
-            .map(|_| ())
+        let events = t.run(&["events", "--stream=false", "--filter", "event=attach"]);
+        events.stdout.lines().next().map(|_| ())
     });
     let old = kill_monitor(t, "c");
     eventually("another monitor", 20, || {
         recorded(t, "c").filter(|now| *now != old)
     });
-    t.ok(&["exec", "c", "touch", "/go"]);
+    go(t);
     let out = watcher.wait();
     ended_with(t, "c", 7);
+    let code = t.inspect("c", "{{.State.ExitCode}}");
     assert_eq!(
         (out.code.to_string(), out.stderr.as_str()),
-        (t.inspect("c", "{{.State.ExitCode}}"), "end\n"),
+        (code, "end\n"),
         "{}",
         out.story()
     );
+    is_whole(&t.run(&["logs", "c"]).stdout);
 }
 
 fn network_and_ports(t: &mut Rcon) {
