@@ -51,15 +51,13 @@ const GLOBAL: &str = "--config --conmon --connection -c --events-backend --hooks
     --imagestore --module --namespace --network-cmd-path --network-config-dir --noout -r --remote --runtime --runtime-flag --ssh \
     --storage-opt --syslog --tmpdir --transient-store --url --volumepath";
 
-const RUN: &str = "--cgroupns --chrootdirs \
-    --cpu-rt-period --cpu-rt-runtime \
-    --decryption-key --device --device-cgroup-rule \
-    --disable-content-trust --env-merge --gidmap --gpus --group-entry \
-    --health-log-destination --hosts-file --hostuser --init-ctr --init-path --ip --ip6 --ipc --mac-address \
-    --network-alias --no-hostname \
-    --oom-score-adj --passwd --passwd-entry --personality --pid --pod \
+const RUN: &str = "--cpu-rt-period --cpu-rt-runtime \
+    --decryption-key \
+    --disable-content-trust --gidmap --gpus \
+    --health-log-destination --hosts-file --init-ctr --ip --ip6 --mac-address \
+    --network-alias --pod \
     --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy \
-    --shm-size-systemd --subgidname --subuidname --systemd --tz --uidmap --userns --uts";
+    --subgidname --subuidname --uidmap";
 
 const OTHERS: &[(&str, &str)] = &[
     ("exec", "--cidfile --no-session"),

@@ -63,6 +63,8 @@ pub fn make(
     }
     let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
     let mut options = options(&mut args)?;
+    args.isolation.add_to(&mut options)?;
+    let sharing = args.isolation.sharing()?;
     defaults.begin(&mut options)?;
     let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
     let env = defaults.env().into_iter();
@@ -135,6 +137,7 @@ pub fn make(
         secrets,
         options,
         network,
+        sharing,
         publish,
         publish_all: args.publish_all,
         names,

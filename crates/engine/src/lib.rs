@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod attach;
 mod bundling;
 pub mod commit;
@@ -61,6 +62,7 @@ pub mod requests;
 mod reset;
 mod rootfs;
 pub mod secrets;
+mod sharing;
 mod start;
 mod stop;
 mod storage_conf;
@@ -94,6 +96,7 @@ pub use requests::{
     Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor, WaitRequest,
 };
 pub use secrets::{Secret, SecretUse};
+pub use sharing::{Place, Sharing};
 pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};

@@ -12,6 +12,7 @@ use crate::health::HealthState;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::limits::CgroupChoice;
 use crate::secrets::SecretUse;
+use crate::sharing::Sharing;
 
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
@@ -40,6 +41,9 @@ pub struct Config {
     pub options: Options,
     /// The network it gets.
     pub network: Network,
+    /// Whose its other namespaces are.
+    #[serde(default, skip_serializing_if = "Sharing::is_default")]
+    pub sharing: Sharing,
     /// `-p` and `-P`: what is to be published (a host port of 0 is chosen at each start).
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -306,6 +310,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         image_config: ImageConfig::default(),
         options: Options::default(),
         network: Network::Slirp(Box::default()),
+        sharing: Sharing::default(),
         ports: Vec::new(),
         names: NameOptions::default(),
         auto_remove: false,

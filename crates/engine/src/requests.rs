@@ -14,6 +14,7 @@ use crate::health::HealthChanges;
 use crate::keys::DetachKeys;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::record::{NameOptions, Network};
+use crate::sharing::Sharing;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub struct CreateRequest {
     pub options: Options,
     /// `--network`.
     pub network: Network,
+    /// `--pid`, `--ipc`, `--uts`, `--cgroupns`, and `--userns` of others; `options.namespaces` is set by the engine from it.
+    pub sharing: Sharing,
     /// `-p`, parsed.
     pub publish: Vec<PortMapping>,
     /// `-P`: every exposed port of image and options on a free port of the host.
@@ -64,6 +67,7 @@ impl CreateRequest {
             name: None,
             options: Options::default(),
             network: Network::default(),
+            sharing: Sharing::default(),
             publish: Vec::new(),
             publish_all: false,
             names: NameOptions::default(),

@@ -25,6 +25,7 @@ use crate::error::{Context, Error, Result};
 use crate::files::{self, Durable};
 use crate::log::Log;
 use crate::record::{Config, Container, ProcessRef, Status};
+use crate::sharing::Place;
 use crate::{Engine, limits, processes, protocol, records};
 
 /// How long a network without a supervisor may take to notice the end.
@@ -114,6 +115,10 @@ pub(super) fn take_up(
         orphan,
         taken_up: true,
         log,
+        mounts: match container.config.sharing.pid {
+            Place::Private => None,
+            _ => File::open(format!("/proc/{}/ns/mnt", pid.as_raw_nonzero())).ok(),
+        },
         notify: None,
         listener,
         stdin: ends.stdin,

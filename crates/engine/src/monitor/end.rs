@@ -14,6 +14,7 @@ use super::clients::Client;
 use super::serve::Monitor;
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
+use crate::processes;
 use crate::protocol::Reply;
 use crate::record::Status;
 use crate::records::{self, Lock};
@@ -52,6 +53,9 @@ impl Monitor {
         let code = self.code_of(status);
         self.health = None;
         trace::mark("program ended");
+        if let Some(mounts) = self.started.mounts.take() {
+            processes::end_all(&mounts);
+        }
         self.drain_output();
         self.started.running.console = None;
         if let Some(net) = &mut self.started.net {

@@ -11,6 +11,7 @@ mod again;
 mod clients;
 mod end;
 mod health;
+mod inside;
 mod notify;
 mod ports;
 mod serve;

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
-use rcon_launch::{NetworkFailure, Request, Rootfs, Running, Stdio};
+use rcon_launch::{Request, Rootfs, Running, Stdio};
 use rcon_net::{Guest, PortMapping};
 use rcon_store::{Form, Snapshot};
-use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rcon_sys::trace;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::inside::Inside;
 use super::notify::{self, Notify};
 use crate::error::{Context, Error, Result};
 use crate::files::Durable;
@@ -23,7 +23,10 @@ use crate::joining::Joined;
 use crate::lifecycle::LogDriver;
 use crate::log::Log;
 use crate::record::{Config, Container, Network, ProcessRef, State, Status};
-use crate::{Engine, bundling, files, hostfiles, limits, ports, process_ref, protocol, records};
+use crate::sharing::Place;
+use crate::{
+    Engine, accounts, bundling, files, hostfiles, limits, ports, process_ref, protocol, records,
+};
 
 /// What each start of a container is made of, beside its record.
 pub(super) struct Given {
@@ -44,6 +47,8 @@ pub(super) struct Started {
     /// Another monitor started it: its process is not our child.
     pub taken_up: bool,
     pub log: Log,
+    /// Its mount namespace, where its processes are among those of others: held, so that nobody else gets its number.
+    pub mounts: Option<File>,
     /// The way to systemd.
     pub notify: Option<Notify>,
     /// The control socket.
@@ -150,7 +155,7 @@ fn start_in(
         rcon_net::bind(&config.ports).map_err(|error| ports::with_holder(engine, error))?;
     let ports = listeners.mappings().to_vec();
     let net = network(config, &ports);
-    let joined = Joined::find(engine, config)?;
+    let mut joined = Joined::find(engine, config)?;
     let mut bundle = bundling::build(engine, config)?;
     if let Some(joined) = &joined {
         joined.apply(&mut bundle.spec);
@@ -159,12 +164,8 @@ fn start_in(
     let why = || "cannot reach systemd".to_string();
     let notify = Notify::new(config.lifecycle.sdnotify, runtime).context(why)?;
     extend(&mut bundle.spec, notify.as_ref(), &given.files, runtime);
-    let shown = joined.as_ref().map(|joined| joined.view(config));
-    hostfiles::write(
-        runtime,
-        shown.as_ref().unwrap_or(config),
-        bundle.spec.hostname().as_deref().unwrap_or_default(),
-    )?;
+    let shown = joined.as_ref().and_then(|joined| joined.view(config));
+    hostfiles::write(runtime, shown.as_ref().unwrap_or(config), &bundle.hostname)?;
     let dir = engine.paths.container(&config.id);
     let log = Log::open(&dir, config).context(|| "cannot open the log".into())?;
     let listener = protocol::listen(runtime).on("listen in", runtime)?;
@@ -174,15 +175,11 @@ fn start_in(
         .copies()
         .context(|| "cannot copy the files to hand on".into())?;
 
-    let in_netns: Option<rcon_launch::InNetns<'_>> = match (&config.network, &net) {
-        (_, Some(net)) => Some(Box::new(|| {
-            rcon_net::set_up_namespace(net).map_err(|error| NetworkFailure {
-                message: error.to_string(),
-                hint: error.hint(),
-            })
-        })),
-        (Network::None, None) => Some(Box::new(loopback)),
-        _ => None,
+    let inside = Inside {
+        net: net.as_ref(),
+        loopback: matches!(config.network, Network::None),
+        hidden: joined.as_ref().is_some_and(Joined::has_others_users),
+        shares_processes: config.sharing.pid != Place::Private,
     };
     let rootfs = match snapshot.form {
         Form::Copy { .. } => Rootfs::Dir(snapshot.merged.clone()),
@@ -197,8 +194,11 @@ fn start_in(
         // Also of the specification's own user, the files of the image say the groups.
         user: Some(bundle.user.clone().unwrap_or_default()),
         group_add: bundle.group_add.clone(),
-        in_netns,
-        init: config.options.init,
+        in_netns: inside.work(),
+        init: config.options.init && config.options.init_path.is_none(),
+        keep_groups: config.options.keep_groups,
+        accounts: accounts::of(engine, config, runtime),
+        trees: joined.as_mut().map(Joined::take_trees).unwrap_or_default(),
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
@@ -212,18 +212,23 @@ fn start_in(
                 .take()
                 .unwrap_or(Stdio::Terminal { size: None }),
         )
+    });
+    let mut created = created.map_err(|error| match &joined {
+        Some(joined) => joined.explain(error.into()),
+        None => error.into(),
     })?;
-    let mut created = created;
     trace::mark("container set up");
     if let Some(cgroup) = &created.running.cgroup {
         limits::note(&engine.paths, container.id(), cgroup)?;
     }
-    let net = match net {
+    let found = inside.found(std::mem::take(&mut created.running.passed));
+    let net = match net.clone() {
         Some(net) => {
             let running = &mut created.running;
             let missing = || Error::Invalid("the container has no network namespace".into());
-            let tap = running.passed.pop().ok_or_else(missing)?;
-            let netns = running.netns.take().ok_or_else(missing)?;
+            let tap = found.tap.ok_or_else(missing)?;
+            let netns = found.netns.or_else(|| running.netns.take());
+            let netns = netns.ok_or_else(missing)?;
             let userns = running
                 .userns
                 .try_clone()
@@ -264,6 +269,7 @@ fn start_in(
         orphan: None,
         taken_up: false,
         log,
+        mounts: found.mounts,
         notify,
         listener,
         stdin: pipes.stdin,
@@ -314,17 +320,6 @@ fn extend(spec: &mut Spec, notify: Option<&Notify>, given: &given::Given, runtim
         process.set_env(Some(env));
         spec.set_process(Some(process));
     }
-}
-
-/// All that `--network none` has.
-fn loopback() -> std::result::Result<Vec<OwnedFd>, NetworkFailure> {
-    let mut batch = Batch::new();
-    batch.link_up(Link {
-        index: LOOPBACK,
-        ..Link::default()
-    });
-    batch.send().map_err(|e| e.to_string())?;
-    Ok(Vec::new())
 }
 
 /// Both sides of the container's standard streams.

@@ -23,15 +23,19 @@ use crate::records::Lock;
 pub(crate) use mount::{overlay, tree};
 
 /// Places that containers have for what is mounted there, and that are no part of what a container wrote.
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 15] = [
     "dev",
+    "etc/group",
     "etc/hostname",
     "etc/hosts",
+    "etc/localtime",
     "etc/mtab",
+    "etc/passwd",
     "etc/resolv.conf",
     "proc",
     "run/.containerenv",
     "run/notify",
+    "run/podman-init",
     "run/secrets",
     "sys",
     "dev/init",
