@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rcon_sys::fdpass;
 use rcon_sys::process::{self, Fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::DumpableBehavior;
 
 use crate::Engine;
@@ -23,6 +24,12 @@ use crate::sharing::Place;
 
 /// The file system of `/dev/shm` (linux/magic.h).
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+
+/// How long to wait for the end of one whose namespaces are gone.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// Namespaces of somebody else.
 #[derive(Debug, Default)]
@@ -75,7 +82,8 @@ impl Joined {
         match &config.network {
             Network::Container(id) => {
                 let donor = joined.donor(engine, id, "network")?;
-                joined.add(LinuxNamespaceType::Network, &donor.join("net"))?;
+                let added = joined.add(LinuxNamespaceType::Network, &donor.join("net"));
+                added.map_err(|error| joined.without_donor(error))?;
                 joined.network = Some(match engine.container(id)?.config.network {
                     Network::Container(further) => engine
                         .container(&further)
@@ -104,7 +112,8 @@ impl Joined {
                 Place::Container(id) => {
                     let what = format!("{name} namespace");
                     let donor = joined.donor(engine, id, &what)?;
-                    joined.add(kind, &donor.join(name))?;
+                    let added = joined.add(kind, &donor.join(name));
+                    added.map_err(|error| joined.without_donor(error))?;
                     if kind == LinuxNamespaceType::Ipc && !config.options.no_shm {
                         joined.shm = joined.shared_memory()?;
                     }
@@ -212,8 +221,24 @@ impl Joined {
             _ if !donor.process.is_there() => Err(donor.gone()),
             Ok(None) | Err(_) => {
                 let errno = status.code().unwrap_or(libc::EIO);
+                if [libc::ESRCH, libc::EINVAL].contains(&errno) {
+                    // Its namespaces were gone before it counted as ended.
+                    return Err(donor.gone());
+                }
                 Err(std::io::Error::from_raw_os_error(errno)).context(why)
             }
+        }
+    }
+
+    /// Why a namespace of the last donor is not to be found: a process loses its namespaces before it counts as ended.
+    fn without_donor(&self, error: Error) -> Error {
+        match (&error, self.donors.last()) {
+            (Error::Io { source, .. }, Some(donor))
+                if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) =>
+            {
+                donor.gone()
+            }
+            _ => error,
         }
     }
 
@@ -223,6 +248,17 @@ impl Joined {
 
     /// What is behind `error`, which came up while the namespaces were joined: their owner may have ended meanwhile.
     pub fn explain(&self, error: Error) -> Error {
+        let lost = matches!(
+            error,
+            Error::Launch(rcon_launch::Error::Namespaces { .. } | rcon_launch::Error::Died(_))
+        );
+        if lost {
+            // A process loses its namespaces a moment before it counts as ended.
+            for donor in &self.donors {
+                let mut fds = [PollFd::new(&donor.pidfd, PollFlags::IN)];
+                let _ = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&PATIENCE)));
+            }
+        }
         match self.ended() {
             Some(donor) => donor.gone(),
             None => error,
