@@ -18,6 +18,7 @@ use crate::lab::{Mode, Output, Rcon, eventually, installed, lab, skip};
 scenarios!(
     in_slirp4netns_place,
     a_device_that_is_there,
+    without_names_and_with_an_address_of_its_own,
     under_rootlesskit,
     refusals
 );
@@ -228,6 +229,33 @@ fn a_device_that_is_there(t: &mut Rcon) {
     process.wait();
 }
 
+fn without_names_and_with_an_address_of_its_own(t: &mut Rcon) {
+    let Some(host) = Host::new() else { return };
+    t.move_to(&host);
+    let process = lonely(t);
+    let options = "-c --target-type=netns --disable-dns --macaddress=52:54:00:12:34:56";
+    let mut network = serve(t, &process, options);
+    within(
+        t,
+        &process,
+        "ip link show tap0; busybox wget -q -O - http://10.0.0.80/Release",
+    )
+    .code(0)
+    .shows("link/ether 52:54:00:12:34:56")
+    .shows("SHA256");
+    let script = "busybox nslookup -type=a web.lab.test 10.0.2.3";
+    let asked = within(t, &process, script);
+    assert!(
+        asked.code != 0 && !asked.stdout.contains("10.0.0.80"),
+        "{}",
+        asked.story()
+    );
+    network.close_input();
+    network.wait().code(0);
+    process.signal(Signal::SIGKILL);
+    process.wait();
+}
+
 fn under_rootlesskit(t: &mut Rcon) {
     if t.mode != Mode::ManyIds {
         return;
@@ -289,9 +317,15 @@ fn refusals(t: &mut Rcon) {
         .refused(125)
         .says("no such file or directory");
     t.run(&["net", "-m", "12", "1"]).refused(125).says("mtu");
-    t.run(&["net", "--macaddress", "x", "1"])
+    t.run(&["net", "-c", "--macaddress", "x", "1"])
         .refused(125)
-        .says("unknown flag");
+        .says("invalid MAC address");
+    t.run(&["net", "--macaddress", "52:54:00:00:00:01", "1"])
+        .refused(125)
+        .says("--configure");
+    t.run(&["net", "--target-type=bess", "/tmp/bess"])
+        .refused(125)
+        .says("not supported");
     t.run(&["net", "-r", "77", &std::process::id().to_string()])
         .refused(125);
 }

@@ -331,8 +331,16 @@ fn stats_and_flows(t: &mut Rcon) {
     );
     assert_eq!(stats["flows"]["tcp"], 1, "{stats}");
     assert_eq!(stats["flows"]["published_tcp"], 1, "{stats}");
+    assert_eq!(stats["opened"]["tcp"], 1, "{stats}");
+    assert!(
+        stats["opened"]["published_tcp"].as_u64().unwrap() >= 1,
+        "{stats}"
+    );
+    assert_eq!(stats["opened"]["udp"], 1, "{stats}");
+    assert_eq!(stats["turned_away"]["tcp"], 0, "{stats}");
     t.run(&["network", "stats", "c"])
         .code(0)
+        .shows("1 in all")
         .shows("WITHOUT")
         .shows("system calls");
     // Said with a template.

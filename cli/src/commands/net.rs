@@ -26,6 +26,9 @@ pub struct Net {
     /// Bring up the interface, with addresses and routes
     #[arg(short = 'c', long)]
     configure: bool,
+    /// Have no name server at 10.0.2.3
+    #[arg(long)]
+    disable_dns: bool,
     /// Keep 127.0.0.1 of the host out of reach, which is 10.0.2.2 otherwise
     #[arg(long)]
     disable_host_loopback: bool,
@@ -41,6 +44,9 @@ pub struct Net {
     /// Descriptor whose other end is closed to end the network
     #[arg(short = 'e', long, value_name = "FD")]
     exit_fd: Option<i32>,
+    /// Hardware address of the device (only with --configure; default: a random one)
+    #[arg(long, value_name = "MAC")]
+    macaddress: Option<String>,
     /// Maximum transmission unit (default 1500, max 65520)
     #[arg(short = 'm', long)]
     mtu: Option<String>,
@@ -56,6 +62,9 @@ pub struct Net {
     /// Descriptor to write "1" to when the network is there
     #[arg(short = 'r', long, value_name = "FD")]
     ready_fd: Option<i32>,
+    /// What is given a network: only "netns", a network namespace
+    #[arg(long, value_name = "TYPE")]
+    target_type: Option<String>,
     /// The user namespace that owns the network namespace
     #[arg(long, value_name = "PATH")]
     userns_path: Option<PathBuf>,
@@ -169,7 +178,28 @@ impl Net {
         {
             return Err(Failure::new(format!("invalid value {value:?}")));
         }
-        Ok(net::Config::parse_slirp_options(&options.join(",")).map_err(Error::from)?)
+        match self.target_type.as_deref() {
+            None | Some("netns") => {}
+            Some(other) => {
+                return Err(
+                    Failure::new(format!("target type {other:?} is not supported"))
+                        .hint("only \"netns\" is: bess is slirp4netns's way to user-mode Linux"),
+                );
+            }
+        }
+        let mut config =
+            net::Config::parse_slirp_options(&options.join(",")).map_err(Error::from)?;
+        config.name_server = !self.disable_dns;
+        if let Some(mac) = &self.macaddress {
+            if !self.configure {
+                return Err(
+                    Failure::new("--macaddress is for a device that is brought up here")
+                        .hint("say --configure too"),
+                );
+            }
+            config.set_mac(mac).map_err(Error::from)?;
+        }
+        Ok(config)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
-use rcon_engine::net::control::{Answer, Direction, Flow, Kind, Request, Stats};
+use rcon_engine::net::control::{Answer, Counts, Direction, Flow, Kind, Request, Stats};
 use serde_json::Value;
 
 use crate::app::Command;
@@ -82,6 +82,7 @@ fn describe(stats: &Stats) -> String {
     let mut table = Table::new();
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     let (tap, flows, limits) = (&stats.tap, &stats.flows, &stats.limits);
+    let (opened, away) = (&stats.opened, &stats.turned_away);
     let up = i64::try_from(stats.uptime_ms).unwrap_or(i64::MAX);
     row("PROCESS", stats.pid.to_string());
     row("UP", human::duration(chrono::TimeDelta::milliseconds(up)));
@@ -91,15 +92,20 @@ fn describe(stats: &Stats) -> String {
     row("RECEIVED", traffic(tap.bytes_received, tap.frames_received));
     row("IGNORED", tap.ignored.to_string());
     row("DROPPED", tap.dropped.to_string());
-    for (name, now, most) in [
-        ("TCP", flows.tcp, limits.tcp),
-        ("UDP", flows.udp, limits.udp),
-        ("ICMP", flows.icmp, limits.icmp),
-        ("DNS", flows.dns, limits.dns),
-        ("TCP IN", flows.published_tcp, limits.published_tcp),
-        ("UDP IN", flows.published_udp, limits.published_udp),
+    for (name, number) in [
+        ("TCP", (|counts| counts.tcp) as fn(&Counts) -> u64),
+        ("UDP", |counts| counts.udp),
+        ("ICMP", |counts| counts.icmp),
+        ("DNS", |counts| counts.dns),
+        ("TCP IN", |counts| counts.published_tcp),
+        ("UDP IN", |counts| counts.published_udp),
     ] {
-        row(name, format!("{now} of {most}"));
+        let (now, most, all) = (number(flows), number(limits), number(opened));
+        let away = match number(away) {
+            0 => String::new(),
+            away => format!(", {away} turned away"),
+        };
+        row(name, format!("{now} of {most}, {all} in all{away}"));
     }
     let sandbox = stats.sandbox;
     let given_up: Vec<&str> = [

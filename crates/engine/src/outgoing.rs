@@ -77,8 +77,7 @@ impl Engine {
             }
         }
         // Of a pull or a commit that was killed before it had an image.
-        let partly = self.store.collect_all_layers()?.partly;
-        if partly || self.store.has_unfinished() {
+        if self.store.collect_all_layers()?.partly {
             self.sweep_in(None)?;
         }
         Ok(())
@@ -89,7 +88,10 @@ impl Engine {
         if self.find_image(&image.id)?.names != image.names {
             return Ok(None);
         }
-        let removed = self.take_away(image, false)?;
+        for name in image.names.iter().skip(1) {
+            self.store.untag(&image.id, name)?;
+        }
+        let removed = self.remove_image(&image.id, false)?;
         Ok(Some(RemovedImage {
             untagged: image.names.clone(),
             deleted: removed.deleted,

@@ -56,7 +56,6 @@ impl Engine {
         let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
-        let snapshot = self.put_together(snapshot)?;
         let config = container.config.clone();
         let mut given = Given::take(&request.inherit)?;
         let passthrough = config.lifecycle.log.driver == LogDriver::Passthrough;
@@ -76,7 +75,7 @@ impl Engine {
             None => (None, None),
         };
         container.state.dismiss();
-        let (process, ends) = monitor::start(
+        let process = monitor::start(
             self,
             Order {
                 container,
@@ -84,7 +83,6 @@ impl Engine {
                 lock,
                 foreground,
                 given,
-                running: None,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {
@@ -95,8 +93,6 @@ impl Engine {
             foreground: true,
             id,
             held: None,
-            ends,
-            paths: self.paths.clone(),
         }))
     }
 

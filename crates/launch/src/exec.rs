@@ -161,17 +161,17 @@ fn set_out(target: &Target, request: &ExecRequest<'_>, namespaces: CloneFlags) -
     };
     // Before it is where processes of the container can see it.
     init::hide()?;
-    enter(target, namespaces, !request.keep_groups)?;
+    enter(target, namespaces)?;
     Ok(Baggage { filter, listener })
 }
 
-fn enter(target: &Target, namespaces: CloneFlags, groups: bool) -> Result<()> {
+fn enter(target: &Target, namespaces: CloneFlags) -> Result<()> {
     match setns(&target.pidfd, namespaces) {
         Err(nix::errno::Errno::ESRCH) => Err(Error::Died("it is not running".to_owned())),
         result => result.context(|| "cannot enter the namespaces of the container".to_owned()),
     }?;
     match namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        true => userns::become_root(groups)
+        true => userns::become_root(true)
             .context(|| "cannot become root of the user namespace".to_owned()),
         false => Ok(()),
     }
@@ -221,7 +221,6 @@ fn prepare<'a>(
         process: request.process,
         user: request.user.as_deref(),
         group_add: &request.group_add,
-        keep_groups: request.keep_groups,
         filter,
         listener,
         create_cwd: false,

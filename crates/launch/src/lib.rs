@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-mod accounts;
 pub mod cgroup;
 mod channel;
 mod console;
@@ -38,7 +37,6 @@ mod support;
 mod user;
 mod wire;
 
-pub use accounts::{Account, Accounts};
 pub use create::{Created, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};

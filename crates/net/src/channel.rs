@@ -71,6 +71,8 @@ pub(crate) enum Content {
 pub(crate) enum Word {
     /// Look whether the files that names come from have changed: the answer is [`Order::Names`].
     Look,
+    /// What [`Order::Withdraw`] named is closed.
+    Withdrawn,
 }
 
 /// A pair of connected ends, neither of which waits.

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::stack::GATEWAY_MAC;
 
 /// The address of the container in the IPv6 network.
 pub const CONTAINER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100);
@@ -38,6 +39,8 @@ pub struct Config {
     pub cidr: Ipv4Cidr,
     /// The MTU of tap0, in bytes.
     pub mtu: u16,
+    /// The hardware address of tap0; a random one if none.
+    pub mac: Option<[u8; 6]>,
     /// Whether the container has IPv6.
     pub ipv6: bool,
     /// The host's own address where it lies in `cidr`, as in many a virtual machine: the container
@@ -51,6 +54,8 @@ pub struct Config {
     pub outbound_addr6: Option<Outbound>,
     /// How clients on the host's own loopback appear to a published port.
     pub port_handler: PortHandler,
+    /// Whether there is a name server.
+    pub name_server: bool,
     /// Name servers that replace the host's.
     pub dns: Vec<IpAddr>,
     /// Search domains that replace the host's; a single `.` means none.
@@ -66,12 +71,14 @@ impl Default for Config {
         Config {
             cidr: Ipv4Cidr::default(),
             mtu: MAX_MTU,
+            mac: None,
             ipv6: false,
             host: None,
             allow_host_loopback: false,
             outbound_addr: None,
             outbound_addr6: None,
             port_handler: PortHandler::default(),
+            name_server: true,
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),
@@ -129,6 +136,28 @@ impl Config {
                 _ => return Err(unknown()),
             }
         }
+        Ok(())
+    }
+
+    /// Has tap0 get a hardware address, written `52:54:00:12:34:56`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] when it is none that a device can have.
+    pub fn set_mac(&mut self, text: &str) -> Result<()> {
+        let invalid = || Error::Option(format!("invalid MAC address \"{text}\""));
+        let mut address = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut address {
+            let part = parts.next().filter(|part| part.len() == 2);
+            *byte = part
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or_else(invalid)?;
+        }
+        let group = address[0] & 1 != 0;
+        if parts.next().is_some() || group || address == [0; 6] || address == GATEWAY_MAC {
+            return Err(invalid());
+        }
+        self.mac = Some(address);
         Ok(())
     }
 

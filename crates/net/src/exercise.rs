@@ -32,6 +32,8 @@ use crate::stack::{Io, Stack};
 
 pub(crate) type Packets = Rc<RefCell<Vec<Vec<u8>>>>;
 pub(crate) type Streams = Rc<RefCell<Vec<UnixStream>>>;
+/// The latest first.
+pub(crate) type Datagrams = Rc<RefCell<Vec<OwnedFd>>>;
 
 /// A link that keeps what is sent.
 struct Memory {
@@ -54,7 +56,7 @@ impl Link for Memory {
 /// An outside that takes every connection, or refuses all.
 struct Pairs {
     streams: Streams,
-    datagrams: RefCell<Vec<OwnedFd>>,
+    datagrams: Datagrams,
     refusal: Option<i32>,
 }
 
@@ -96,6 +98,9 @@ pub(crate) struct Bench {
     pub(crate) stack: Stack,
     pub(crate) packets: Packets,
     pub(crate) streams: Streams,
+    /// The other ends of datagram sockets.
+    #[cfg(test)]
+    pub(crate) datagrams: Datagrams,
 }
 
 pub(crate) const INSIDE: &str = "10.0.2.100:40000";
@@ -109,13 +114,14 @@ impl Bench {
     /// A stack whose outside takes every connection, or refuses them with an error number.
     pub(crate) fn new(refusal: Option<i32>, offloads: bool) -> io::Result<Bench> {
         let (packets, streams) = (Packets::default(), Streams::default());
+        let datagrams = Datagrams::default();
         let config = Config {
             ipv6: true,
             ..Config::default()
         };
         let outside = Pairs {
             streams: streams.clone(),
-            datagrams: RefCell::default(),
+            datagrams: datagrams.clone(),
             refusal,
         };
         let memory = Memory {
@@ -133,6 +139,8 @@ impl Bench {
             stack: Stack::new(io, Dns::new(&[]), UdpPorts::default()),
             packets,
             streams,
+            #[cfg(test)]
+            datagrams,
         })
     }
 
@@ -241,6 +249,7 @@ pub fn frames(data: &[u8]) {
         let turns = input.byte() % 4;
         let (bytes, rest) = input.0.split_at(length.min(input.0.len()));
         input.0 = rest;
+        bench.stack.io.more_frames = turns == 0;
         if let Some(frame) = device::parse(bytes) {
             bench.stack.frame(&frame);
         }
@@ -355,6 +364,7 @@ impl World {
         let sequence = INITIAL.wrapping_add(1).wrapping_add(at as u32);
         let payload = stretch(at, length);
         let acknowledgment = self.acknowledgment();
+        bench.stack.io.more_frames = length % 2 == 1;
         bench.packet(&tcp(sequence, acknowledgment, control, &[], payload));
     }
 

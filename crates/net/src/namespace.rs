@@ -39,22 +39,11 @@ pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
 
     // TCP in the container talks to nobody but us, over a path that loses nothing: a congestion
     // control that paces (BBR) only costs time. Reno is the one every namespace may choose.
-    write_setting("ipv4/tcp_congestion_control", "reno").ok();
+    write_setting(CONGESTION, "reno").ok();
     if config.publishes_tcp() {
         keep_client_addresses(config.has_ipv6());
     }
     Ok(vec![tap])
-}
-
-/// Opens the tap of a network that [`set_up_namespace`] made and whose processes have all died: it is there still, with its
-/// addresses and routes, and nobody has it open. `userns` owns the network namespace, if that is not the caller's own.
-///
-/// # Errors
-/// As [`set_up_namespace`]; when somebody has it open.
-pub fn reopen_tap(userns: Option<&OwnedFd>, netns: &OwnedFd) -> Result<OwnedFd> {
-    crate::elsewhere::in_namespace(userns, netns, || {
-        tun::create(DEVICE, true).map_err(|source| Error::NoTun { source })
-    })
 }
 
 /// Makes a device in the network namespace the calling thread is in, which somebody else has made;
@@ -68,7 +57,7 @@ pub(crate) fn set_up_device(config: &Config, name: &str, addresses: bool) -> Res
         let index = nix::net::if_::if_nametoindex(name)
             .map_err(|errno| Error::io(format!("cannot find {name}"))(errno.into()))?;
         configure(config, index)?;
-        write_setting("ipv4/tcp_congestion_control", "reno").ok();
+        write_setting(CONGESTION, "reno").ok();
     }
     Ok(tap)
 }
@@ -84,6 +73,7 @@ fn configure(config: &Config, index: u32) -> Result<()> {
         index,
         mtu: Some(config.mtu.into()),
         tx_queue_len: Some(TX_QUEUE_LEN),
+        address: config.mac,
         no_multicast: true,
         no_link_local: true,
     });
@@ -183,6 +173,15 @@ pub(crate) fn keeps_client_addresses() -> bool {
         .is_ok_and(|value| value.trim_end() == "1")
 }
 
+/// Whether connections in the namespace of the calling thread begin with the congestion control that
+/// is best there.
+pub(crate) fn begins_with_reno() -> bool {
+    std::fs::read_to_string(format!("/proc/sys/net/{CONGESTION}"))
+        .is_ok_and(|value| value.trim_end() == "reno")
+}
+
+/// The congestion control that TCP begins with.
+const CONGESTION: &str = "ipv4/tcp_congestion_control";
 /// Has accepted connections inherit the mark of the packet that opened them.
 const FWMARK_ACCEPT: &str = "ipv4/tcp_fwmark_accept";
 

@@ -89,6 +89,7 @@ impl Outside for HostSockets {
         let socket = self.socket(to.ip(), SocketType::STREAM, None)?;
         // Whatever is to be sent was a segment of its own already.
         sockopt::set_tcp_nodelay(&socket, true)?;
+        keep_urgent_bytes(&socket)?;
         match rustix::net::connect(&socket, &to) {
             Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
             Err(error) => Err(error.into()),
@@ -112,6 +113,12 @@ impl Outside for HostSockets {
     }
 }
 
+/// Has urgent bytes of a stream come in their place, not beside it, where they would be lost on the
+/// way: the one thing to do with them that is safe (RFC 6093 §5, §6).
+pub(crate) fn keep_urgent_bytes(stream: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_oobinline(stream, true)?)
+}
+
 /// The address and port that a socket has on the host.
 pub(crate) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
     let name = rustix::net::getsockname(socket).ok()?;
@@ -121,14 +128,9 @@ pub(crate) fn local_address(socket: impl AsFd) -> Option<SocketAddr> {
 /// Prepares a connected stream whose other end is on this machine: a path without loss, on which
 /// a congestion control that paces (BBR) only costs time. Streams that leave the machine keep
 /// what its administrator chose.
-pub(crate) fn prefer_reno_if_local(stream: impl AsFd) {
-    let near = rustix::net::getsockname(&stream).ok();
-    let far = rustix::net::getpeername(&stream).ok().flatten();
-    let address = |name: Option<_>| name.and_then(|name| SocketAddr::try_from(name).ok());
-    let (near, far): (Option<SocketAddr>, Option<SocketAddr>) = (address(near), address(far));
-    if let (Some(near), Some(far)) = (near, far)
-        && (near.ip() == far.ip() || is_loopback(far.ip()))
-    {
+pub(crate) fn prefer_reno_if_local(stream: impl AsFd, far: IpAddr) {
+    let near = || local_address(&stream).map(|near| near.ip());
+    if is_loopback(far) || near() == Some(far) {
         prefer_reno(stream);
     }
 }

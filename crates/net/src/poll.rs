@@ -102,6 +102,8 @@ pub(crate) struct Ready {
     pub(crate) writable: bool,
     /// The other end will send no more: what is read is all there is.
     pub(crate) hung_up: bool,
+    /// Something urgent is among what is to be read: reading stops before it.
+    pub(crate) urgent: bool,
     /// The socket has an error, or is dead in both directions.
     pub(crate) failed: bool,
 }
@@ -129,7 +131,7 @@ impl Poller {
         self.add(
             fd,
             token,
-            EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
+            EventFlags::IN | EventFlags::PRI | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         )
     }
 
@@ -184,9 +186,11 @@ impl Poller {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             Some(Ready {
                 token: Token::unpack(event.data.u64())?,
-                readable: failed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                readable: failed
+                    || flags.intersects(EventFlags::IN | EventFlags::PRI | EventFlags::RDHUP),
                 writable: failed || flags.contains(EventFlags::OUT),
                 hung_up: failed || flags.contains(EventFlags::RDHUP),
+                urgent: flags.contains(EventFlags::PRI),
                 failed,
             })
         }));

@@ -185,7 +185,8 @@ fn read_file(file: BorrowedFd<'_>) -> Option<String> {
 struct Server {
     stack: Stack,
     frames: Reader,
-    buffer: Vec<u8>,
+    /// Of these two, one holds the frame that is being taken, the other the next.
+    buffers: [Vec<u8>; 2],
     channel: OwnedFd,
     process: Option<OwnedFd>,
     relay: Option<RelayThread>,
@@ -227,7 +228,7 @@ impl Server {
         Ok(Server {
             stack: Stack::new(io, Dns::new(&config.dns), UdpPorts::default()),
             frames,
-            buffer: vec![0; FRAME_LEN],
+            buffers: [vec![0; FRAME_LEN], vec![0; FRAME_LEN]],
             channel,
             process,
             relay,
@@ -282,23 +283,39 @@ impl Server {
 
     /// Takes some of the frames that wait at the tap.
     fn take_frames(&mut self, failed: bool) -> Result<()> {
-        for _ in 0..FRAMES {
-            match self.frames.read(&mut self.buffer) {
+        let mut frame = self.read_frame(0, failed)?;
+        for turn in 1..=FRAMES {
+            let Some(length) = frame else { break };
+            frame = match turn {
+                FRAMES => None,
+                _ => self.read_frame(turn % 2, failed)?,
+            };
+            self.stack.io.more_frames = frame.is_some();
+            match device::parse(&self.buffers[(turn - 1) % 2][..length]) {
+                Some(frame) => self.stack.frame(&frame),
+                None => self.tap.ignored += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a frame into one of the buffers; gives its length, or `None` when there is none.
+    fn read_frame(&mut self, into: usize, failed: bool) -> Result<Option<usize>> {
+        loop {
+            match self.frames.read(&mut self.buffers[into]) {
                 Ok(length) => {
                     self.tap.frames_sent += 1;
                     self.tap.bytes_sent += length as u64;
-                    match device::parse(&self.buffer[..length]) {
-                        Some(frame) => self.stack.frame(&frame),
-                        None => self.tap.ignored += 1,
-                    }
+                    return Ok(Some(length));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !failed => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !failed => {
+                    return Ok(None);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The device has gone, and the network with it.
                 Err(error) => return Err(Error::io("cannot read from the tap")(error)),
             }
         }
-        Ok(())
     }
 
     fn finish(mut self) -> Result<()> {
@@ -358,6 +375,8 @@ impl Server {
                         }
                     }
                 }
+                // Who does not listen any more will not miss it.
+                let _ = channel::send(&self.channel, &Word::Withdrawn, &[]);
             }
             Order::Names { resolv_conf, hosts } => {
                 let mut fds = fds.into_iter();
@@ -419,7 +438,8 @@ impl Server {
 
     fn stats(&self) -> Stats {
         let limits = self.stack.io.limits;
-        let relayed = self.relay.as_ref().map_or(0, RelayThread::connections);
+        let relayed = self.relay.as_ref().map(RelayThread::usage);
+        let relayed = relayed.unwrap_or_default();
         Stats {
             pid: std::process::id(),
             uptime_ms: self.start.elapsed().as_millis() as u64,
@@ -431,8 +451,8 @@ impl Server {
                 ..self.stack.io.link.traffic()
             },
             flows: Counts {
-                published_tcp: relayed as u64,
-                ..self.stack.counts()
+                published_tcp: relayed.now,
+                ..self.stack.counts(|usage| usage.now)
             },
             limits: Counts {
                 tcp: limits.tcp_flows as u64,
@@ -442,6 +462,12 @@ impl Server {
                 published_tcp: limits.relayed as u64,
                 published_udp: limits.udp_clients as u64,
             },
+            opened: Counts {
+                published_tcp: relayed.opened,
+                ..self.stack.counts(|usage| usage.opened)
+            },
+            // Clients of published TCP ports wait.
+            turned_away: self.stack.counts(|usage| usage.turned_away),
             sandbox: Sandbox {
                 // The relay's thread has its own filter, and one capability.
                 few_calls: self.sandbox.few_calls

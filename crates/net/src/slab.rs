@@ -33,6 +33,7 @@ impl Key {
 pub(crate) struct Slab<T> {
     places: Vec<Place<T>>,
     free: Vec<u32>,
+    inserted: u64,
 }
 
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl<T> Default for Slab<T> {
         Slab {
             places: Vec::new(),
             free: Vec::new(),
+            inserted: 0,
         }
     }
 }
@@ -55,7 +57,13 @@ impl<T> Slab<T> {
         self.places.len() - self.free.len()
     }
 
+    /// How many entries there were so far.
+    pub(crate) fn inserted(&self) -> u64 {
+        self.inserted
+    }
+
     pub(crate) fn insert(&mut self, entry: T) -> Key {
+        self.inserted += 1;
         let index = match self.free.pop() {
             Some(index) => index,
             None => {
@@ -128,7 +136,7 @@ mod tests {
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get(second), Some(&'b'));
-        assert_eq!(slab.len(), 1);
+        assert_eq!((slab.len(), slab.inserted()), (1, 2));
         assert_eq!(Key::unpack(second.pack()), second);
     }
 }

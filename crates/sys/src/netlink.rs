@@ -53,6 +53,8 @@ pub struct Link {
     pub mtu: Option<u32>,
     /// A new length of the transmit queue, in packets.
     pub tx_queue_len: Option<u32>,
+    /// A new hardware address.
+    pub address: Option<[u8; 6]>,
     /// Whether the link has no multicast flag afterwards.
     pub no_multicast: bool,
     /// Whether the kernel makes no link-local IPv6 address of its own (IN6_ADDR_GEN_MODE_NONE).
@@ -105,6 +107,9 @@ impl Batch {
         }
         if let Some(length) = link.tx_queue_len {
             self.attribute(libc::IFLA_TXQLEN, &length.to_ne_bytes());
+        }
+        if let Some(address) = link.address {
+            self.attribute(libc::IFLA_ADDRESS, &address);
         }
         self.end();
     }

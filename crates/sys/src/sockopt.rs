@@ -20,6 +20,17 @@ pub fn set_reset_on_close(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Has each frame of a packet socket come and go with a virtio-net header before it, as on a tap with
+/// [`crate::tun::has_vnet_hdr`] (PACKET_VNET_HDR, packet(7)).
+///
+/// # Errors
+/// What setsockopt(2) says of a descriptor that is no packet socket of raw frames.
+pub fn set_packet_vnet_hdr(socket: impl AsFd) -> io::Result<()> {
+    /// linux/if_packet.h
+    const PACKET_VNET_HDR: libc::c_int = 15;
+    set_int(socket, libc::SOL_PACKET, PACKET_VNET_HDR, 1)
+}
+
 /// What a TCP socket has moved so far (struct tcp_info in linux/tcp.h).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpUse {

@@ -67,6 +67,11 @@ pub struct Stats {
     pub flows: Counts,
     /// What there may be at most.
     pub limits: Counts,
+    /// What there was since the start, that which failed among it.
+    pub opened: Counts,
+    /// What came to nothing, or had to make room, because there was too much of it or no
+    /// descriptor left.
+    pub turned_away: Counts,
     /// What the network process has given up.
     pub sandbox: Sandbox,
 }

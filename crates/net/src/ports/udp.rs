@@ -30,6 +30,7 @@ use crate::stack::link::{HEADROOM, MAX_PACKET};
 use crate::stack::packet;
 use crate::stack::policy::Target;
 use crate::stack::udp::{self, Datagram};
+use crate::stack::usage::Usage;
 use crate::timers::Deadline;
 
 /// How long a client is remembered after its last datagram in either direction.
@@ -46,6 +47,7 @@ pub(crate) struct UdpPorts {
     clients: Slab<Client>,
     by_sender: HashMap<(Key, SocketAddr), Key>,
     by_inside: HashMap<(SocketAddr, SocketAddr), Key>,
+    turned_away: u64,
     /// Where clients appear as the container itself.
     inner: Option<InnerSockets>,
 }
@@ -103,8 +105,8 @@ impl UdpPorts {
     }
 
     /// How many clients are known.
-    pub(crate) fn len(&self) -> usize {
-        self.clients.len()
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.clients, self.turned_away)
     }
 
     /// Serves a port no longer, and forgets its clients.
@@ -324,6 +326,7 @@ impl UdpPorts {
             .copied()
             .min_by_key(|key| self.clients.get(*key).map(|client| client.last));
         if let Some(key) = quietest {
+            self.turned_away += 1;
             self.forget(key);
         }
     }

@@ -16,6 +16,7 @@ use super::icmp::{self, Reason};
 use super::link::MAX_PACKET;
 use super::packet::{self, Packet};
 use super::policy::Target;
+use super::usage::Usage;
 use super::{HEADROOM, Io};
 use crate::control;
 use crate::poll::{Kind, Token};
@@ -37,6 +38,7 @@ const HEADER_LEN: usize = 8;
 pub(crate) struct Echoes {
     pings: Slab<Ping>,
     by_name: HashMap<Name, Key>,
+    turned_away: u64,
 }
 
 /// Who pings whom, and the identifier that tells one ping program from another.
@@ -81,8 +83,8 @@ impl Echoes {
     }
 
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.pings.len()
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.pings, self.turned_away)
     }
 
     /// Who pings whom; in the place of a port stands the identifier.
@@ -128,6 +130,7 @@ impl Echoes {
                 .copied()
                 .min_by_key(|key| self.pings.get(*key).map(|ping| ping.last));
             if let Some(key) = quietest {
+                self.turned_away += 1;
                 self.close(key);
             }
         }

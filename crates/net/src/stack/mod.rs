@@ -20,7 +20,10 @@ mod neighbours;
 pub(crate) mod packet;
 pub(crate) mod policy;
 pub(crate) mod tcp;
+#[cfg(test)]
+mod tests;
 pub(crate) mod udp;
+pub(crate) mod usage;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -44,6 +47,7 @@ use packet::Packet;
 use policy::Policy;
 use tcp::Tcp;
 use udp::Udp;
+use usage::Usage;
 
 /// The hardware address of the gateway, and of all that the container talks to: locally
 /// administered, as libslirp's.
@@ -59,6 +63,8 @@ pub(crate) struct Io {
     pub(crate) limits: Limits,
     /// The time of this turn of the loop.
     pub(crate) now: Instant,
+    /// Whether another frame of the container's comes right after this one.
+    pub(crate) more_frames: bool,
     /// Where packets for the container are put together.
     pub(crate) buffer: Vec<u8>,
 }
@@ -79,6 +85,7 @@ impl Io {
             policy,
             limits,
             now: Instant::ZERO,
+            more_frames: false,
             buffer: vec![0; device::FRAME_LEN],
         }
     }
@@ -183,15 +190,15 @@ impl Stack {
         self.ignored
     }
 
-    /// How many flows there are.
-    pub(crate) fn counts(&self) -> Counts {
+    /// A number of each kind of flows, but for connections to published TCP ports.
+    pub(crate) fn counts(&self, number: impl Fn(Usage) -> u64) -> Counts {
         Counts {
-            tcp: self.tcp.len() as u64,
-            udp: self.udp.len() as u64,
-            icmp: self.echoes.len() as u64,
-            dns: self.dns.len() as u64,
+            tcp: number(self.tcp.usage()),
+            udp: number(self.udp.usage()),
+            icmp: number(self.echoes.usage()),
+            dns: number(self.dns.usage()),
             published_tcp: 0,
-            published_udp: self.ports.len() as u64,
+            published_udp: number(self.ports.usage()),
         }
     }
 

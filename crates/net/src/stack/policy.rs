@@ -89,7 +89,7 @@ impl Policy {
             return self.gateway_target(Ipv4Addr::LOCALHOST.into());
         }
         if address == config.dns_v4() {
-            return Target::Dns;
+            return self.dns_target();
         }
         // 0.0.0.0/8 is "this host" (RFC 1122 §3.2.1.3): Linux takes 0.0.0.0 for its loopback.
         if address.is_loopback() || address.octets()[0] == 0 {
@@ -113,7 +113,7 @@ impl Policy {
             return self.gateway_target(Ipv6Addr::LOCALHOST.into());
         }
         if address == DNS_V6 {
-            return Target::Dns;
+            return self.dns_target();
         }
         // Mapped and compatible addresses (RFC 4291 §2.5.5) would be IPv4 by the back door, and
         // among the latter are :: and ::1.
@@ -127,6 +127,13 @@ impl Policy {
             return Target::Nobody;
         }
         Target::Outside(address.into())
+    }
+
+    fn dns_target(&self) -> Target {
+        match self.config.name_server {
+            true => Target::Dns,
+            false => Target::Nobody,
+        }
     }
 
     fn gateway_target(&self, loopback: IpAddr) -> Target {

@@ -15,6 +15,7 @@ use super::icmp::{self, Reason};
 use super::link::MAX_PACKET;
 use super::packet::{self, Packet, UDP_LEN};
 use super::policy::Target;
+use super::usage::Usage;
 use super::{HEADROOM, Io};
 use crate::control;
 use crate::outside;
@@ -67,6 +68,7 @@ impl<'a> Datagram<'a> {
 pub(crate) struct Udp {
     flows: Slab<Flow>,
     by_name: HashMap<Name, Key>,
+    turned_away: u64,
 }
 
 /// The container's endpoint and that outside, as the container knows it.
@@ -131,8 +133,8 @@ impl Udp {
     }
 
     /// How many flows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.flows.len()
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.flows, self.turned_away)
     }
 
     /// Who speaks to whom.
@@ -210,6 +212,7 @@ impl Udp {
             .copied()
             .min_by_key(|key| self.flows.get(*key).map(|flow| flow.last));
         if let Some(key) = quietest {
+            self.turned_away += 1;
             self.close(key);
         }
     }

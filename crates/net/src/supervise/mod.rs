@@ -35,7 +35,9 @@ use crashes::Crashes;
 use files::Files;
 
 /// How long the network may take to bring out what the container sent last.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(2);
+/// How long is waited for the network process to close ports, which it does in its next turn.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The exit code of a network process that has panicked, as Rust has it.
 const PANICKED: i32 = 101;
 
@@ -124,7 +126,7 @@ impl Network {
         match &self.phase {
             Phase::Running { channel, .. } => match channel::receive::<Word>(channel) {
                 Received::Message(Word::Look, _) => self.look(),
-                Received::Nothing => {}
+                Received::Message(Word::Withdrawn, _) | Received::Nothing => {}
                 Received::End => self.bury(),
             },
             Phase::Resting { .. } => self.revive(),
@@ -167,7 +169,7 @@ impl Network {
     }
 
     /// Takes published ports back. A host port of 0 stands for any, no host address for every one.
-    /// Connections through them go on; new ones are refused.
+    /// Connections through them go on; new ones are refused, and the ports are free for others.
     ///
     /// # Errors
     /// [`Error::Publish`] when one of them is not published: then nothing has changed.
@@ -184,8 +186,36 @@ impl Network {
                 places: places.to_vec(),
             };
             self.order(&order, &[]);
+            self.await_withdrawal();
         }
         Ok(())
+    }
+
+    /// Waits until the network process has done what [`Order::Withdraw`] says, or has ended.
+    fn await_withdrawal(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        let mut asked_to_look = false;
+        while let Phase::Running { channel, .. } = &self.phase {
+            let Ok(left) = Timespec::try_from(end.saturating_duration_since(Instant::now())) else {
+                break;
+            };
+            let mut fds = [PollFd::new(channel, PollFlags::IN)];
+            if !matches!(
+                rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))),
+                Ok(1)
+            ) {
+                break;
+            }
+            match channel::receive::<Word>(channel) {
+                Received::Message(Word::Withdrawn, _) => break,
+                Received::Message(Word::Look, _) => asked_to_look = true,
+                Received::Nothing => {}
+                Received::End => self.bury(),
+            }
+        }
+        if asked_to_look {
+            self.look();
+        }
     }
 
     /// The ports that are published.

@@ -12,6 +12,8 @@ use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::netlink::{Batch, LOOPBACK, Link};
 use rcon_sys::process::{self, Fork};
 
+use crate::cable::bad_cable;
+
 /// The host's address in its network.
 pub const HOST_V4: &str = "10.0.0.67";
 /// The same, IPv6.
@@ -60,6 +62,11 @@ pub fn on_a_host(host: impl FnOnce()) -> io::Result<ExitStatus> {
 pub struct Child(OwnedFd);
 
 impl Child {
+    /// The child that a descriptor stands for.
+    pub fn of(pidfd: OwnedFd) -> Child {
+        Child(pidfd)
+    }
+
     /// Waits for its end, which must be a good one.
     pub fn succeed(self) {
         let status = process::wait_pidfd(&self.0).unwrap();
@@ -83,7 +90,7 @@ pub fn child(f: impl FnOnce()) -> Child {
 
 /// Does something, says whether it went well, and ends the process. It does not outlive whoever
 /// made it.
-fn work(f: impl FnOnce()) -> ! {
+pub fn work(f: impl FnOnce()) -> ! {
     process::set_pdeathsig(Some(rustix::process::Signal::KILL)).unwrap();
     let code = match catch_unwind(AssertUnwindSafe(f)) {
         Ok(()) => 0,
@@ -96,6 +103,17 @@ fn work(f: impl FnOnce()) -> ! {
 pub fn with_container(
     config: &Config,
     listeners: Listeners,
+    inside: impl FnOnce(),
+    outside: impl FnOnce(),
+) {
+    over_a_cable(config, listeners, None, inside, outside);
+}
+
+/// The same, with a bad cable: each of its faults strikes one frame of so many.
+pub fn over_a_cable(
+    config: &Config,
+    listeners: Listeners,
+    faults: Option<u64>,
     inside: impl FnOnce(),
     outside: impl FnOnce(),
 ) {
@@ -118,7 +136,12 @@ pub fn with_container(
     drop((theirs, inside));
     ids::write_maps(pid, &IdMaps::single()).unwrap();
     let (_, mut taps) = rcon_sys::fdpass::recv_fds(&ours, &mut [0; 8]).unwrap();
-    let tap = taps.pop().expect("the container has no tap");
+    let mut tap = taps.pop().expect("the container has no tap");
+    let cable = faults.map(|faults| {
+        let (end, carrier) = bad_cable(&tap, faults);
+        tap = end;
+        carrier
+    });
     let namespace = |name: &str| -> OwnedFd {
         let path = format!("/proc/{}/ns/{name}", pid.as_raw_pid());
         File::open(path).unwrap().into()
@@ -138,4 +161,7 @@ pub fn with_container(
     outside();
     Child(container).succeed();
     assert!(network.end(), "the network process has failed");
+    if let Some(carrier) = cable {
+        carrier.kill();
+    }
 }

@@ -3,6 +3,7 @@
 //! One process of the host runs servers; each test makes a container. Where namespaces or taps
 //! cannot be had the tests are skipped, loudly, and never in CI.
 
+mod cable;
 mod lab;
 mod servers;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use lab::{HOST_V4, HOST_V6, with_container};
 use rcon_net::{Config, Listeners, PortHandler, PortMapping};
-use servers::{ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
+use servers::{BOTH_WAYS, BRIEF, ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The port of a server that keeps its connections.
@@ -27,11 +28,15 @@ fn main() {
     if std::fs::File::open("/dev/net/tun").is_err() {
         return skip("/dev/net/tun cannot be opened");
     }
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 16] = [
         ("tcp_goes_out", tcp_goes_out),
         ("tcp_goes_out_at_every_mtu", tcp_goes_out_at_every_mtu),
         ("many_connections_at_once", many_connections_at_once),
         ("noise_does_not_stop_it", noise_does_not_stop_it),
+        ("streams_stay_whole_on_a_bad_cable", a_bad_cable),
+        ("connections_come_and_go", connections_come_and_go),
+        ("without_descriptors", without_descriptors),
+        ("urgent_bytes_stay_in_their_place", urgent_bytes),
         ("tcp_goes_out_at_mtu_1500", tcp_goes_out_at_mtu_1500),
         ("failures_are_told", failures_are_told),
         ("udp_goes_out", udp_goes_out),
@@ -51,6 +56,7 @@ fn main() {
             }
             servers::serve_who(Ipv4Addr::LOCALHOST.into(), PRIVATE);
             servers::start_resolver();
+            servers::start_brief(HOST_V4.parse().unwrap());
             std::thread::sleep(Duration::from_secs(600));
         });
         wait_for(SocketAddr::new(HOST_V6.parse().unwrap(), RESET));
@@ -181,6 +187,142 @@ fn many_connections_at_once() {
         }
     };
     with_container(&Config::default(), Listeners::default(), container, outside);
+}
+
+/// As much as is asked for goes each way at the same time, while frames are lost, doubled and
+/// overtaken.
+fn a_bad_cable() {
+    let length = asked_for("RCON_TEST_NETWORK_BYTES").unwrap_or(16 << 20);
+    for (mtu, address) in [(65520, HOST_V4), (1500, HOST_V6)] {
+        let config = Config { mtu, ..with_ipv6() };
+        let container = || {
+            let mut stream = connect(host(address, BOTH_WAYS)).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(60)))
+                .unwrap();
+            stream.write_all(&length.to_be_bytes()).unwrap();
+            let mut writer = stream.try_clone().unwrap();
+            let writing = std::thread::spawn(move || {
+                servers::send_stretch(&mut writer, length).unwrap();
+                writer.shutdown(Shutdown::Write).unwrap();
+            });
+            let right = servers::receive_stretch(&mut stream, length).unwrap();
+            assert_eq!(right, length, "in");
+            writing.join().unwrap();
+            let mut answer = [0; 8];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(u64::from_be_bytes(answer), length, "out");
+            assert_eq!(stream.read(&mut answer).unwrap(), 0);
+        };
+        lab::over_a_cable(&config, Listeners::default(), Some(100), container, || {});
+    }
+}
+
+/// What the environment asks for, where somebody wants more than CI does.
+fn asked_for(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap())
+}
+
+/// One connection after another.
+fn connections_come_and_go() {
+    let wanted = asked_for("RCON_TEST_NETWORK_CONNECTIONS").unwrap_or(5_000);
+    inside(&Config::default(), || {
+        for n in 0..wanted {
+            let to = host(HOST_V4, BRIEF[n as usize % BRIEF.len()]);
+            let mut stream = connect(to).unwrap_or_else(|error| panic!("connection {n}: {error}"));
+            stream.write_all(b"?").unwrap();
+            assert_eq!(stream.read(&mut [0; 8]).unwrap(), 1, "connection {n}");
+        }
+        exchange_digest(HOST_V4, 1_000_000);
+    });
+}
+
+/// The process that serves has no descriptor left for one more connection: it waits, is turned
+/// away or fails, and all is well again when there are some.
+fn without_descriptors() {
+    use nix::sys::resource::{Resource, setrlimit};
+    /// Its own take some twenty.
+    const DESCRIPTORS: u64 = 40;
+    let all = lab::child(|| {
+        setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).unwrap();
+        inside(&Config::default(), || {
+            let try_connect = || {
+                let to = host(HOST_V4, BRIEF[0]);
+                TcpStream::connect_timeout(&to, Duration::from_millis(300))
+            };
+            let mut streams = Vec::new();
+            while let Ok(stream) = try_connect() {
+                streams.push(stream);
+            }
+            assert!((4..=20).contains(&streams.len()), "{}", streams.len());
+            // Those that are there work, and datagrams find room, or make it.
+            streams[0].write_all(b"?").unwrap();
+            assert_eq!(streams[0].read(&mut [0; 8]).unwrap(), 1);
+            let who = exchange(&udp(host(HOST_V4, ECHO)), b"who");
+            assert_eq!(who, HOST_V4.as_bytes());
+            drop(streams);
+            let mut again = (0..100).find_map(|_| try_connect().ok()).unwrap();
+            again.write_all(b"?").unwrap();
+            assert_eq!(again.read(&mut [0; 8]).unwrap(), 1);
+        });
+    });
+    all.succeed();
+}
+
+/// Urgent bytes lose their urgency on the way, and nothing else.
+fn urgent_bytes() {
+    /// Enough for bytes to be spliced.
+    const BEFORE: usize = 1_000_000;
+    let config = {
+        let ports = PortMapping::parse("18020:9020").unwrap();
+        Config {
+            ports,
+            ..Config::default()
+        }
+    };
+    let listeners = rcon_net::bind(&config.ports).unwrap();
+    let listener = TcpListener::bind((HOST_V4, MANY)).unwrap();
+    let urgently = |stream: &TcpStream| {
+        let stream = stream.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let none = rustix::net::SendFlags::empty();
+            let long = vec![b'.'; BEFORE];
+            for (bytes, flags) in [
+                (&long[..], none),
+                (b"fo!", rustix::net::SendFlags::OOB),
+                (&long, none),
+            ] {
+                let mut sent = 0;
+                while sent < bytes.len() {
+                    sent += rustix::net::send(&stream, &bytes[sent..], flags).unwrap();
+                }
+            }
+            stream.shutdown(Shutdown::Write).unwrap();
+        })
+    };
+    let heard = |mut stream: TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        rustix::net::sockopt::set_socket_oobinline(&stream, true).unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        assert_eq!(all.len(), 2 * BEFORE + 3);
+        assert_eq!(&all[BEFORE - 1..BEFORE + 4], ".fo!.");
+    };
+    let exchange = move |stream: TcpStream| {
+        let sending = urgently(&stream);
+        heard(stream);
+        sending.join().unwrap();
+    };
+    let container = move || {
+        let inner = TcpListener::bind(("0.0.0.0", MANY)).unwrap();
+        exchange(connect(host(HOST_V4, MANY)).unwrap());
+        exchange(inner.accept().unwrap().0);
+    };
+    let outside = move || {
+        exchange(listener.accept().unwrap().0);
+        exchange(connect(host(HOST_V4, 18020)).unwrap());
+    };
+    with_container(&config, listeners, container, outside);
 }
 
 fn noise_does_not_stop_it() {

@@ -12,8 +12,13 @@ pub const SINK: u16 = 9001;
 pub const SOURCE: u16 = 9002;
 /// Resets the connection when a byte has come.
 pub const RESET: u16 = 9003;
+/// Takes so many bytes of [`stretch`] as eight bytes say, and sends as many at the same time; then
+/// says how many were right.
+pub const BOTH_WAYS: u16 = 9004;
 /// Sends datagrams back; to `who` the client's address.
 pub const ECHO: u16 = 9010;
+/// Answer a byte with a byte and hang up, each one client after another.
+pub const BRIEF: [u16; 4] = [9030, 9031, 9032, 9033];
 /// Nobody listens here.
 pub const NOBODY: u16 = 9;
 /// As [`WHO`], on the host's loopback only.
@@ -32,6 +37,40 @@ pub fn digest(start: u64, bytes: &[u8]) -> u64 {
         sum.wrapping_mul(0x0100_0000_01b3)
             .wrapping_add(u64::from(*byte) + 1)
     })
+}
+
+/// The bytes of a very long transfer, from a place on that is a multiple of eight: no eight of them
+/// are like any other.
+fn stretch(at: u64, chunk: &mut [u8]) {
+    for (n, bytes) in (at / 8..).zip(chunk.chunks_mut(8)) {
+        let word = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        bytes.copy_from_slice(&word[..bytes.len()]);
+    }
+}
+
+/// Sends so many of them.
+pub fn send_stretch(to: &mut impl Write, length: u64) -> std::io::Result<()> {
+    let mut chunk = vec![0; 1 << 16];
+    for at in (0..length).step_by(chunk.len()) {
+        let size = chunk.len().min((length - at) as usize);
+        stretch(at, &mut chunk[..size]);
+        to.write_all(&chunk[..size])?;
+    }
+    Ok(())
+}
+
+/// Takes so many of them; gives how many were right before the first that was not.
+pub fn receive_stretch(from: &mut impl Read, length: u64) -> std::io::Result<u64> {
+    let (mut chunk, mut right) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    for at in (0..length).step_by(chunk.len()) {
+        let size = chunk.len().min((length - at) as usize);
+        from.read_exact(&mut chunk[..size])?;
+        stretch(at, &mut right[..size]);
+        if chunk[..size] != right[..size] {
+            return Ok(at);
+        }
+    }
+    Ok(length)
 }
 
 /// Serves all of them at an address, in threads of their own.
@@ -65,6 +104,19 @@ pub fn start(address: IpAddr) {
         let _ = stream.read(&mut [0; 1]);
         rcon_sys::sockopt::set_reset_on_close(&stream).unwrap();
     });
+    serve_tcp(address, BOTH_WAYS, |mut stream| {
+        let mut length = [0; 8];
+        if stream.read_exact(&mut length).is_err() {
+            return;
+        }
+        let length = u64::from_be_bytes(length);
+        let mut reader = stream.try_clone().unwrap();
+        let reading = thread::spawn(move || receive_stretch(&mut reader, length));
+        if send_stretch(&mut stream, length).is_ok() {
+            let right = reading.join().unwrap().unwrap_or(0);
+            let _ = stream.write_all(&right.to_be_bytes());
+        }
+    });
     let socket = UdpSocket::bind((address, ECHO)).unwrap();
     thread::spawn(move || {
         let mut buffer = vec![0; 70_000];
@@ -75,6 +127,19 @@ pub fn start(address: IpAddr) {
             };
         }
     });
+}
+
+/// Serves [`BRIEF`].
+pub fn start_brief(address: IpAddr) {
+    for port in BRIEF {
+        let listener = TcpListener::bind((address, port)).unwrap();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 1]);
+                let _ = stream.write_all(b"!");
+            }
+        });
+    }
 }
 
 /// Serves the client's own address at a port.

@@ -28,7 +28,7 @@ mod tree;
 mod whiteout;
 
 pub(crate) use attributes::is_allowed;
-pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR, hide};
+pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR};
 
 #[cfg(test)]
 mod testing;

@@ -35,7 +35,7 @@ use super::bind::Listener;
 use crate::config::PortHandler;
 use crate::limits::Limits;
 use crate::namespace::MARK;
-use crate::outside::{is_loopback, prefer_reno};
+use crate::outside::{is_loopback, keep_urgent_bytes, prefer_reno};
 use crate::poll::{Kind, Poller, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::policy::{Policy, Target};
@@ -65,6 +65,8 @@ pub(crate) struct Relay {
     buffer: Vec<u8>,
     /// Whether the server can see clients by their own addresses.
     transparent: bool,
+    /// Whether connections in the container begin with a congestion control that may pace.
+    paced: bool,
     orders: Receiver<Order>,
     shared: Arc<Shared>,
     /// Readable when there are orders.
@@ -92,6 +94,7 @@ impl Relay {
             pipes: Pipes::default(),
             buffer: vec![0; COPY_BUFFER],
             transparent: false,
+            paced: true,
             orders,
             shared: Arc::default(),
             wake,
@@ -177,11 +180,14 @@ impl Relay {
                 return;
             }
         };
-        prefer_reno(&server);
+        if self.paced {
+            prefer_reno(&server);
+        }
         if is_loopback(address.ip()) {
             prefer_reno(&client);
         }
         let _ = sockopt::set_tcp_nodelay(&server, true);
+        let _ = keep_urgent_bytes(&server);
         let key = self.pairs.insert(Pair::new(client, server));
         let watched = self.pairs.get(key).map(|pair| {
             let client = Token::new(Kind::RelayClient, key);

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,13 +16,15 @@ use super::Relay;
 use super::pair::Side;
 use crate::control::{Direction, Flow, Kind as FlowKind};
 use crate::limits::Limits;
-use crate::namespace::keeps_client_addresses;
+use crate::namespace::{begins_with_reno, keeps_client_addresses};
+use crate::outside::keep_urgent_bytes;
 use crate::poll::{Kind, Token};
 use crate::ports::bind::Listener;
 use crate::ports::inner::InnerSockets;
 use crate::sandbox;
 use crate::slab::Key;
 use crate::stack::policy::Policy;
+use crate::stack::usage::Usage;
 
 /// The stack of the thread, in bytes: its loop is shallow.
 const STACK: usize = 128 * 1024;
@@ -33,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum Order {
     /// Serve a port too.
     Publish(Listener),
-    /// Accept no more clients there.
-    Withdraw(SocketAddr),
+    /// Accept no more clients there, and say when that is done.
+    Withdraw(SocketAddr, SyncSender<()>),
     /// Whether servers see clients by their own addresses.
     ClientAddresses(bool),
     /// Say who is connected.
@@ -58,7 +60,8 @@ pub(crate) struct RelayThread {
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     restricted: AtomicBool,
-    connections: AtomicUsize,
+    connections: AtomicU64,
+    opened: AtomicU64,
 }
 
 impl RelayThread {
@@ -84,6 +87,7 @@ impl RelayThread {
                 let result = join();
                 let failed = result.is_err();
                 relay.transparent = !failed && keeps_client_addresses();
+                relay.paced = !begins_with_reno();
                 relay
                     .shared
                     .restricted
@@ -118,7 +122,9 @@ impl RelayThread {
 
     /// Accepts no more clients at a port; those who are connected stay so.
     pub(crate) fn withdraw(&self, address: SocketAddr) {
-        self.order(Order::Withdraw(address));
+        let (sender, done) = sync_channel(1);
+        self.order(Order::Withdraw(address, sender));
+        let _ = done.recv_timeout(PATIENCE);
     }
 
     /// Whether servers see clients by their own addresses has changed.
@@ -133,9 +139,13 @@ impl RelayThread {
         flows.recv_timeout(PATIENCE).unwrap_or_default()
     }
 
-    /// How many are connected.
-    pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+    /// How many are connected, and were.
+    pub(crate) fn usage(&self) -> Usage {
+        Usage {
+            now: self.shared.connections.load(Ordering::Relaxed),
+            opened: self.shared.opened.load(Ordering::Relaxed),
+            turned_away: 0,
+        }
     }
 
     /// Whether the thread has given up all that it could.
@@ -175,7 +185,10 @@ impl Relay {
             };
             match order {
                 Order::Publish(listener) => self.publish(listener),
-                Order::Withdraw(address) => self.withdraw(address),
+                Order::Withdraw(address, sender) => {
+                    self.withdraw(address);
+                    let _ = sender.try_send(());
+                }
                 Order::ClientAddresses(kept) => self.transparent = kept,
                 Order::Flows(sender) => drop(sender.try_send(self.list())),
                 Order::InnerSockets(sender) => {
@@ -192,6 +205,7 @@ impl Relay {
     fn publish(&mut self, listener: Listener) {
         // What comes in pieces was sent in pieces. Accepted sockets inherit it (tcp(7)).
         let _ = rustix::net::sockopt::set_tcp_nodelay(&listener.socket, true);
+        let _ = keep_urgent_bytes(&listener.socket);
         let key = self.ports.insert(listener);
         let token = Token::new(Kind::TcpPort, key);
         let watched = self
@@ -245,9 +259,13 @@ impl Relay {
 
     /// Says how many are connected, for those who look.
     pub(super) fn count(&self) {
-        let connections = self.pairs.len();
-        self.shared
-            .connections
-            .store(connections, Ordering::Relaxed);
+        let usage = Usage::of(&self.pairs, 0);
+        let Shared {
+            connections,
+            opened,
+            ..
+        } = &*self.shared;
+        connections.store(usage.now, Ordering::Relaxed);
+        opened.store(usage.opened, Ordering::Relaxed);
     }
 }

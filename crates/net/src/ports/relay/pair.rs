@@ -61,6 +61,8 @@ struct Direction {
     writable: bool,
     /// Whether the sender has said that no more will come, be it unread.
     hung_up: bool,
+    /// Whether something urgent came, before which reading stops. Splicing never goes on after it.
+    urgent: bool,
     /// Whether all has been read, and whether the receiver was told.
     ended: bool,
     told: bool,
@@ -111,6 +113,7 @@ impl Pair {
         };
         from.readable |= news.readable;
         from.hung_up |= news.hung_up;
+        from.urgent |= news.urgent;
         to.writable |= news.writable;
         if side == Side::Server && news.writable {
             self.connected = true;
@@ -128,6 +131,8 @@ impl Pair {
         }
         let more_there = self.there.run(&self.client, &self.server, pipes, buffer)?;
         let more_back = self.back.run(&self.server, &self.client, pipes, buffer)?;
+        self.there.tell(&self.server, self.back.told);
+        self.back.tell(&self.client, self.there.told);
         if self.there.told && self.back.told {
             return Ok(Turn::Over);
         }
@@ -164,7 +169,8 @@ impl Direction {
     ) -> Result<bool, Errno> {
         let mut budget = TURN;
         while budget > 0 {
-            let moved = match self.filled >= BULK && self.rest.is_empty() {
+            let bulk = self.pipe.is_some() || self.filled >= BULK && !self.urgent;
+            let moved = match bulk && self.rest.is_empty() {
                 true => self.splice(from, to, pipes, buffer)?,
                 false => self.copy(from, to, buffer)?,
             };
@@ -173,13 +179,20 @@ impl Direction {
             }
             budget = budget.saturating_sub(moved);
         }
+        Ok(budget == 0)
+    }
+
+    /// Tells the receiver that all has come. After the last of both directions that is done by
+    /// closing.
+    fn tell(&mut self, to: &OwnedFd, last: bool) {
         let empty = self.rest.is_empty() && self.pipe.is_none();
         if self.ended && empty && !self.told {
             self.told = true;
-            // One that is gone already needs not be told.
-            let _ = rustix::net::shutdown(to, Shutdown::Write);
+            if !last {
+                // One that is gone already needs not be told.
+                let _ = rustix::net::shutdown(to, Shutdown::Write);
+            }
         }
-        Ok(budget == 0)
     }
 
     /// Moves bytes through the buffer; gives how many.
@@ -211,9 +224,9 @@ impl Direction {
             true => self.filled.saturating_add(1),
             false => 0,
         };
-        // Less than asked for means that there is no more; epoll(7) tells of new. But of an end
-        // that it has told of already it will not tell again.
-        self.readable = count == buffer.len() || self.hung_up;
+        // Less than asked for means that there is no more; epoll(7) tells of new. But of an end or
+        // something urgent that it has told of already it will not tell again.
+        self.readable = count == buffer.len() || self.hung_up || self.urgent;
         self.send(to, Some(&buffer[..count]))?;
         Ok(count)
     }
@@ -267,7 +280,7 @@ impl Direction {
                     moved += count;
                 }
                 // With something in the pipe it may be the pipe that takes no more.
-                Err(Errno::AGAIN) if pipe.filled == 0 => self.readable = false,
+                Err(Errno::AGAIN) if pipe.filled == 0 => self.readable = self.urgent,
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
@@ -285,10 +298,13 @@ impl Direction {
         }
         // Nothing at hand: others may have the pipe meanwhile.
         if pipe.filled == 0
-            && (self.ended || !self.readable)
+            && (self.ended || !self.readable || self.urgent)
             && let Some(pipe) = self.pipe.take()
         {
             pipes.put(pipe);
+            if moved == 0 && self.urgent {
+                return self.copy(from, to, buffer);
+            }
         }
         Ok(moved)
     }
@@ -316,6 +332,7 @@ mod tests {
             readable: true,
             writable: true,
             hung_up: true,
+            urgent: false,
             failed: false,
         };
         (ready, side)
@@ -356,6 +373,8 @@ mod tests {
             relay.ready(&ready, side).unwrap();
         }
         assert_eq!(relay.turn(&mut pipes, &mut buffer), Ok(Turn::Over));
+        // The last end is told by closing.
+        drop(relay);
         assert_eq!(user.read(&mut chunk).unwrap(), 6);
         assert_eq!(user.read(&mut chunk).unwrap(), 0);
     }

@@ -23,6 +23,7 @@ use smoltcp::time::{Duration, Instant};
 use super::Io;
 use super::packet;
 use super::udp::{self, Datagram};
+use super::usage::Usage;
 use crate::control;
 use crate::outside;
 use crate::poll::{Kind, Token};
@@ -34,9 +35,12 @@ use names::Names;
 pub(crate) const PORT: u16 = 53;
 /// How many queries may be under way; further ones are refused.
 pub(crate) const MAX_QUERIES: usize = 512;
-/// How long one server is given: resolvers in the container wait 5 seconds (resolv.conf(5)), and
-/// should see a second attempt within that.
+/// How long until the next server is asked too: resolvers in the container wait 5 seconds
+/// (resolv.conf(5)), and should see a second attempt within that.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long any of those that were asked may take to answer: twice what resolvers in the container
+/// wait for it.
+const LIFETIME: Duration = Duration::from_secs(10);
 /// How often the list of servers is gone through, as resolvers do (resolv.conf(5): attempts).
 const ROUNDS: usize = 2;
 /// How long a query waits for the news of the host's files.
@@ -50,6 +54,7 @@ pub(crate) struct Dns {
     names: Names,
     /// Those that wait for the news of the host's files.
     waiting: Vec<Key>,
+    turned_away: u64,
 }
 
 /// Who asks, and the identifier of the query.
@@ -64,7 +69,10 @@ struct Query {
     /// Whom to ask, in this order; empty as long as that is not known.
     servers: Vec<IpAddr>,
     attempt: usize,
-    socket: Option<OwnedFd>,
+    /// Those that were asked and may still answer.
+    asking: Vec<(IpAddr, OwnedFd)>,
+    /// When all is given up.
+    end: Instant,
     deadline: Deadline,
 }
 
@@ -76,6 +84,7 @@ impl Dns {
             by_name: HashMap::new(),
             names: Names::new(servers),
             waiting: Vec::new(),
+            turned_away: 0,
         }
     }
 
@@ -104,22 +113,27 @@ impl Dns {
     }
 
     /// How many queries are under way.
-    pub(crate) fn len(&self) -> usize {
-        self.queries.len()
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.queries, self.turned_away)
     }
 
     /// Who asks whom.
     pub(crate) fn list(&self, flows: &mut Vec<control::Flow>) {
-        flows.extend(self.queries.iter().map(|(_, query)| control::Flow {
-            kind: control::Kind::Dns,
-            direction: control::Direction::Out,
-            state: "unanswered".into(),
-            container: query.name.0,
-            peer: query.asked,
-            host: query.socket.as_ref().and_then(outside::local_address),
-            sent: None,
-            received: None,
-            idle_ms: None,
+        flows.extend(self.queries.iter().map(|(_, query)| {
+            control::Flow {
+                kind: control::Kind::Dns,
+                direction: control::Direction::Out,
+                state: "unanswered".into(),
+                container: query.name.0,
+                peer: query.asked,
+                host: query
+                    .asking
+                    .last()
+                    .and_then(|(_, socket)| outside::local_address(socket)),
+                sent: None,
+                received: None,
+                idle_ms: None,
+            }
         }));
     }
 
@@ -135,6 +149,7 @@ impl Dns {
             return;
         }
         if self.queries.len() >= MAX_QUERIES {
+            self.turned_away += 1;
             let refusal = message::failure(message);
             return answer_with(io, datagram.destination, datagram.source, &refusal);
         }
@@ -144,7 +159,8 @@ impl Dns {
             message: message.to_vec(),
             servers: Vec::new(),
             attempt: 0,
-            socket: None,
+            asking: Vec::new(),
+            end: io.now + LIFETIME,
             deadline: Deadline::default(),
         });
         self.by_name.insert(name, key);
@@ -176,25 +192,25 @@ impl Dns {
         self.ask(io, key);
     }
 
-    /// Asks the next server that can be asked at all; when there is none left, says so.
+    /// Asks the next server that can be asked at all; when there is none left, waits for those that
+    /// were asked, and says so when they are none either.
     fn ask(&mut self, io: &mut Io, key: Key) {
         let Some(query) = self.queries.get_mut(key) else {
             return;
         };
         let token = Token::new(Kind::Dns, key);
-        while query.attempt < query.servers.len() * ROUNDS {
+        let mut asked = false;
+        while !asked && io.now < query.end && query.attempt < query.servers.len() * ROUNDS {
             let server = query.servers[query.attempt % query.servers.len()];
             query.attempt += 1;
-            if let Ok(socket) = io.outside.datagram(SocketAddr::new(server, PORT))
-                && io.poller.add_readable(&socket, token).is_ok()
-                && udp::send(&socket, &query.message).is_ok()
-            {
-                query.socket = Some(socket);
-                query
-                    .deadline
-                    .set(Some(io.now + PATIENCE), token, &mut io.timers);
-                return;
-            }
+            asked = query.send(io, token, server).is_ok();
+        }
+        if io.now < query.end && (asked || !query.asking.is_empty()) {
+            let next = match asked {
+                true => query.end.min(io.now + PATIENCE),
+                false => query.end,
+            };
+            return query.deadline.set(Some(next), token, &mut io.timers);
         }
         let failure = message::failure(&query.message);
         answer_with(io, query.asked, query.name.0, &failure);
@@ -209,34 +225,42 @@ impl Dns {
 
     /// Takes an answer, or the news that there will be none.
     pub(crate) fn ready(&mut self, io: &mut Io, key: Key) {
-        let Some(query) = self.queries.get(key) else {
+        let Some(query) = self.queries.get_mut(key) else {
             return;
         };
-        let Some(socket) = &query.socket else { return };
         let (inside, identifier) = query.name;
-        let length = match udp::receive(io, socket, inside) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.ask(io, key),
-        };
-        let at = packet::udp_payload_at(inside);
-        let answer = &io.buffer[at..at + length];
-        if !message::is_answer(answer, identifier) {
-            // Not an answer to this: perhaps somebody guesses. The right one may still come.
-            return;
+        let mut place = 0;
+        while let Some((server, socket)) = query.asking.get(place) {
+            let length = match udp::receive(io, socket, inside) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    place += 1;
+                    continue;
+                }
+                Err(_) => {
+                    query.asking.swap_remove(place);
+                    return self.ask(io, key);
+                }
+            };
+            let at = packet::udp_payload_at(inside);
+            let answer = &io.buffer[at..at + length];
+            if !message::is_answer(answer, identifier) {
+                // Not an answer to this: perhaps somebody guesses. The right one may still come.
+                continue;
+            }
+            let untried = query.attempt < query.servers.len();
+            if untried && message::is_other_servers_business(answer) {
+                query.asking.swap_remove(place);
+                return self.ask(io, key);
+            }
+            let (server, asked) = (*server, query.asked);
+            self.names.prefer(server);
+            io.send_udp(asked, inside, length);
+            return self.close(key);
         }
-        let untried = query.attempt < query.servers.len();
-        if untried && message::is_other_servers_business(answer) {
-            return self.ask(io, key);
-        }
-        let server = query.servers[(query.attempt - 1) % query.servers.len()];
-        self.names.prefer(server);
-        let asked = query.asked;
-        io.send_udp(asked, inside, length);
-        self.close(key);
     }
 
-    /// Gives up waiting for a server.
+    /// Gives up waiting for a server alone, or for all of them.
     pub(crate) fn timer(&mut self, io: &mut Io, key: Key) {
         let token = Token::new(Kind::Dns, key);
         let due = self
@@ -255,6 +279,20 @@ impl Dns {
             }
             _ => self.ask(io, key),
         }
+    }
+}
+
+impl Query {
+    /// Asks a server, once more if it was asked before.
+    fn send(&mut self, io: &Io, token: Token, server: IpAddr) -> io::Result<()> {
+        if let Some((_, socket)) = self.asking.iter().find(|(asked, _)| *asked == server) {
+            return udp::send(socket, &self.message);
+        }
+        let socket = io.outside.datagram(SocketAddr::new(server, PORT))?;
+        io.poller.add_readable(&socket, token)?;
+        udp::send(&socket, &self.message)?;
+        self.asking.push((server, socket));
+        Ok(())
     }
 }
 

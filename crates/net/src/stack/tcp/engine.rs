@@ -138,7 +138,7 @@ impl Engines {
         let socket = single.sockets.get_mut::<Socket<'_>>(single.handle);
         socket.listen(header.destination_port).ok()?;
         let mut engine = Engine {
-            inlet: Inlet::new(&header, wishes.scales, size),
+            inlet: Inlet::new(&header, wishes, size),
             single,
             peer: header,
             mss: wishes.mss,
@@ -306,8 +306,10 @@ impl Engine {
         // As smoltcp would say it, which has seen no data.
         let acknowledgment = self.inlet.first().wrapping_add(u32::from(self.has_ended()));
         let sequence = self.inlet.sending();
+        let (blocks, count) = self.inlet.blocks();
+        let blocks = &blocks[..count];
         if let Some(length) =
-            segment::acknowledgment(wire.buffer, &self.peer, sequence, acknowledgment)
+            segment::acknowledgment(wire.buffer, &self.peer, sequence, acknowledgment, blocks)
         {
             self.inlet.complete(&mut wire.buffer[HEADROOM..length]);
             let finish = finish(&mut wire.buffer[HEADROOM..length], &*wire.link, self.mss);

@@ -7,7 +7,7 @@
 //! and from socket to ring, each copied once, under the windows of both sides.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -28,6 +28,9 @@ const CHUNK: usize = 256 * 1024;
 const TURN: usize = 1024 * 1024;
 /// How long after its last byte a flow gives memory back.
 const IDLE: Duration = Duration::from_secs(2);
+/// A segment with as much payload as this, in bytes, is part of a long transfer: what is left of it
+/// after cutting it for the outside may wait for the next, if that is there already.
+const BULK: usize = 16 * 1024;
 /// A flow that moved less than this, in bytes, has no memory to give back.
 const SMALL: usize = 64 * 1024;
 
@@ -50,6 +53,8 @@ pub(crate) enum Phase {
         socket: OwnedFd,
         /// The container's SYN, an IP packet.
         syn: Vec<u8>,
+        /// Where to.
+        to: IpAddr,
         /// Where else to try, the next one last.
         others: Vec<SocketAddr>,
     },
@@ -67,12 +72,15 @@ pub(crate) struct Open {
     /// Whether the socket may have something for us, may take something, as far as we know.
     readable: bool,
     writable: bool,
-    /// Whether the outside has said that it will send no more, be it unread.
-    hung_up: bool,
+    /// Whether there may be more when a read brings less than it could: the outside has said that it
+    /// will send no more, or something urgent, and of that we do not hear again.
+    insists: bool,
     /// Whether the outside will send no more, and all has been read.
     outside_done: bool,
     /// Whether the outside was told that the container will send no more.
     inside_done: bool,
+    /// Whether the host was told that more comes, and so may keep the last bytes back.
+    held: bool,
     /// Whether one of the two was reset.
     broken: bool,
     /// Bytes towards the container since memory was given back last, and when the last came.
@@ -92,26 +100,28 @@ pub(crate) enum Turn {
 }
 
 impl Open {
-    /// Connects the two sides: `socket` is connected, `syn` asks for it. `None` when the SYN is
+    /// Connects the two sides: `socket` is connected to `far`, `syn` asks for it. `None` when the SYN is
     /// not one after all.
     pub(crate) fn new(
         socket: OwnedFd,
+        far: IpAddr,
         hung_up: bool,
         syn: &mut [u8],
         connections: usize,
         engines: &mut Engines,
         io: &mut Io,
     ) -> Option<Open> {
-        prefer_reno_if_local(&socket);
+        prefer_reno_if_local(&socket, far);
         let engine = engines.open(syn, connections, &mut io.wire())?;
         Some(Open {
             engine,
             socket,
             readable: true,
             writable: true,
-            hung_up,
+            insists: hung_up,
             outside_done: false,
             inside_done: false,
+            held: false,
             broken: false,
             moved: 0,
             last: io.now,
@@ -129,14 +139,17 @@ impl Open {
             engine,
             socket,
             writable,
+            held,
             broken,
             ..
         } = self;
         let mut failed = false;
         let mut count = 0;
+        let more = io.more_frames;
         engine.receive(engines, packet, &mut io.wire(), |bytes| {
             if *writable && !*broken {
-                (count, *writable, failed) = send(socket, bytes);
+                *held = more && bytes.len() >= BULK;
+                (count, *writable, failed) = send(socket, bytes, *held);
             }
             count
         });
@@ -149,7 +162,7 @@ impl Open {
     pub(crate) fn ready(&mut self, ready: &Ready) {
         self.readable |= ready.readable;
         self.writable |= ready.writable;
-        self.hung_up |= ready.hung_up;
+        self.insists |= ready.hung_up || ready.urgent;
         // An error matters even when nothing can be read or written at the moment.
         if ready.failed && !matches!(sockopt::socket_error(&self.socket), Ok(Ok(()))) {
             self.fail();
@@ -167,6 +180,7 @@ impl Open {
         let mut budget = TURN;
         let before = self.moved;
         self.outward(io.now);
+        self.let_go();
         loop {
             let moved = self.inward();
             self.engine.send_pending(engines, &mut io.wire());
@@ -192,7 +206,8 @@ impl Open {
         while self.writable && !self.broken && !self.engine.waiting().is_empty() {
             let failed;
             let count;
-            (count, self.writable, failed) = send(&self.socket, self.engine.waiting());
+            (count, self.writable, failed) = send(&self.socket, self.engine.waiting(), false);
+            self.held = false;
             self.engine.consume(count);
             self.last = now;
             if failed {
@@ -202,6 +217,14 @@ impl Open {
         if !self.inside_done && self.engine.has_ended() && self.engine.waiting().is_empty() {
             self.inside_done = true;
             let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        }
+    }
+
+    /// Has the host send what it kept back for more that has not come.
+    fn let_go(&mut self) {
+        if std::mem::take(&mut self.held) {
+            // Set already; setting it sends what is there (tcp(7)).
+            let _ = sockopt::set_tcp_nodelay(&self.socket, true);
         }
     }
 
@@ -227,9 +250,8 @@ impl Open {
                 }
                 Ok(Ok((count, asked))) => {
                     total += count;
-                    // Less than asked for means that there is no more; epoll(7) tells of new. But
-                    // of an end that it has told of already it will not tell again.
-                    self.readable = count == asked || self.hung_up;
+                    // Less than asked for means that there is no more; epoll(7) tells of new.
+                    self.readable = count == asked || self.insists;
                 }
                 Ok(Err(Errno::AGAIN)) => self.readable = false,
                 Ok(Err(Errno::INTR)) => {}
@@ -300,11 +322,15 @@ impl Open {
     }
 }
 
-/// Sends what the socket takes; gives how much that is, whether it would take more, and whether it
-/// has failed.
-fn send(socket: &OwnedFd, bytes: &[u8]) -> (usize, bool, bool) {
+/// Sends what the socket takes, with a word whether more comes at once; gives how much was taken,
+/// whether the socket would take more, and whether it has failed.
+fn send(socket: &OwnedFd, bytes: &[u8], more: bool) -> (usize, bool, bool) {
+    let flags = match more {
+        true => SendFlags::NOSIGNAL | SendFlags::MORE,
+        false => SendFlags::NOSIGNAL,
+    };
     loop {
-        return match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        return match rustix::net::send(socket, bytes, flags) {
             // It has taken less than it was given: there was no room for more.
             Ok(count) => (count, count == bytes.len(), false),
             Err(Errno::AGAIN) => (0, false, false),

@@ -6,13 +6,14 @@
 //! a container that sends headers and no data, and whatever it answers is given the true
 //! acknowledgment number and window on its way out.
 //!
-//! Segments out of order are not kept: on a link that is memory nothing is lost or overtaken but
-//! by accident, and the container sends again what is not acknowledged (RFC 9293 §3.10.7.4
-//! leaves the choice). So SACK is declined in the handshake.
+//! Segments out of order are kept until what is missing comes, and the container is told of them
+//! (SACK, RFC 2018). On a link that is memory that is rare: its queue overflows when many
+//! connections send at once.
 
 use std::collections::VecDeque;
 
-use super::segment::{self, ACK, Header, SYN};
+use super::later::Later;
+use super::segment::{self, ACK, Header, MAX_BLOCKS, SYN, Wishes};
 
 /// By how much the window must have grown to be worth a segment of its own, in bytes.
 const WORTH_TELLING: u32 = 64 * 1024;
@@ -37,6 +38,10 @@ pub(super) struct Inlet {
     sending: u32,
     /// What came and was not taken yet.
     waiting: VecDeque<u8>,
+    /// What came out of order.
+    later: Later,
+    /// Whether the container wants to hear of that.
+    selective: bool,
 }
 
 /// What a segment brought.
@@ -52,9 +57,9 @@ pub(super) enum Brought {
 
 impl Inlet {
     /// The half of a connection that begins with this SYN, with windows of at most `limit` bytes.
-    pub(super) fn new(syn: &Header, scales: bool, limit: usize) -> Inlet {
+    pub(super) fn new(syn: &Header, wishes: Wishes, limit: usize) -> Inlet {
         let limit = limit as u32;
-        let (limit, scale) = match scales {
+        let (limit, scale) = match wishes.scales {
             true => (limit, (0..14).find(|bits| limit >> bits < 1 << 16)),
             false => (limit.min(u16::MAX.into()), None),
         };
@@ -69,6 +74,8 @@ impl Inlet {
             owed: false,
             sending: 0,
             waiting: VecDeque::new(),
+            later: Later::default(),
+            selective: wishes.selective,
         }
     }
 
@@ -108,6 +115,14 @@ impl Inlet {
         }
     }
 
+    /// What came out of order, from and to, and how many of these there are.
+    pub(super) fn blocks(&self) -> ([(u32, u32); MAX_BLOCKS], usize) {
+        match self.selective {
+            true => self.later.blocks(self.next),
+            false => Default::default(),
+        }
+    }
+
     /// Has the container told again what we have.
     pub(super) fn remind(&mut self) {
         self.owed = true;
@@ -136,15 +151,19 @@ impl Inlet {
             self.owed |= ahead != 0;
             return Brought::Nothing;
         }
-        if ahead > 0 || old >= occupies {
+        let room = self.edge.wrapping_sub(self.next) as usize;
+        if ahead > 0 {
             self.owed = true;
-            return match ahead > 0 {
-                true => Brought::Later,
-                false => Brought::Nothing,
-            };
+            let room = room.saturating_sub(ahead as usize);
+            let fits = &payload[..payload.len().min(room)];
+            self.later.keep(self.next, header.sequence, fits);
+            return Brought::Later;
+        }
+        if old >= occupies {
+            self.owed = true;
+            return Brought::Nothing;
         }
         let new = &payload[old.min(payload.len())..];
-        let room = self.edge.wrapping_sub(self.next) as usize;
         let fits = &new[..new.len().min(room)];
         let taken = match self.waiting.is_empty() && !fits.is_empty() {
             true => take(fits),
@@ -152,6 +171,13 @@ impl Inlet {
         };
         self.waiting.extend(&fits[taken..]);
         self.next = self.next.wrapping_add(fits.len() as u32);
+        if header.control & segment::FIN == 0 {
+            while let Some(piece) = self.later.take(self.next) {
+                self.next = self.next.wrapping_add(piece.len() as u32);
+                self.waiting.extend(piece);
+                self.owed = true;
+            }
+        }
         match fits.len() == new.len() {
             true => Brought::Whole,
             false => {

@@ -3,6 +3,7 @@
 pub(crate) mod engine;
 mod flow;
 mod inlet;
+mod later;
 #[cfg(test)]
 mod lossy;
 pub(crate) mod segment;
@@ -12,7 +13,7 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::Io;
@@ -21,6 +22,7 @@ use super::icmp::{self, Reason};
 use super::packet::Packet;
 use super::policy::Target;
 use super::udp::is_out_of_descriptors;
+use super::usage::Usage;
 use crate::control;
 use crate::outside;
 use crate::poll::{Kind, Ready, Token};
@@ -45,6 +47,7 @@ pub(crate) struct Tcp {
     random: RandomState,
     /// What all open flows share, once there is one.
     engines: Option<Engines>,
+    turned_away: u64,
 }
 
 /// The container's endpoint and the outside one, as the container knows it.
@@ -92,8 +95,8 @@ impl Tcp {
     }
 
     /// How many flows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.flows.len()
+    pub(crate) fn usage(&self) -> Usage {
+        Usage::of(&self.flows, self.turned_away)
     }
 
     /// Who speaks to whom. What they moved is the kernel's count at the host's socket.
@@ -137,7 +140,9 @@ impl Tcp {
             Target::Ignored => return,
         };
         let absurd = port == 0 || name.0.port() == 0 || syn.len() > MAX_SYN;
-        if absurd || self.flows.len() >= io.limits.tcp_flows {
+        let too_many = self.flows.len() >= io.limits.tcp_flows;
+        self.turned_away += u64::from(too_many);
+        if absurd || too_many {
             return reset(io, header);
         }
         self.dial(io, name, syn.to_vec(), targets);
@@ -147,18 +152,22 @@ impl Tcp {
     fn dial(&mut self, io: &mut Io, name: Name, syn: Vec<u8>, mut targets: Vec<SocketAddr>) {
         let mut result = Err(io::Error::from_raw_os_error(libc::ENETUNREACH));
         while let Some(target) = targets.pop() {
-            result = io.outside.stream(target);
+            result = io
+                .outside
+                .stream(target)
+                .map(|socket| (socket, target.ip()));
             if result.is_ok() {
                 break;
             }
         }
         let failure = match result {
-            Ok(socket) => match self.watch(io, name, socket, syn, targets) {
+            Ok((socket, to)) => match self.watch(io, name, socket, to, syn, targets) {
                 Ok(()) => return,
                 Err(failure) => failure,
             },
             Err(error) => (error, syn),
         };
+        self.turned_away += u64::from(is_out_of_descriptors(&failure.0));
         refuse(io, &failure.0, &failure.1);
     }
 
@@ -167,6 +176,7 @@ impl Tcp {
         io: &mut Io,
         name: Name,
         socket: OwnedFd,
+        to: IpAddr,
         syn: Vec<u8>,
         others: Vec<SocketAddr>,
     ) -> Result<(), (io::Error, Vec<u8>)> {
@@ -174,6 +184,7 @@ impl Tcp {
             name,
             phase: Phase::Dialing {
                 socket,
+                to,
                 syn,
                 others,
             },
@@ -241,6 +252,7 @@ impl Tcp {
         };
         let Phase::Dialing {
             socket,
+            to,
             mut syn,
             others,
         } = std::mem::replace(&mut flow.phase, Phase::Over)
@@ -260,7 +272,7 @@ impl Tcp {
         let engines = self
             .engines
             .get_or_insert_with(|| Engines::new(random.hash_one(mtu), mtu, &mut io.wire()));
-        match Open::new(socket, hung_up, &mut syn, connections, engines, io) {
+        match Open::new(socket, to, hung_up, &mut syn, connections, engines, io) {
             Some(open) => {
                 flow.phase = Phase::Open(Box::new(open));
                 self.enqueue(key);

@@ -71,6 +71,7 @@ mod option {
     pub(super) const MAXIMUM_SEGMENT_SIZE: u8 = 2;
     pub(super) const WINDOW_SCALE: u8 = 3;
     pub(super) const SACK_PERMITTED: u8 = 4;
+    pub(super) const SACK: u8 = 5;
 }
 
 /// What a SYN asks for.
@@ -80,6 +81,8 @@ pub(crate) struct Wishes {
     pub(crate) mss: u16,
     /// Whether windows may be scaled.
     pub(crate) scales: bool,
+    /// Whether selective acknowledgments are understood (RFC 2018).
+    pub(crate) selective: bool,
 }
 
 /// Gives `visit` each option of a segment, whole. `None` when they make no sense.
@@ -101,7 +104,7 @@ fn for_each_option(bytes: &mut [u8], mut visit: impl FnMut(&mut [u8])) -> Option
 }
 
 /// Reads what a SYN asks for, and makes it ask for a maximum segment size of `mss`, if that is
-/// given, and for no selective acknowledgment. `None` when its options make no sense.
+/// given. `None` when its options make no sense.
 pub(crate) fn prepare_syn(bytes: &mut [u8], mss: Option<u16>) -> Option<Wishes> {
     const DEFAULT: u16 = 536;
     /// The least that makes sense: Linux's TCP_MIN_SND_MSS.
@@ -109,6 +112,7 @@ pub(crate) fn prepare_syn(bytes: &mut [u8], mss: Option<u16>) -> Option<Wishes> 
     let mut wishes = Wishes {
         mss: DEFAULT,
         scales: false,
+        selective: false,
     };
     for_each_option(bytes, |one| match *one {
         [option::MAXIMUM_SEGMENT_SIZE, 4, ref mut value @ ..] => {
@@ -120,7 +124,7 @@ pub(crate) fn prepare_syn(bytes: &mut [u8], mss: Option<u16>) -> Option<Wishes> 
             }
         }
         [option::WINDOW_SCALE, 3, _] => wishes.scales = true,
-        [option::SACK_PERMITTED, 2] => one.fill(option::NO_OPERATION),
+        [option::SACK_PERMITTED, 2] => wishes.selective = true,
         _ => {}
     })?;
     Some(wishes)
@@ -178,34 +182,54 @@ impl Bare {
     }
 }
 
+/// How many blocks a selective acknowledgment has at most here: as many as fit beside other options
+/// (RFC 2018 §3).
+pub(crate) const MAX_BLOCKS: usize = 3;
+
 /// Writes an empty acknowledging segment, an answer to `to`, into `buffer`; gives the length of
-/// the buffer to send. The checksum is not there yet.
+/// the buffer to send. `blocks` is what came out of order, from and to. The checksum is not there
+/// yet.
 pub(crate) fn acknowledgment(
     buffer: &mut [u8],
     to: &Header,
     sequence: u32,
     acknowledgment: u32,
+    blocks: &[(u32, u32)],
 ) -> Option<usize> {
     let start = HEADROOM + packet::ip_len(to.source);
-    let tcp = buffer.get_mut(start..start + TCP_LEN)?;
+    let blocks = &blocks[..blocks.len().min(MAX_BLOCKS)];
+    let options = match blocks.len() {
+        0 => 0,
+        blocks => 4 + 8 * blocks,
+    };
+    let length = TCP_LEN + options;
+    let tcp = buffer.get_mut(start..start + length)?;
     tcp.fill(0);
+    if options > 0 {
+        let kind = [option::NO_OPERATION, option::NO_OPERATION, option::SACK];
+        tcp[TCP_LEN..TCP_LEN + 3].copy_from_slice(&kind);
+        tcp[TCP_LEN + 3] = options as u8 - 2;
+        for (place, (from, to)) in tcp[TCP_LEN + 4..].chunks_exact_mut(8).zip(blocks) {
+            place[..4].copy_from_slice(&from.to_be_bytes());
+            place[4..].copy_from_slice(&to.to_be_bytes());
+        }
+    }
     tcp[0..2].copy_from_slice(&to.destination_port.to_be_bytes());
     tcp[2..4].copy_from_slice(&to.source_port.to_be_bytes());
     tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
     tcp[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
-    tcp[12] = (TCP_LEN as u8 / 4) << 4;
+    tcp[12] = (length as u8 / 4) << 4;
     tcp[13] = ACK;
-    let (length, checksum) = (TCP_LEN as u16, TCP_CHECKSUM as u16);
     packet::finish_ip(
         buffer,
         to.destination,
         to.source,
         TCP,
-        length,
-        checksum,
+        length as u16,
+        TCP_CHECKSUM as u16,
         true,
     )?;
-    Some(start + TCP_LEN)
+    Some(start + length)
 }
 
 /// Writes the reset that answers a segment nobody expected into `buffer` (RFC 9293 §3.10.7.1);
@@ -291,11 +315,15 @@ mod tests {
         ] {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
             let mut syn = segment(from, to, 7, 0, SYN, &OPTIONS, b"");
-            let wishes = |mss, scales| Some(Wishes { mss, scales });
+            let wishes = |mss, scales| {
+                Some(Wishes {
+                    mss,
+                    scales,
+                    selective: scales,
+                })
+            };
             assert_eq!(prepare_syn(&mut syn, Some(60000)), wishes(1460, true));
             assert_eq!(prepare_syn(&mut syn, None), wishes(60000, true));
-            let options = &syn[syn.len() - OPTIONS.len()..];
-            assert_eq!(options[6..8], [option::NO_OPERATION; 2]);
             replace_window_scale(&mut syn, 5);
             assert_eq!(syn[syn.len() - 2], 5);
             let mut bare = segment(from, to, 7, 0, SYN, &[], b"");

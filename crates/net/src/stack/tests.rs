@@ -1,0 +1,120 @@
+//! What is kept of flows that nobody uses, and for how long. Time is counted, not waited for.
+
+use std::net::SocketAddr;
+
+use rustix::net::{RecvFlags, SendFlags};
+use smoltcp::time::Duration;
+
+use super::link::HEADROOM;
+use super::packet;
+use super::usage::Usage;
+use crate::exercise::Bench;
+
+fn datagram(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
+    let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    let mut buffer = vec![0; packet::udp_payload_at(to)];
+    buffer.extend_from_slice(payload);
+    packet::finish_udp(&mut buffer, from, to, payload.len(), false).unwrap();
+    buffer.split_off(HEADROOM)
+}
+
+/// Lets so much time pass, with turns at its end.
+fn pass(bench: &mut Bench, seconds: u64) {
+    bench.stack.io.now += Duration::from_secs(seconds);
+    for _ in 0..3 {
+        bench.turn();
+    }
+}
+
+fn say(bench: &Bench, message: &[u8]) {
+    let datagrams = bench.datagrams.borrow();
+    rustix::net::send(&datagrams[0], message, SendFlags::empty()).unwrap();
+}
+
+fn usage(bench: &Bench) -> [Usage; 2] {
+    [bench.stack.udp.usage(), bench.stack.dns.usage()]
+}
+
+#[test]
+fn datagrams_are_remembered_longer_when_they_were_answered() {
+    let mut bench = Bench::new(None, true).unwrap();
+    let there = |port: u16| {
+        let from = format!("10.0.2.100:{port}");
+        datagram(&from, "192.0.2.1:7", b"hello")
+    };
+    bench.packet(&there(1000));
+    bench.turn();
+    say(&bench, b"hello yourself");
+    bench.turn();
+    assert_eq!(bench.packets.borrow().len(), 1);
+    bench.packet(&there(2000));
+    assert_eq!(usage(&bench)[0].now, 2);
+    pass(&mut bench, 29);
+    assert_eq!(usage(&bench)[0].now, 2);
+    // The one that nobody answered is forgotten after 30 seconds, the other after 180.
+    pass(&mut bench, 2);
+    assert_eq!(usage(&bench)[0].now, 1);
+    pass(&mut bench, 140);
+    assert_eq!(usage(&bench)[0].now, 1);
+    // From the last one on.
+    bench.packet(&there(1000));
+    pass(&mut bench, 170);
+    assert_eq!(usage(&bench)[0].now, 1);
+    pass(&mut bench, 11);
+    let expected = Usage {
+        now: 0,
+        opened: 2,
+        turned_away: 0,
+    };
+    assert_eq!(usage(&bench)[0], expected);
+}
+
+const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03www\0\0\x01\0\x01";
+
+fn ask(bench: &mut Bench) {
+    bench
+        .stack
+        .learn_names(Some("nameserver 192.0.2.53"), Some(""));
+    bench.packet(&datagram("10.0.2.100:1000", "10.0.2.3:53", QUERY));
+}
+
+#[test]
+fn a_slow_name_server_is_asked_again_and_heard_all_the_same() {
+    let mut bench = Bench::new(None, true).unwrap();
+    ask(&mut bench);
+    pass(&mut bench, 3);
+    pass(&mut bench, 4);
+    // Asked twice, by the same socket.
+    let datagrams = bench.datagrams.borrow();
+    assert_eq!(datagrams.len(), 1);
+    let mut buffer = [0; 100];
+    for _ in 0..2 {
+        let flags = RecvFlags::DONTWAIT;
+        let (length, _) = rustix::net::recv(&datagrams[0], &mut buffer[..], flags).unwrap();
+        assert_eq!(&buffer[..length], QUERY);
+    }
+    drop(datagrams);
+    let mut answer = QUERY.to_vec();
+    answer[2] |= 0x80;
+    say(&bench, &answer);
+    bench.turn();
+    assert_eq!(usage(&bench)[1].now, 0);
+    let packets = bench.packets.borrow();
+    assert!(packets[0].ends_with(&answer));
+}
+
+#[test]
+fn a_silent_name_server_is_given_ten_seconds() {
+    let mut bench = Bench::new(None, true).unwrap();
+    ask(&mut bench);
+    for _ in 0..9 {
+        pass(&mut bench, 1);
+        assert_eq!(usage(&bench)[1].now, 1);
+    }
+    pass(&mut bench, 1);
+    assert_eq!(usage(&bench)[1].now, 0);
+    // SERVFAIL (RFC 1035 §4.1.1).
+    let packets = bench.packets.borrow();
+    let reply = &packets[0][packets[0].len() - QUERY.len()..];
+    assert_eq!((reply[2] & 0x80, reply[3] & 0x0f), (0x80, 2));
+}
