@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Manager, Paths, trace};
+use rcon_engine::{Engine, Manager, Paths, trace, wish_for};
 
 use crate::failure::Failure;
 use crate::output;
@@ -23,6 +23,9 @@ pub struct GlobalArgs {
     /// Who makes cgroups ("cgroupfs"|"systemd"); whoever can when nothing is said
     #[arg(long, value_name = "string")]
     pub cgroup_manager: Option<String>,
+    /// How the layers of a container become one tree: the best way that works (overlay), or copies (vfs)
+    #[arg(long, value_name = "string")]
+    pub storage_driver: Option<String>,
     /// Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)
     #[arg(long, value_name = "string")]
     pub log_level: Option<String>,
@@ -35,6 +38,7 @@ impl GlobalArgs {
             root: later.root.or(self.root),
             runroot: later.runroot.or(self.runroot),
             cgroup_manager: later.cgroup_manager.or(self.cgroup_manager),
+            storage_driver: later.storage_driver.or(self.storage_driver),
             log_level: later.log_level.or(self.log_level),
         }
     }
@@ -120,10 +124,14 @@ impl Context {
     /// # Errors
     /// As [`Paths::detect`].
     pub fn paths(&self) -> Result<Paths, Failure> {
-        Ok(Paths::detect(
+        let mut paths = Paths::detect(
             self.globals.root.as_deref(),
             self.globals.runroot.as_deref(),
-        )?)
+        )?;
+        if let Some(driver) = &self.globals.storage_driver {
+            wish_for(&mut paths.wish, driver)?;
+        }
+        Ok(paths)
     }
 
     /// Opens the engine.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lab::cgroups::Delegated;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, leaks};
 
@@ -39,6 +40,8 @@ enum Victim {
     Command,
     /// One of ours, whichever: command, monitor, network.
     Any,
+    /// The monitor of the container that runs, which lives on.
+    Monitor,
     /// All of ours.
     All,
 }
@@ -51,6 +54,8 @@ struct Campaign<'a> {
     round: u64,
     what: String,
     victim: Victim,
+    /// Those of the container that the command works on.
+    namespaces: Vec<String>,
 }
 
 impl Campaign<'_> {
@@ -69,7 +74,7 @@ impl Campaign<'_> {
         let moment = Instant::now() + after;
         // Looking for victims takes time too.
         let others = match self.victim {
-            Victim::Command => Vec::new(),
+            Victim::Command | Victim::Monitor => Vec::new(),
             Victim::Any | Victim::All => leaks::process_ids(&self.t.dir),
         };
         std::thread::sleep(moment.saturating_duration_since(Instant::now()));
@@ -78,6 +83,11 @@ impl Campaign<'_> {
         };
         match self.victim {
             Victim::Command => die(pid),
+            Victim::Monitor => {
+                if let Some((_, monitor)) = self.recorded() {
+                    die(monitor);
+                }
+            }
             Victim::Any if others.is_empty() => die(pid),
             Victim::Any => die(others[dice.below(others.len() as u64) as usize]),
             Victim::All => {
@@ -89,10 +99,20 @@ impl Campaign<'_> {
             }
         }
         // A command whose monitor is gone may wait for what does not come: it is the command that is tested, not this.
-        if !matches!(self.victim, Victim::Any) {
+        if !matches!(self.victim, Victim::Any | Victim::Monitor) {
             die(pid);
         }
         let _ = running.wait();
+    }
+
+    /// The process and the monitor of the container that the commands work on, by its record alone.
+    fn recorded(&self) -> Option<(i32, i32)> {
+        let root = self.t.root();
+        let id = std::fs::read_link(root.join("container-names/work")).ok()?;
+        let text = std::fs::read(root.join("containers").join(id).join("state.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let pid = |who: &str| i32::try_from(state[who]["pid"].as_i64()?).ok();
+        Some((pid("process")?, pid("monitor")?))
     }
 
     /// What must be true after each blow.
@@ -120,6 +140,27 @@ impl Campaign<'_> {
         );
         let log = t.run(&["logs", "kept"]);
         assert!(log.stdout == "kept\n", "{}\n{}", self.story(), log.story());
+        // A container that lives has a monitor that lives, and a log that goes on.
+        if list.stdout.contains("work running ") {
+            let (process, monitor) = self.recorded().expect("who runs has a record");
+            let lives = |pid: i32| {
+                std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                    .is_ok_and(|stat| !stat.contains(") Z "))
+            };
+            assert!(!lives(process) || lives(monitor), "{}", self.story());
+            let log = t.run(&["logs", "work"]);
+            let mut last = 0;
+            for line in log.stdout.lines() {
+                let number: u32 = line.parse().unwrap_or_else(|_| panic!("{}", log.story()));
+                assert!(
+                    number > last || number == 1,
+                    "{}\n{}",
+                    self.story(),
+                    log.story()
+                );
+                last = number;
+            }
+        }
         // Nobody has a name twice.
         let mut names: Vec<&str> = list
             .stdout
@@ -131,7 +172,11 @@ impl Campaign<'_> {
         names.dedup();
         assert!(count == names.len(), "{}\n{}", self.story(), list.story());
         // Who is said to run does.
-        for line in list.stdout.lines().filter(|line| line.contains(" Up ")) {
+        for line in list
+            .stdout
+            .lines()
+            .filter(|line| line.contains(" running "))
+        {
             let name = line.split(' ').next().unwrap();
             let out = t.run(&["exec", name, "true"]);
             assert!(
@@ -161,6 +206,13 @@ impl Campaign<'_> {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let mut left = leaks::processes(&t.dir);
+            if left.is_empty() {
+                left.extend(leaks::in_namespaces(&t.dir, &self.namespaces));
+            }
+            left.extend(t.cgroup.iter().flat_map(Delegated::containers));
+            left.extend(leaks::locks(&t.root()));
+            left.extend(leaks::locks(&t.dir.join("run")));
+            left.extend(leaks::half_written(&t.root().join("containers")));
             left.extend(leaks::mounts(&t.dir));
             left.extend(leaks::runtime_files(&t.dir.join("run")));
             left.extend(leaks::files(&t.dir.join("tmp")));
@@ -190,6 +242,7 @@ impl Campaign<'_> {
             t.run(&["ps", "-a"]).code(0);
             std::thread::sleep(Duration::from_millis(20));
         }
+        t.run(&["system", "check"]).prints("").code(0);
         eventually("the port is free", 10, || {
             TcpListener::bind(format!("127.0.0.1:{}", self.port)).ok()
         });
@@ -219,6 +272,7 @@ impl Campaign<'_> {
 }
 
 fn campaign(t: &mut Rcon) {
+    t.cgroup = Delegated::new(&t.user);
     let image = t.pull("busybox");
     t.run(&[
         "run",
@@ -237,7 +291,7 @@ fn campaign(t: &mut Rcon) {
     t.ok(&["run", "--rm", &image, "true"]);
     let whole = started.elapsed();
     let seed = number("RCON_TEST_SEED", 0x5eed);
-    let rounds = number("RCON_TEST_CRASHES", 9);
+    let rounds = number("RCON_TEST_CRASHES", 10);
     let mut dice = Dice(seed.max(1));
     let mut campaign = Campaign {
         t,
@@ -247,22 +301,31 @@ fn campaign(t: &mut Rcon) {
         round: 0,
         what: String::new(),
         victim: Victim::Command,
+        namespaces: Vec::new(),
     };
     let publish = campaign.publish();
     for round in 0..rounds {
         campaign.round = round;
-        campaign.victim = match dice.below(4) {
+        campaign.victim = match dice.below(5) {
             0 | 1 => Victim::Command,
             2 => Victim::Any,
+            3 => Victim::Monitor,
             _ => Victim::All,
         };
+        let count = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done";
         let sleeper = [
-            "run", "-d", "--name", "work", "-p", &publish, &image, "sleep", "1000",
+            "run", "-d", "--name", "work", "-p", &publish, &image, "sh", "-c", count,
         ];
-        let kind = round % 9;
+        let kind = round % 10;
+        campaign.namespaces.clear();
         // What the command works on is there first.
-        if (3..9).contains(&kind) {
+        if (3..10).contains(&kind) {
             t.ok(&sleeper);
+            if let Some((process, _)) = campaign.recorded() {
+                let own = leaks::namespaces_of(std::process::id().cast_signed());
+                campaign.namespaces = leaks::namespaces_of(process);
+                campaign.namespaces.retain(|name| !own.contains(name));
+            }
         }
         let words: Vec<&str> = match kind {
             0 => sleeper.to_vec(),
@@ -275,7 +338,11 @@ fn campaign(t: &mut Rcon) {
             5 => vec!["exec", "work", "sh", "-c", "echo here; sleep 0.05"],
             6 => vec!["restart", "-t", "0", "work"],
             7 => vec!["commit", "-q", "work", "localhost/committed:1"],
-            _ => vec!["kill", "work"],
+            8 => vec!["kill", "work"],
+            _ => {
+                campaign.victim = Victim::Monitor;
+                vec!["logs", "--tail", "1", "work"]
+            }
         };
         let after = whole.mul_f64(dice.below(1300) as f64 / 1000.0);
         campaign.strike(&words, after, &mut dice);

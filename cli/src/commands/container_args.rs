@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::isolation_args::IsolationArgs;
 use super::limit_args::{CgroupArgs, LimitArgs};
 use super::pull::RegistryArgs;
 use crate::usage::parse_bool;
@@ -53,7 +54,7 @@ pub struct ContainerArgs {
     /// Expose a port or a range of ports
     #[arg(long)]
     pub expose: Vec<String>,
-    /// Add additional groups to the primary container process
+    /// Add additional groups to the primary container process ('keep-groups' lets it use those of the caller)
     #[arg(long)]
     pub group_add: Vec<String>,
     /// Set a healthcheck command for the container ('none' disables the existing healthcheck)
@@ -224,6 +225,9 @@ pub struct ContainerArgs {
     /// What it may use of the machine.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What it shares with the host and with others.
+    #[command(flatten)]
+    pub isolation: IsolationArgs,
     /// Its cgroup.
     #[command(flatten)]
     pub cgroup: CgroupArgs,

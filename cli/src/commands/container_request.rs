@@ -63,6 +63,8 @@ pub fn make(
     }
     let (lifecycle, health) = lifecycle_request::lifecycle(&args)?;
     let mut options = options(&mut args)?;
+    args.isolation.add_to(&mut options)?;
+    let sharing = args.isolation.sharing()?;
     defaults.begin(&mut options)?;
     let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
     let env = defaults.env().into_iter();
@@ -91,7 +93,7 @@ pub fn make(
 
     let engine = context.engine()?;
     let progress = Reporter::new(args.registry.quiet, context);
-    let (image, image_name) = engine.ensure_image(&image_name, &image_request, &progress)?;
+    let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;
     trace::mark("image found");
     if let (true, Some(name)) = (args.replace, &args.name) {
         match engine.remove(
@@ -131,9 +133,11 @@ pub fn make(
         .collect::<Result<_, _>>()?;
     let request = CreateRequest {
         name: args.name,
+        hold: Some(hold),
         secrets,
         options,
         network,
+        sharing,
         publish,
         publish_all: args.publish_all,
         names,

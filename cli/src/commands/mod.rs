@@ -30,6 +30,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod isolation_args;
 mod kill;
 mod lifecycle_request;
 mod limit_args;

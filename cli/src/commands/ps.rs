@@ -213,6 +213,7 @@ fn blank() -> Container {
             image_digest: String::new(),
             image_config: rcon_engine::ImageConfig::default(),
             options: rcon_engine::Options::default(),
+            sharing: rcon_engine::Sharing::default(),
             network: Network::None,
             ports: Vec::new(),
             names: rcon_engine::NameOptions::default(),

@@ -26,6 +26,11 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
     let names = |set: &std::collections::BTreeSet<&str>| {
         set.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>()
     };
+    let snapshot = engine.store().snapshot(&config.id).ok().flatten();
+    let driver = snapshot
+        .map(|snapshot| snapshot.form)
+        .unwrap_or_default()
+        .driver();
     json!({
         "Id": config.id,
         "Created": human::rfc3339(Some(config.created)),
@@ -46,16 +51,16 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         "PidFile": path(&config.lifecycle.pidfile),
         "Name": config.name,
         "RestartCount": container.state.restarts,
-        "Driver": "overlay",
+        "Driver": driver,
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "EffectiveCaps": names(&caps.effective),
         "BoundingCaps": names(&caps.bounding),
         "ExecIDs": [],
-        "GraphDriver": {"Name": "overlay", "Data": null},
+        "GraphDriver": {"Name": driver, "Data": null},
         "Mounts": mounts(engine, container),
-        "Dependencies": [],
+        "Dependencies": config.sharing.dependencies(),
         "NetworkSettings": network_settings(container),
         "Namespace": "",
         "IsInfra": false,
@@ -85,10 +90,7 @@ fn build(engine: &Engine, container: &Container) -> Option<bundle::Bundle> {
         .collect();
     let context = bundle::Context {
         container_id: config.id.clone(),
-        host_name: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host_name: engine.host_name_of(config),
         volumes,
         limits: bundle::HardLimits::current(),
         ..bundle::Context::default()
@@ -310,9 +312,7 @@ fn process_config(container: &Container, built: Option<&bundle::Bundle>) -> Valu
                 .collect()
         }
     };
-    let hostname = built
-        .and_then(|b| b.spec.hostname().clone())
-        .unwrap_or_else(|| config.short_id().into());
+    let hostname = built.map_or_else(|| config.short_id().to_owned(), |b| b.hostname.clone());
     let labels = config.labels();
     let mut object = json!({
         "Hostname": hostname,
@@ -339,11 +339,27 @@ fn process_config(container: &Container, built: Option<&bundle::Bundle>) -> Valu
         "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
         "Timeout": config.lifecycle.timeout,
         "StopTimeout": config.stop_timeout(),
-        "Passwd": false,
+        "Passwd": options.accounts.add,
         "sdNotifyMode": config.lifecycle.sdnotify.as_str(),
     });
     let health = &config.lifecycle.health;
     if let Some(map) = object.as_object_mut() {
+        if let Some(zone) = &options.tz {
+            map.insert("Timezone".into(), zone.as_str().into());
+        }
+        if let Some(entry) = &options.accounts.passwd_entry {
+            map.insert("PasswdEntry".into(), entry.as_str().into());
+        }
+        if let Some(entry) = &options.accounts.group_entry {
+            map.insert("GroupEntry".into(), entry.as_str().into());
+        }
+        if !options.chroot_dirs.is_empty() {
+            map.insert("ChrootDirs".into(), json!(options.chroot_dirs));
+        }
+        map.insert(
+            "SystemdMode".into(),
+            built.is_some_and(|b| b.for_systemd).into(),
+        );
         if let Some(own) = &health.check {
             map.insert("Healthcheck".into(), check(own));
         }

@@ -2,7 +2,7 @@
 
 use rcon_engine::bundle::resources::DeviceRate;
 use rcon_engine::bundle::{self, Caps, Source};
-use rcon_engine::{Container, Engine, LogDriver, Manager, Network};
+use rcon_engine::{Container, Engine, LogDriver, Manager, Network, Place};
 use serde_json::{Map, Value, json};
 
 use super::container::{path, port_bindings};
@@ -47,7 +47,6 @@ pub fn object(
         .filter(|c| !caps.bounding.contains(*c))
         .map(name)
         .collect();
-    let private_network = !matches!(config.network, Network::Host);
     let log = match config.lifecycle.log.driver {
         LogDriver::K8sFile | LogDriver::JsonFile => {
             engine.log_path(container).display().to_string()
@@ -66,7 +65,7 @@ pub fn object(
         .collect();
     let mut object = json!({
         "Binds": binds(container),
-        "CgroupMode": "private",
+        "CgroupMode": config.sharing.cgroup.text(),
         "ContainerIDFile": path(&config.lifecycle.cidfile),
         "LogConfig": {
             "Type": config.lifecycle.log.driver.as_str(),
@@ -96,19 +95,29 @@ pub fn object(
         "DnsOptions": config.names.options,
         "DnsSearch": config.names.search,
         "ExtraHosts": hosts,
-        "GroupAdd": options.group_add,
-        "IpcMode": "private",
+        "GroupAdd": match options.keep_groups {
+            true => json!(["keep-groups"]),
+            false => json!(options.group_add),
+        },
+        "IpcMode": match (&config.sharing.ipc, options.no_shm, config.sharing.ipc_closed) {
+            (Place::Private, true, _) => "none".to_owned(),
+            (Place::Private, false, false) => "shareable".to_owned(),
+            (place, ..) => place.text(),
+        },
         "Cgroup": "",
         "Links": null,
-        "OomScoreAdj": 0,
-        "PidMode": "private",
+        "OomScoreAdj": options.oom_score_adj.unwrap_or(0),
+        "PidMode": config.sharing.pid.text(),
         "Privileged": options.privileged,
         "PublishAllPorts": false,
         "ReadonlyRootfs": options.read_only,
         "SecurityOpt": security(&options.security),
         "Tmpfs": tmpfs(container),
-        "UTSMode": if private_network { "private" } else { "host" },
-        "UsernsMode": "",
+        "UTSMode": config.sharing.uts.text(),
+        "UsernsMode": match &config.sharing.user {
+            Place::Private => String::new(),
+            place => place.text(),
+        },
         "ShmSize": options.shm_size.unwrap_or(64 << 20),
         "Runtime": "oci",
         "ConsoleSize": [0, 0],
@@ -116,10 +125,23 @@ pub fn object(
     });
     if let Some(map) = object.as_object_mut() {
         map.extend(limits(container));
-        map.entry("Devices").or_insert(json!([]));
+        map.insert("Devices".into(), devices(container));
         map.insert("Ulimits".into(), ulimits(built));
     }
     object
+}
+
+fn devices(container: &Container) -> Value {
+    let devices = container.config.options.devices.iter();
+    devices
+        .map(|device| {
+            json!({
+                "PathOnHost": device.source,
+                "PathInContainer": device.destination,
+                "CgroupPermissions": device.access,
+            })
+        })
+        .collect()
 }
 
 /// Its limits.

@@ -1,4 +1,4 @@
-//! The host's devices, for `--privileged`.
+//! The host's devices, for `--privileged` and `--device`.
 //!
 //! Nobody makes device nodes in a user namespace, so a privileged container gets the host's own, bound one by one, each with
 //! the rights it has for the user. What every container has anyway (null, zero, …) and what belongs to the container's own
@@ -7,6 +7,8 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+
+use crate::{Device, Error};
 
 /// Directories of `/dev` that are mounts or views of a process's own.
 const NOT_DEVICES: &[&str] = &["pts", "shm", "fd", "mqueue", "hugepages"];
@@ -25,6 +27,40 @@ pub(crate) fn find(dev: &Path) -> Vec<PathBuf> {
     search(dev, DEPTH, true, &mut found);
     found.sort();
     found
+}
+
+/// The nodes that a `--device` means: itself, or all below a directory; each with its place in the container.
+pub(crate) fn of(device: &Device) -> Result<Vec<(PathBuf, String)>, Error> {
+    let source = &device.source;
+    let found = fs::metadata(source).map_err(|e| {
+        let why = crate::parse::reason(&e);
+        Error::value(format!("stat {}: {why}", source.display()))
+    })?;
+    let kind = found.file_type();
+    if kind.is_char_device() || kind.is_block_device() {
+        return Ok(vec![(source.clone(), device.destination.clone())]);
+    }
+    if !kind.is_dir() {
+        return Err(Error::value(format!(
+            "{} is not a device",
+            source.display()
+        )));
+    }
+    let mut nodes = Vec::new();
+    search(source, DEPTH, false, &mut nodes);
+    nodes.sort();
+    if nodes.is_empty() {
+        return Err(Error::value(format!(
+            "there are no devices in {}",
+            source.display()
+        )));
+    }
+    let placed = nodes.into_iter().map(|node| {
+        let rest = node.strip_prefix(source).unwrap_or(&node);
+        let place = Path::new(&device.destination).join(rest);
+        (node.clone(), place.display().to_string())
+    });
+    Ok(placed.collect())
 }
 
 fn search(dir: &Path, depth: usize, top: bool, found: &mut Vec<PathBuf>) {

@@ -9,7 +9,13 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Lists the environment: defaults, then the caller's (if asked for), the image's, the user's; what comes later wins.
 ///
 /// `HOME` is missing: whoever resolves the user knows it.
-pub(crate) fn list(image: &ImageConfig, options: &Options, hostname: &str) -> Vec<String> {
+/// `machine` is the id of the container, where systemd is to find it.
+pub(crate) fn list(
+    image: &ImageConfig,
+    options: &Options,
+    hostname: &str,
+    machine: Option<&str>,
+) -> Vec<String> {
     let mut env: Vec<(String, String)> = Vec::new();
     set(&mut env, "PATH", PATH);
     if options.tty {
@@ -31,6 +37,16 @@ pub(crate) fn list(image: &ImageConfig, options: &Options, hostname: &str) -> Ve
         env.clear();
     }
     env.retain(|(name, _)| !options.unsetenv.contains(name));
+    for entry in &options.env_merge {
+        // What it is made of are the image's variables, without what is taken away.
+        let merged = crate::parse::expand(entry, &env);
+        if let Some((name, value)) = merged.split_once('=').filter(|(name, _)| !name.is_empty()) {
+            set(&mut env, name, value);
+        }
+    }
+    if let Some(id) = machine {
+        set(&mut env, "container_uuid", &crate::systemd::uuid(id));
+    }
     for (name, value) in &options.env {
         set(&mut env, name, value);
     }
@@ -63,7 +79,7 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let env = list(&image(&[]), &Options::default(), "h");
+        let env = list(&image(&[]), &Options::default(), "h", None);
         assert_eq!(
             env,
             [&format!("PATH={PATH}"), "container=podman", "HOSTNAME=h"]
@@ -72,8 +88,8 @@ mod tests {
             tty: true,
             ..Options::default()
         };
-        assert!(list(&image(&[]), &tty, "h").contains(&"TERM=xterm".to_string()));
-        assert!(list(&image(&["TERM=vt100"]), &tty, "h").contains(&"TERM=vt100".to_string()));
+        assert!(list(&image(&[]), &tty, "h", None).contains(&"TERM=xterm".to_string()));
+        assert!(list(&image(&["TERM=vt100"]), &tty, "h", None).contains(&"TERM=vt100".to_string()));
     }
 
     #[test]
@@ -95,6 +111,7 @@ mod tests {
             ]),
             &options,
             "h",
+            None,
         );
         assert_eq!(
             env,
@@ -118,7 +135,7 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(
-            list(&image(&["F=i"]), &options, "h"),
+            list(&image(&["F=i"]), &options, "h", None),
             ["container=podman", "F=i", "A=1", "HOSTNAME=h"]
         );
         let options = Options {
@@ -126,6 +143,9 @@ mod tests {
             unsetenv_all: true,
             ..Options::default()
         };
-        assert_eq!(list(&image(&["F=i"]), &options, "h"), ["A=1", "HOSTNAME=h"]);
+        assert_eq!(
+            list(&image(&["F=i"]), &options, "h", None),
+            ["A=1", "HOSTNAME=h"]
+        );
     }
 }

@@ -23,6 +23,7 @@ mod options;
 pub mod parse;
 pub mod resources;
 pub mod seccomp;
+mod systemd;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,7 +37,9 @@ pub use error::Error;
 pub use image_config::ImageConfig;
 pub use limits::HardLimits;
 pub use mounts::{Source, UserMount, VolumeUse, combine, volumes};
-pub use options::{ImageVolumes, Network, Options};
+pub use options::{
+    Accounts, Device, ImageVolumes, Namespaces, Network, Options, Personality, Share, SystemdMode,
+};
 pub use resources::Resources;
 
 /// What surrounds a container: its identity, its own files on the host, its volumes, and what the host allows.
@@ -44,7 +47,8 @@ pub use resources::Resources;
 pub struct Context {
     /// The full id; its first 12 digits are the default host name.
     pub container_id: String,
-    /// The host's own name, which a container on the host's network has too.
+    /// The host's own name, which a container on the host's network has too; that of the other container for one that
+    /// shares its names.
     pub host_name: String,
     /// What becomes `/etc/resolv.conf`; `None` leaves the image's.
     pub resolv_file: Option<PathBuf>,
@@ -54,6 +58,8 @@ pub struct Context {
     pub hostname_file: Option<PathBuf>,
     /// What becomes `/run/.containerenv`; `None` makes none.
     pub container_env_file: Option<PathBuf>,
+    /// What becomes `/etc/localtime`; `None` leaves the image's.
+    pub localtime_file: Option<PathBuf>,
     /// The directory of each volume that [`volumes`] asked for, by destination.
     pub volumes: BTreeMap<String, PathBuf>,
     /// How many user ids the container has, counted from 0; 0 is taken for "all".
@@ -69,6 +75,8 @@ pub struct Context {
 pub struct Bundle {
     /// The specification. Its `root.path` is a placeholder; the launcher is told the root file system by itself.
     pub spec: Spec,
+    /// The name it has for itself, also where that is not its own to set.
+    pub hostname: String,
     /// `name|uid[:group|gid]`, to be resolved inside the root file system; `None` is root.
     pub user: Option<String>,
     /// Further groups, names or ids.
@@ -79,6 +87,8 @@ pub struct Bundle {
     pub command: Vec<String>,
     /// The signal that stops the container.
     pub stop_signal: i32,
+    /// Whether it is set up for systemd.
+    pub for_systemd: bool,
     /// The labels of image and user.
     pub labels: BTreeMap<String, String>,
     /// The image's health check, as it stands.
@@ -91,7 +101,12 @@ pub struct Bundle {
 /// When nothing says what to run, the source of a bind mount is missing, options contradict one another or the host's
 /// limits, or a seccomp profile cannot be used; with podman's messages.
 pub fn build(image: &ImageConfig, options: &Options, context: &Context) -> Result<Bundle, Error> {
-    let command = command(image, options)?;
+    let mut command = command(image, options)?;
+    let for_systemd = systemd::is_wanted(options, &command.args);
+    if let (true, Some(_)) = (options.init, &options.init_path) {
+        let words = [mounts::list::INIT, "--"].map(String::from);
+        command.args.splice(0..0, words);
+    }
     let user = options
         .user
         .clone()
@@ -103,15 +118,17 @@ pub fn build(image: &ImageConfig, options: &Options, context: &Context) -> Resul
 
     let mut oci_user = User::default();
     oci_user.set_umask(Some(options.umask.unwrap_or(0o022)));
+    let uuid = for_systemd.then_some(context.container_id.as_str());
     let mut process = Process::default();
     process
         .set_terminal(Some(options.tty))
         .set_user(oci_user)
         .set_args(Some(command.args))
-        .set_env(Some(env::list(image, options, &hostname)))
+        .set_env(Some(env::list(image, options, &hostname, uuid)))
         .set_cwd(PathBuf::from(cwd))
         .set_capabilities(Some(caps.to_oci()))
         .set_rlimits(Some(limits::list(options, context)?))
+        .set_oom_score_adj(options.oom_score_adj.map(limits::oom_score))
         .set_no_new_privileges(Some(options.security.no_new_privileges));
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"))
@@ -119,8 +136,13 @@ pub fn build(image: &ImageConfig, options: &Options, context: &Context) -> Resul
     let mut spec = Spec::default();
     spec.set_version("1.2.0".into())
         .set_root(Some(root))
-        .set_hostname(Some(hostname))
-        .set_mounts(Some(mounts::list::list(image, options, context)?))
+        .set_hostname((options.namespaces.uts == Share::Private).then(|| hostname.clone()))
+        .set_mounts(Some(mounts::list::list(
+            image,
+            options,
+            context,
+            for_systemd,
+        )?))
         .set_process(Some(process))
         .set_annotations(Some(options.annotations.clone().into_iter().collect()))
         .set_linux(Some(linux::linux(options, context, &caps)?));
@@ -129,6 +151,7 @@ pub fn build(image: &ImageConfig, options: &Options, context: &Context) -> Resul
     labels.extend(options.labels.clone());
     Ok(Bundle {
         spec,
+        hostname,
         user,
         group_add: options
             .group_add
@@ -139,12 +162,13 @@ pub fn build(image: &ImageConfig, options: &Options, context: &Context) -> Resul
         create_cwd,
         command: command.shown,
         stop_signal: stop_signal(image, options),
+        for_systemd,
         labels,
         healthcheck: image.healthcheck.clone(),
     })
 }
 
-/// SIGTERM unless the user or, in a form that can be understood, the image says otherwise.
+/// SIGTERM unless the user or, in a form that can be understood, the image says otherwise, or it is systemd that runs.
 pub fn stop_signal(image: &ImageConfig, options: &Options) -> i32 {
     let images = || {
         image
@@ -152,7 +176,12 @@ pub fn stop_signal(image: &ImageConfig, options: &Options) -> i32 {
             .as_deref()
             .and_then(|s| parse::signal(s).ok())
     };
-    options.stop_signal.or_else(images).unwrap_or(15)
+    let systemds = || {
+        let command = command(image, options).ok()?;
+        systemd::is_wanted(options, &command.args).then_some(systemd::STOP)
+    };
+    let said = options.stop_signal.or_else(images);
+    said.or_else(systemds).unwrap_or(15)
 }
 
 /// The longest host name Linux takes, see uname(2).
@@ -160,8 +189,21 @@ const HOST_NAME_MAX: usize = 64;
 
 fn hostname(options: &Options, context: &Context) -> Result<String, Error> {
     match options.hostname.as_deref() {
-        None | Some("") => Ok(match options.network {
-            Network::Host if !context.host_name.is_empty() => context.host_name.clone(),
+        Some(name) if !name.is_empty() && options.namespaces.uts != Share::Private => {
+            Err(Error::value(format!(
+                "invalid config provided: cannot set hostname when running in the {} UTS namespace: invalid configuration",
+                match options.namespaces.uts {
+                    Share::Host => "host",
+                    _ => "other container's",
+                }
+            )))
+        }
+        None | Some("") => Ok(match (options.network, options.namespaces.uts) {
+            (Network::Host, _) | (_, Share::Host | Share::Joined)
+                if !context.host_name.is_empty() =>
+            {
+                context.host_name.clone()
+            }
             _ => context.container_id.chars().take(12).collect(),
         }),
         Some(name) if name.len() > HOST_NAME_MAX || name.chars().any(|c| c.is_control()) => {

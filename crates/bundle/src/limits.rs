@@ -51,6 +51,17 @@ fn current(kind: UlimitKind) -> u64 {
     getrlimit(resource).maximum.unwrap_or(u64::MAX)
 }
 
+/// What becomes of an `--oom-score-adj`: only root may ask to be spared more than it is, so of anybody else what it is now
+/// is the least, as podman has it.
+pub(crate) fn oom_score(wanted: i32) -> i32 {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj");
+    let own = own.ok().and_then(|text| text.trim().parse::<i32>().ok());
+    match own {
+        Some(own) if !rustix::process::geteuid().is_root() => wanted.max(own),
+        _ => wanted,
+    }
+}
+
 /// Lists the limits to set: the user's, and for open files and processes podman's defaults. `host` leaves all as they are.
 ///
 /// "Unlimited" (−1) is as much as the host allows. A definite number beyond that is an error, since it could only fail later

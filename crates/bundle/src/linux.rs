@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType};
+use oci_spec::runtime::{
+    Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain,
+};
 
-use crate::{Caps, Context, Error, Network, Options, seccomp};
+use crate::{Caps, Context, Error, Network, Options, Personality, Share, seccomp};
 
 /// Paths of the host's kernel that a container has no business to read.
 const MASKED: &[&str] = &[
@@ -40,25 +42,46 @@ pub(crate) fn linux(options: &Options, context: &Context, caps: &Caps) -> Result
         .set_masked_paths(Some(masked))
         .set_readonly_paths(Some(read_only))
         .set_sysctl(Some(sysctls(options, context)?))
+        .set_personality(options.personality.map(personality))
         .set_seccomp(seccomp::choose(options, caps)?);
     Ok(linux)
 }
 
-/// A container has one of each kind to itself; only the network can be the host's, or another's (whoever launches it puts
-/// the path in).
+fn personality(wanted: Personality) -> LinuxPersonality {
+    let mut personality = LinuxPersonality::default();
+    personality.set_domain(match wanted {
+        Personality::Linux => LinuxPersonalityDomain::PerLinux,
+        Personality::Linux32 => LinuxPersonalityDomain::PerLinux32,
+    });
+    personality
+}
+
+/// A container has one of each kind but for what is to be the host's; another's path is put in by whoever launches it.
 fn namespaces(options: &Options) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
-    let network = (options.network != Network::Host).then_some(Type::Network);
-    [Type::User, Type::Pid]
-        .into_iter()
-        .chain(network)
-        .chain([Type::Ipc, Type::Uts, Type::Mount, Type::Cgroup])
-        .map(|kind| {
-            let mut namespace = LinuxNamespace::default();
-            namespace.set_typ(kind);
-            namespace
-        })
-        .collect()
+    let shared = options.namespaces;
+    let network = match options.network {
+        Network::Host => Share::Host,
+        Network::Private | Network::Joined => Share::Private,
+    };
+    [
+        (Type::User, Share::Private),
+        (Type::Pid, shared.pid),
+        (Type::Network, network),
+        (Type::Ipc, shared.ipc),
+        (Type::Uts, shared.uts),
+        (Type::Mount, Share::Private),
+        (Type::Cgroup, shared.cgroup),
+    ]
+    .into_iter()
+    .filter(|(_, share)| *share != Share::Host)
+    .map(|(kind, _)| kind)
+    .map(|kind| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(kind);
+        namespace
+    })
+    .collect()
 }
 
 /// Hidden and protected paths: the defaults but for what is unmasked, none when privileged, and the user's own.
@@ -102,12 +125,18 @@ fn sysctls(options: &Options, context: &Context) -> Result<HashMap<String, Strin
     set.extend(
         defaults
             .filter(|(key, _)| options.network == Network::Private || !of_network(key))
+            .filter(|(key, _)| options.namespaces.ipc == Share::Private || !of_ipc(key))
             .cloned(),
     );
     for (key, value) in &options.sysctls {
         if options.network == Network::Host && key.starts_with("net.") {
             return Err(Error::value(format!(
                 "sysctl {key}={value} can't be set since Network Namespace set to host: invalid argument"
+            )));
+        }
+        if options.namespaces.ipc == Share::Host && of_ipc(key) {
+            return Err(Error::value(format!(
+                "sysctl {key}={value} can't be set since IPC Namespace set to host: invalid argument"
             )));
         }
         if options.network == Network::Joined && key.starts_with("net.") {
@@ -118,6 +147,13 @@ fn sysctls(options: &Options, context: &Context) -> Result<HashMap<String, Strin
         set.insert(key.clone(), value.clone());
     }
     Ok(set)
+}
+
+/// Whether a kernel setting is one of those that every ipc namespace has for itself.
+fn of_ipc(key: &str) -> bool {
+    ["fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm"]
+        .iter()
+        .any(|start| key.starts_with(start))
 }
 
 #[cfg(test)]

@@ -10,10 +10,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::keys::Watcher;
+use crate::monitor::Ends;
 use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Reply, Request};
 use crate::record::{ProcessRef, Status};
+use crate::records::{self, Lock};
 use crate::terminal::{self, RawMode, Signals};
-use crate::{Engine, Outcome, RelayOptions, Streams};
+use crate::{Engine, Outcome, Paths, RelayOptions, Streams};
 
 /// What is passed on to a container that has no terminal. Job control and what the terminal itself causes stay ours.
 pub(crate) const PROXIED: [Signal; 9] = [
@@ -37,6 +39,10 @@ pub(crate) const ON_TERMINAL: [Signal; 5] = [
     Signal::SIGWINCH,
 ];
 
+/// How often, and how long apart, to try to reach a monitor again.
+const ATTEMPTS: u32 = 500;
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// A connection to a running container's streams.
 #[derive(Debug)]
 pub struct Session {
@@ -50,6 +56,9 @@ pub struct Session {
     pub(crate) id: String,
     /// Keeps signals back that came while the container was being started; they are for the relay.
     pub(crate) held: Option<Signals>,
+    /// The container's streams, which stay whole by this should its monitor be killed. Nobody reads or writes here.
+    pub(crate) ends: Ends,
+    pub(crate) paths: Paths,
 }
 
 impl Session {
@@ -94,7 +103,55 @@ impl Engine {
             foreground: false,
             id: container.config.id,
             held: None,
+            ends: Ends::default(),
+            paths: self.paths.clone(),
         })
+    }
+
+    /// Connects again to a container whose monitor was killed, which gets another one by this; `None` when it has ended.
+    fn rejoin(&self, session: &mut Session) -> Result<Option<OwnedFd>> {
+        for _ in 0..ATTEMPTS {
+            match self.rejoin_now(session) {
+                // A process that is killed closes its files before it is gone.
+                Err(Error::Unreachable) => std::thread::sleep(LOOK_AGAIN),
+                result => return result,
+            }
+        }
+        self.rejoin_now(session)
+    }
+
+    fn rejoin_now(&self, session: &mut Session) -> Result<Option<OwnedFd>> {
+        let dir = self.paths.container(&session.id);
+        let Some(lock) = Lock::take(&dir)? else {
+            return Ok(None);
+        };
+        let Some(container) = records::load(&dir)? else {
+            return Ok(None);
+        };
+        let state = &container.state;
+        if !state.status.is_alive() || !state.has(state.process) {
+            return Ok(None);
+        }
+        if state.monitor_lives() {
+            drop(lock);
+            let socket = protocol::connect(&self.paths.runtime(&session.id))
+                .map_err(|_| Error::Unreachable)?;
+            let mut message = Vec::new();
+            Request::Attach(session.streams).encode(&mut message);
+            protocol::try_send(&socket, &message)
+                .context(|| "cannot talk to the monitor".into())?;
+            return Ok(Some(socket));
+        }
+        let (ours, theirs) =
+            rcon_sys::fdpass::pair().context(|| "cannot make a socket pair".into())?;
+        let ends = std::mem::take(&mut session.ends);
+        let foreground = session.foreground.then_some((theirs, session.streams));
+        session.ends = self.take_up(container, lock, foreground, ends)?;
+        if session.foreground {
+            return Ok(Some(ours));
+        }
+        self.attach(&session.id, session.streams)
+            .map(|session| Some(session.socket))
     }
 }
 
@@ -195,8 +252,9 @@ impl Relay {
         Ok((ready(2), ready(0), ready(1)))
     }
 
-    fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         match protocol::try_receive(&self.session.socket, buffer) {
+            Ok(Some(0)) if self.rejoin()? => Ok(None),
             Ok(Some(0)) => Err(Error::Invalid(format!(
                 "the monitor of container {} is gone: how the container ends will not be known",
                 &self.session.id[..12]
@@ -204,6 +262,22 @@ impl Relay {
             Ok(length) => Ok(length),
             Err(e) => Err(e).context(|| "cannot hear the monitor".into()),
         }
+    }
+
+    /// The monitor is gone. If the container is still there it gets another, and we go on.
+    fn rejoin(&mut self) -> Result<bool> {
+        let Some(socket) = Engine::open(self.session.paths.clone())?.rejoin(&mut self.session)?
+        else {
+            return Ok(false);
+        };
+        self.session.socket = socket;
+        if self.session.tty {
+            self.send_size()?;
+        }
+        if !self.reading && self.session.streams.stdin {
+            self.send(Request::EndOfInput)?;
+        }
+        Ok(true)
     }
 
     fn handle(&mut self, message: &[u8]) -> Result<Option<Outcome>> {
@@ -230,6 +304,7 @@ impl Relay {
                     stderr: false,
                     ..self.session.streams
                 };
+                self.session.ends.output = None;
                 self.send(Request::CloseOutput)?;
                 Ok(None)
             }
@@ -248,6 +323,7 @@ impl Relay {
         };
         if count == 0 {
             self.reading = false;
+            self.session.ends.stdin = None;
             self.send(Request::EndOfInput)?;
             return Ok(None);
         }

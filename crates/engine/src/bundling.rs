@@ -24,14 +24,16 @@ fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bun
     let runtime = engine.paths.runtime(&config.id);
     let context = Context {
         container_id: config.id.clone(),
-        host_name: rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned(),
+        host_name: engine.host_name_of(config),
         hosts_file: (!config.names.no_hosts).then(|| runtime.join("hosts")),
         resolv_file: Some(runtime.join("resolv.conf")),
         hostname_file: Some(runtime.join("hostname")),
         container_env_file: Some(runtime.join(".containerenv")),
+        localtime_file: options
+            .tz
+            .as_deref()
+            .filter(|zone| parse::zone_file(zone).exists())
+            .map(|_| runtime.join("localtime")),
         volumes: config
             .volumes
             .iter()
@@ -47,10 +49,11 @@ fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bun
 impl Engine {
     /// What it takes to have several users where there is one id.
     ///
-    /// A container in the network of another does without: it comes about as a root that others are
+    /// A container in a namespace of another does without: it comes about as a root that others are
     /// already, and nobody outside can look into such a process to answer for it.
     pub(crate) fn emulation(&self, config: &Config) -> Option<Emulation> {
-        let joins = matches!(config.network, Network::Container(_) | Network::Path(_));
+        let joins = matches!(config.network, Network::Container(_) | Network::Path(_))
+            || config.sharing.joins();
         (self.maps.is_single() && !joins).then(|| Emulation {
             identities: self.paths.runtime(&config.id).join("identities"),
             owners: self.store.owners_file(&config.id),

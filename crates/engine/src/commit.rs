@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 
 use rcon_image::commit::CommitOptions;
 use rcon_image::{Format, Progress, Reference};
@@ -51,16 +52,16 @@ impl Engine {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
         let config = &container.config;
-        let (form, tree) = match request.squash {
-            true => (TreeForm::Whole, snapshot.merged.clone()),
-            false => (TreeForm::Changes, snapshot.upper.clone()),
+        let form = match request.squash {
+            true => TreeForm::Whole,
+            false => TreeForm::Changes,
         };
         let image = self
             .store
             .image_by_id(&config.image_id)?
             .ok_or_else(|| Error::NoSuchImage(config.image_id.clone()))?;
         let options = CommitOptions {
-            tree,
+            tree: PathBuf::new(),
             form,
             leave_out: rootfs::mount_places(config),
             config: Some(image_config(
@@ -82,10 +83,15 @@ impl Engine {
         let made: String = self.in_worker(|store| -> Result<String> {
             let mut options = options;
             let root = view.as_ref().map(|view| view.open(false)).transpose()?;
-            if let Some(root) = &root {
-                use std::os::fd::AsRawFd;
-                options.tree = format!("/proc/self/fd/{}", root.as_raw_fd()).into();
-            }
+            let written = match &root {
+                Some(_) => None,
+                None => Some(store.written(&snapshot)?),
+            };
+            options.tree = match (&root, &written) {
+                (Some(root), _) => format!("/proc/self/fd/{}", root.as_raw_fd()).into(),
+                (None, Some(written)) => written.path().to_owned(),
+                (None, None) => snapshot.upper.clone(),
+            };
             let image = rcon_image::commit::commit(store, &config.image_id, &options, progress)?;
             Ok(image.id)
         })?;

@@ -14,7 +14,7 @@ use crate::files::{self, Durable};
 use crate::lifecycle::SdNotify;
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
-use crate::{CreateRequest, Engine, bundling, limits, names, volumes};
+use crate::{CreateRequest, Engine, accounts, bundling, limits, names, volumes};
 
 impl Engine {
     /// Makes a container; it is there wholly or not at all, also after a crash of the machine.
@@ -30,7 +30,7 @@ impl Engine {
     pub(crate) fn create_to_run(&self, request: CreateRequest) -> Result<Container> {
         let state = State {
             creator: ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get()),
-            boot_id: records::boot_id(),
+            boot_id: crate::process_ref::boot_id(),
             ..State::default()
         };
         self.create_as(request, state, Durable::No)
@@ -53,6 +53,7 @@ impl Engine {
         let config = self.config(&request)?;
         // What cannot be started shall not be made either.
         bundling::check(self, &config)?;
+        accounts::check(&config)?;
         limits::settings(&config, false)?;
         let unborn = records::unborn(&self.paths, &config.id);
         fs::DirBuilder::new()
@@ -76,6 +77,7 @@ impl Engine {
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
+            let snapshot = self.put_together(snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
             let has_own = config.volumes.iter().any(|volume| volume.anonymous);
             if has_own {
@@ -172,6 +174,7 @@ impl Engine {
             Network::None | Network::Slirp(_) => rcon_bundle::Network::Private,
             Network::Container(_) | Network::Path(_) => rcon_bundle::Network::Joined,
         };
+        let sharing = self.share(&request.sharing, &mut options)?;
         let mut config = Config {
             format: FORMAT,
             id: names::random_id()?,
@@ -183,6 +186,7 @@ impl Engine {
             image_config,
             options,
             network,
+            sharing,
             ports: Vec::new(),
             names: request.names.clone(),
             auto_remove: request.auto_remove,

@@ -1,11 +1,9 @@
 //! `diff`: what a container changed of its image, or a layer of those below it.
 
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode};
+use rcon_store::{Layered, Store, is_opaque};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
@@ -46,11 +44,6 @@ const OWN: [&str; 11] = [
     "/sys",
 ];
 
-const DIRECTORY: OFlags = OFlags::DIRECTORY
-    .union(OFlags::RDONLY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
 impl Engine {
     /// What a container changed of its image, by path.
     ///
@@ -62,7 +55,7 @@ impl Engine {
         let Some(snapshot) = snapshot else {
             return Ok(Vec::new());
         };
-        let mut changes = self.changes(snapshot.upper, snapshot.lower)?;
+        let mut changes = self.changes(|store| Ok(store.written(&snapshot)?), &snapshot.lower)?;
         changes.retain(|change| !OWN.contains(&change.path.as_str()));
         Ok(changes)
     }
@@ -76,23 +69,26 @@ impl Engine {
         let id = crate::names::random_id()?;
         // A snapshot knows where the layers lie, and keeps them there.
         let snapshot = self.store.create_snapshot(&id, &image)?;
-        let mut layers = snapshot.lower.clone();
-        let top = layers.remove(0);
-        let changes = self.changes(top, layers);
+        let changes = match snapshot.lower.split_first() {
+            Some((top, layers)) => self.changes(|_| Ok(top), layers),
+            None => Ok(Vec::new()),
+        };
         self.discard_snapshot(&id)?;
         changes
     }
 
-    fn changes(&self, upper: PathBuf, lower: Vec<PathBuf>) -> Result<Vec<Change>> {
-        let mut changes: Vec<Change> = self.in_worker(|_| -> Result<Vec<Change>> {
-            let open = |path: &PathBuf| {
-                rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()).on("open", path)
-            };
-            let top = open(&upper)?;
-            let below = lower.iter().map(open).collect::<Result<Vec<_>>>()?;
+    fn changes<T: AsRef<Path>>(
+        &self,
+        upper: impl FnOnce(&Store) -> Result<T>,
+        lower: &[PathBuf],
+    ) -> Result<Vec<Change>> {
+        let mut changes: Vec<Change> = self.in_worker(|store| -> Result<Vec<Change>> {
+            let upper = upper(store)?;
+            let why = || "cannot read the files of the container".to_string();
+            let top = Layered::open([upper.as_ref()]).context(why)?;
+            let below = Layered::open(lower.iter().map(PathBuf::as_path)).context(why)?;
             let mut changes = Vec::new();
-            walk(&top, below, Path::new("/"), &mut changes)
-                .context(|| "cannot read the files of the container".into())?;
+            walk(&top, &below, Path::new("/"), &mut changes).context(why)?;
             Ok(changes)
         })?;
         changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -100,10 +96,10 @@ impl Engine {
     }
 }
 
-/// Looks at one directory of the top layer and at the same directory of those below, as far as they have it.
+/// Looks at one directory of the top layer and at the same directory of those below.
 fn walk(
-    top: &OwnedFd,
-    below: Vec<OwnedFd>,
+    top: &Layered,
+    below: &Layered,
     path: &Path,
     changes: &mut Vec<Change>,
 ) -> rustix::io::Result<()> {
@@ -113,103 +109,29 @@ fn walk(
             path: path.to_string_lossy().into_owned(),
         });
     };
-    let opaque = is_opaque(top);
-    let mine = names(top)?;
-    if opaque {
-        for name in seen(&below)? {
-            if !mine.contains(&name) {
-                note(ChangeKind::Deleted, &path.join(&name));
-            }
+    let hides = top.top().is_some_and(is_opaque);
+    for name in below.names()? {
+        if top.find(&name)?.is_none() && (hides || top.deletes(&name)?) {
+            note(ChangeKind::Deleted, &path.join(&name));
         }
     }
     let mut inner = Vec::new();
-    for name in mine {
-        let stat = rustix::fs::statat(top, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let kind = FileType::from_raw_mode(stat.st_mode as RawMode);
-        let here = path.join(&name);
-        if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
-            note(ChangeKind::Deleted, &here);
+    for name in top.names()? {
+        let Some(seen) = top.find(&name)? else {
             continue;
-        }
-        note(
-            match is_there(&below, &name) {
-                true => ChangeKind::Changed,
-                false => ChangeKind::Added,
-            },
-            &here,
-        );
-        if kind == FileType::Directory {
+        };
+        let here = path.join(&name);
+        let kind = match below.find(&name)? {
+            Some(_) => ChangeKind::Changed,
+            None => ChangeKind::Added,
+        };
+        note(kind, &here);
+        if seen.kind() == FileType::Directory {
             inner.push((name, here));
         }
     }
     for (name, here) in inner {
-        let dir = rustix::fs::openat(top, &name, DIRECTORY, Mode::empty())?;
-        walk(&dir, entered(&below, &name), &here, changes)?;
+        walk(&top.enter(&name)?, &below.enter(&name)?, &here, changes)?;
     }
     Ok(())
-}
-
-fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The names that lower layers show together.
-fn seen(below: &[OwnedFd]) -> rustix::io::Result<Vec<OsString>> {
-    let mut all: Vec<OsString> = Vec::new();
-    for dir in below {
-        all.extend(names(dir)?);
-    }
-    all.sort();
-    all.dedup();
-    all.retain(|name| is_there(below, name));
-    Ok(all)
-}
-
-/// Whether a name is seen in lower layers, the top one first.
-fn is_there(below: &[OwnedFd], name: &OsString) -> bool {
-    for dir in below {
-        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let kind = FileType::from_raw_mode(stat.st_mode as RawMode);
-                return !(kind == FileType::CharacterDevice && stat.st_rdev == 0);
-            }
-            Err(_) if is_opaque(dir) => return false,
-            Err(_) => {}
-        }
-    }
-    false
-}
-
-/// The directory of that name in those lower layers whose content is seen through it.
-fn entered(below: &[OwnedFd], name: &OsString) -> Vec<OwnedFd> {
-    let mut dirs = Vec::new();
-    for dir in below {
-        match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
-            Ok(inner) => {
-                let last = is_opaque(&inner);
-                dirs.push(inner);
-                if last {
-                    break;
-                }
-            }
-            Err(rustix::io::Errno::NOENT) if !is_opaque(dir) => {}
-            // A file, or a deletion: nothing below it is seen.
-            Err(_) => break,
-        }
-    }
-    dirs
-}
-
-fn is_opaque(dir: impl AsFd) -> bool {
-    let mut value = [0_u8; 8];
-    rustix::fs::fgetxattr(dir, "user.overlay.opaque", &mut value[..])
-        .is_ok_and(|len| &value[..len] == b"y")
 }

@@ -24,6 +24,13 @@ pub(crate) fn write(dir: &Path, config: &Config, hostname: &str) -> Result<()> {
         let base = fs::read_to_string("/etc/hosts").unwrap_or_default();
         put("hosts", &hosts(&base, config, hostname, host_address()))?;
     }
+    if let Some(zone) = &config.options.tz {
+        let (from, to) = (rcon_bundle::parse::zone_file(zone), dir.join("localtime"));
+        if from.exists() {
+            let zone = fs::read(&from).on("read", &from)?;
+            fs::write(&to, zone).on("write", &to)?;
+        }
+    }
     put("resolv.conf", &resolv_conf(config))?;
     put("hostname", &format!("{hostname}\n"))?;
     put(".containerenv", &container_env(config))

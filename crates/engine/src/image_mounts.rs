@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcon_store::ImageRecord;
+use rcon_store::{Driver, ImageRecord};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -58,7 +58,12 @@ impl Engine {
         let trees = match image.layers.is_empty() {
             // Nothing is in it, and so is nothing in the mount point.
             true => vec![path.to_owned()],
-            false => self.store().image_trees(&image.layers)?,
+            false => match self.store().driver(&self.paths.wish)? {
+                Driver::Copy { .. } if image.layers.len() > 1 => {
+                    vec![self.store().image_tree(image)?]
+                }
+                _ => self.store().image_trees(&image.layers)?,
+            },
         };
         let tree = match &trees[..] {
             [only] => rcon_sys::mount::copy_of_path(only, false).context(why)?,

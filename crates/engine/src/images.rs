@@ -1,7 +1,7 @@
 //! Images, as far as containers and the command line need them.
 
 use rcon_image::{ImportOptions, LoadedImage, Progress, PullOptions, Reference, Source};
-use rcon_store::ImageRecord;
+use rcon_store::{ImageHold, ImageRecord};
 
 use crate::error::{Error, Result};
 use crate::events::{Action, Event};
@@ -58,6 +58,36 @@ impl Engine {
         };
         let shown = shown_name(&image, name);
         Ok((image, shown))
+    }
+
+    /// As [`Engine::ensure_image`], and nobody removes the image as long as the last part of the answer is kept.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn hold_image(
+        &self,
+        name: &str,
+        request: &ImageRequest,
+        progress: &dyn Progress,
+    ) -> Result<(ImageRecord, String, ImageHold)> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (image, shown) = match self.ensure_image(name, request, progress) {
+                // It was removed as soon as it was there.
+                Err(Error::NoSuchImage(_))
+                    if request.policy != PullPolicy::Never && attempts < 5 =>
+                {
+                    continue;
+                }
+                other => other?,
+            };
+            match self.store.hold_image(&image.id)? {
+                Some(hold) => return Ok((image, shown, hold)),
+                None if attempts < 5 => {}
+                None => return Err(Error::NoSuchImage(name.to_string())),
+            }
+        }
     }
 
     /// Pulls an image. `progress` is called in another process: it must draw, not remember.
@@ -261,24 +291,38 @@ impl Engine {
             }
             _ => {}
         }
-        for container in self.image_users(&image.id)? {
-            if !force {
-                return Err(Error::ImageInUse { container });
+        self.take_away(&image, force)
+    }
+
+    /// Removes an image with all its names.
+    pub(crate) fn take_away(&self, image: &ImageRecord, force: bool) -> Result<RemovedImage> {
+        let request = RemoveRequest {
+            force: true,
+            volumes: false,
+            timeout: None,
+        };
+        let removed = loop {
+            match self.store.remove_unused_image(&image.id) {
+                Err(rcon_store::Error::ImageInUse(container)) if force => {
+                    match self.remove(&container, &request) {
+                        Ok(_) => {}
+                        // It is not there yet; its layers stay.
+                        Err(Error::NoSuchContainer(_)) => {
+                            break self.store.remove_image(&image.id)?;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(rcon_store::Error::ImageInUse(container)) => {
+                    return Err(Error::ImageInUse { container });
+                }
+                other => break other?,
             }
-            self.remove(
-                &container,
-                &RemoveRequest {
-                    force: true,
-                    volumes: false,
-                    timeout: None,
-                },
-            )?;
-        }
-        let removed = self.store.remove_image(&image.id)?;
+        };
         for name in &removed.names {
-            self.emit(&Event::image(&image, Action::Untag, name));
+            self.emit(&Event::image(image, Action::Untag, name));
         }
-        self.emit(&Event::image(&image, Action::Remove, &image.id));
+        self.emit(&Event::image(image, Action::Remove, &image.id));
         if removed.collected.partly {
             self.sweep_in(None)?;
         }

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use rcon_store::Driver;
+
 use crate::error::Result;
 use crate::{Engine, ListRequest, Status};
 
@@ -91,6 +93,8 @@ pub struct StoreInfo {
     pub run_root: String,
     /// The file system under `graph_root`.
     pub backing_filesystem: String,
+    /// What makes one tree of the layers, as podman names it.
+    pub graph_driver: String,
     /// How many images.
     pub images: usize,
     /// How many containers.
@@ -163,6 +167,11 @@ impl Engine {
                 graph_root: self.paths.root.display().to_string(),
                 run_root: self.paths.runroot.display().to_string(),
                 backing_filesystem: filesystem(&self.paths.root),
+                graph_driver: match self.store.driver(&self.paths.wish)? {
+                    Driver::Overlay => "overlay",
+                    Driver::Copy { .. } => "vfs",
+                }
+                .into(),
                 images: self.store.images()?.len(),
                 containers: containers.len(),
                 running,

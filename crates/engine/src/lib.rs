@@ -5,7 +5,7 @@
 //! it, the *monitor* ([`monitor`]): it holds the terminal or the pipes, writes the log, serves those who attach, keeps the
 //! published ports and the network, and writes down how the container ended. Commands talk to it over a socket
 //! ([`protocol`]); while it lives it is the only one to write the container's state. Should it die, the next command finds
-//! the truth from the processes themselves ([`records`]).
+//! the truth from the processes themselves ([`recovery`]).
 //!
 //! [`Engine`] is the face of all this; the methods are in the files named after what they do. Everything may be called only
 //! from a program with a single thread: containers are made by forking.
@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod attach;
 mod bundling;
 pub mod commit;
@@ -50,15 +51,18 @@ pub mod names;
 mod outgoing;
 pub mod paths;
 mod ports;
+mod process_ref;
 pub mod processes;
 pub mod protocol;
 pub mod record;
 pub mod records;
+mod recovery;
 mod remove;
 pub mod requests;
 mod reset;
 mod rootfs;
 pub mod secrets;
+mod sharing;
 mod start;
 mod stop;
 mod storage_conf;
@@ -85,13 +89,14 @@ pub use keys::DetachKeys;
 pub use lifecycle::{Health, Lifecycle, LogDriver, LogOptions, RestartPolicy, SdNotify};
 pub use limits::{CgroupChoice, CgroupMode};
 pub use log::{LogLine, Stream};
-pub use paths::Paths;
+pub use paths::{Paths, wish_for};
 pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{
     CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,
     Outcome, PullPolicy, RelayOptions, RemoveRequest, StartRequest, Streams, WaitFor, WaitRequest,
 };
 pub use secrets::{Secret, SecretUse};
+pub use sharing::{Place, Sharing};
 pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};
@@ -111,6 +116,8 @@ pub struct Engine {
     paths: Paths,
     maps: IdMaps,
     store: Store,
+    /// This process is a monitor, and looks after no container but its own.
+    is_monitor: bool,
 }
 
 impl Engine {
@@ -122,7 +129,12 @@ impl Engine {
         let maps = IdMaps::detect();
         records::prepare(&paths).map_err(|error| error.in_wrong_place())?;
         let store = Store::open(&paths.root, &maps)?;
-        Ok(Engine { paths, maps, store })
+        Ok(Engine {
+            paths,
+            maps,
+            store,
+            is_monitor: false,
+        })
     }
 
     /// Where things are.

@@ -77,7 +77,8 @@ impl Engine {
             }
         }
         // Of a pull or a commit that was killed before it had an image.
-        if self.store.collect_all_layers()?.partly {
+        let partly = self.store.collect_all_layers()?.partly;
+        if partly || self.store.has_unfinished() {
             self.sweep_in(None)?;
         }
         Ok(())
@@ -88,10 +89,7 @@ impl Engine {
         if self.find_image(&image.id)?.names != image.names {
             return Ok(None);
         }
-        for name in image.names.iter().skip(1) {
-            self.store.untag(&image.id, name)?;
-        }
-        let removed = self.remove_image(&image.id, false)?;
+        let removed = self.take_away(image, false)?;
         Ok(Some(RemovedImage {
             untagged: image.names.clone(),
             deleted: removed.deleted,

@@ -8,6 +8,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rcon_store::Wish;
+
 use crate::error::{Context, Error, Result};
 use crate::storage_conf::Places;
 
@@ -19,6 +21,8 @@ pub struct Paths {
     pub root: PathBuf,
     /// What only matters while the machine is up: `$XDG_RUNTIME_DIR/rcon`, or what storage.conf says, or `--runroot`.
     pub runroot: PathBuf,
+    /// How containers are to get one tree of their layers, as storage.conf or `STORAGE_DRIVER` says it.
+    pub wish: Wish,
 }
 
 impl Paths {
@@ -28,10 +32,16 @@ impl Paths {
     /// When there is no home directory to fall back on, or the fallback runtime directory belongs to somebody else.
     pub fn detect(root: Option<&Path>, runroot: Option<&Path>) -> Result<Paths> {
         let uid = rustix::process::geteuid().as_raw();
-        let said = match (root, runroot) {
-            (Some(_), Some(_)) => Places::default(),
-            _ => Places::load()?,
-        };
+        let said = Places::load()?;
+        let mut wish = Wish::default();
+        if let Some(driver) = std::env::var("STORAGE_DRIVER")
+            .ok()
+            .filter(|d| !d.is_empty())
+        {
+            wish_for(&mut wish, &driver)?;
+        } else if said.driver.as_deref() == Some(VFS) {
+            wish.copies = true;
+        }
         let root = match root.map(absolute).transpose()?.or(said.root) {
             Some(path) => path,
             None => match variable("XDG_DATA_HOME") {
@@ -50,7 +60,11 @@ impl Paths {
                 None => fallback(uid)?,
             },
         };
-        Ok(Paths { root, runroot })
+        Ok(Paths {
+            root,
+            runroot,
+            wish,
+        })
     }
 
     /// Where the containers are.
@@ -77,6 +91,26 @@ impl Paths {
     pub fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
+}
+
+/// podman's name for copies.
+const VFS: &str = "vfs";
+
+/// What a storage driver, as it was asked for, comes to.
+///
+/// # Errors
+/// For drivers that only root can have.
+pub fn wish_for(wish: &mut Wish, driver: &str) -> Result<()> {
+    match driver {
+        "overlay" => wish.copies = false,
+        VFS => wish.copies = true,
+        _ => {
+            return Err(Error::Invalid(format!(
+                "the storage driver {driver:?} is not supported, choose from: overlay, vfs"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

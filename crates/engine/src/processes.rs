@@ -2,15 +2,17 @@
 //! counts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::record::Container;
+use crate::sharing::Place;
 
 /// What a container uses now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,45 +95,77 @@ pub(crate) fn pids(container: &Container) -> Vec<i32> {
     let Some(first) = container.state.process else {
         return Vec::new();
     };
-    let namespace = |pid: i32| {
-        let found = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
-        Some((found.dev(), found.ino()))
+    // Where others are in its process namespace too, its mounts are what it has to itself.
+    let kind = match container.config.sharing.pid {
+        Place::Private => "pid",
+        _ => "mnt",
     };
-    let Some(own) = namespace(first.pid) else {
+    let Some(own) = namespace(kind, first.pid) else {
         return Vec::new();
     };
-    // A container with the host's process namespace has those that descend from its first process.
-    let host = namespace(rustix::process::getpid().as_raw_nonzero().get());
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    if host == Some(own) {
-        return descendants(first.pid, all.collect());
+    let mut pids = living_in(kind, own);
+    if kind == "mnt" {
+        // Who answers for the owners of its files sees them as it does, and is one of us.
+        let program = |pid: &str| {
+            let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+            Some((file.dev(), file.ino()))
+        };
+        let ours = program("self");
+        pids.retain(|pid| *pid == first.pid || program(&pid.to_string()) != ours);
     }
-    let mut pids: Vec<i32> = all.filter(|pid| namespace(*pid) == Some(own)).collect();
-    pids.sort_unstable();
     pids
 }
 
-fn descendants(first: i32, all: Vec<i32>) -> Vec<i32> {
-    let parents: HashMap<i32, i32> = all
-        .iter()
-        .filter_map(|pid| {
-            let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-            Some((*pid, Stat::parse(&stat)?.parent))
-        })
-        .collect();
-    let belongs = |pid: &i32| {
-        let mut at = *pid;
-        for _ in 0..parents.len() {
-            match parents.get(&at) {
-                _ if at == first => return true,
-                Some(parent) => at = *parent,
-                None => return false,
-            }
-        }
-        false
+/// Kills what is left of a container that had no process namespace of its own, in which the kernel does so: all that
+/// lives in this mount namespace.
+pub(crate) fn end_all(mounts: &File) {
+    let Ok(mounts) = mounts.metadata().map(|file| (file.dev(), file.ino())) else {
+        return;
     };
-    let mut pids: Vec<i32> = all.into_iter().filter(belongs).collect();
+    // Between two looks one may have made another; nobody makes one while all are being killed.
+    for _ in 0..ROUNDS {
+        let left = living_in("mnt", mounts);
+        let held: Vec<_> = left
+            .into_iter()
+            .filter_map(|pid| {
+                let pidfd =
+                    rcon_sys::process::pidfd_open(rustix::process::Pid::from_raw(pid)?).ok()?;
+                // The number is still its own.
+                (namespace("mnt", pid) == Some(mounts)).then_some(pidfd)
+            })
+            .collect();
+        if held.is_empty() {
+            return;
+        }
+        for pidfd in &held {
+            let _ = rcon_sys::process::pidfd_send_signal(pidfd, libc::SIGKILL);
+        }
+        for pidfd in &held {
+            let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+            let _ = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&PATIENCE)));
+        }
+    }
+}
+
+/// How often to look for what is left, and how long to wait for one that was killed.
+const ROUNDS: u32 = 64;
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
+
+/// The namespace of a kind that a process lives in.
+fn namespace(kind: &str, pid: i32) -> Option<(u64, u64)> {
+    let found = fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+fn living_in(kind: &str, wanted: (u64, u64)) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let mut pids: Vec<i32> = all
+        .filter(|pid| namespace(kind, *pid) == Some(wanted))
+        .collect();
     pids.sort_unstable();
     pids
 }

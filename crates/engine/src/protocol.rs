@@ -211,6 +211,9 @@ pub(crate) fn connect(dir: &Path) -> io::Result<OwnedFd> {
 /// The name of the socket at which a container's network is looked at (see [`rcon_net::control`]).
 pub(crate) const NET: &str = "net";
 
+/// The name of the monitor's socket.
+pub(crate) const CONTROL: &str = "ctl";
+
 /// Listens at `dir/name` for streams.
 pub(crate) fn listen_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
     let handle = File::open(dir)?;

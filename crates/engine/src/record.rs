@@ -12,6 +12,7 @@ use crate::health::HealthState;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::limits::CgroupChoice;
 use crate::secrets::SecretUse;
+use crate::sharing::Sharing;
 
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
@@ -40,6 +41,9 @@ pub struct Config {
     pub options: Options,
     /// The network it gets.
     pub network: Network,
+    /// Whose its other namespaces are.
+    #[serde(default, skip_serializing_if = "Sharing::is_default")]
+    pub sharing: Sharing,
     /// `-p` and `-P`: what is to be published (a host port of 0 is chosen at each start).
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -228,6 +232,18 @@ pub struct State {
     /// The `run` that made it and has not started it yet; without that process it is nobody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creator: Option<ProcessRef>,
+    /// The process of its network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<ProcessRef>,
+    /// The command that waits for its end and holds its streams. Should the monitor die, it takes care of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<ProcessRef>,
+    /// The pipes that are its standard streams, by their inodes: another monitor finds them again by these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pipes: Vec<u64>,
+    /// It was started with files of who started it, which only that monitor has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_files: bool,
     /// The boot these processes belong to.
     pub boot_id: String,
     /// When it was last started.
@@ -294,6 +310,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         image_config: ImageConfig::default(),
         options: Options::default(),
         network: Network::Slirp(Box::default()),
+        sharing: Sharing::default(),
         ports: Vec::new(),
         names: NameOptions::default(),
         auto_remove: false,

@@ -1,4 +1,4 @@
-//! The records on disk: finding, listing and locking containers, and seeing how they really are.
+//! The records on disk: finding, listing and locking containers.
 //!
 //! Each container is a directory under `containers/`, named by its id, with `config.json` and, once it ran, `state.json`. The directory
 //! itself carries the lock (flock(2)): whoever starts, removes, renames or repairs a container holds it; nobody holds it
@@ -14,28 +14,18 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
-use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
-use crate::events::{Action, Event};
+use crate::events::Action;
 use crate::files::{self, Durable};
-use crate::record::{Config, Container, ProcessRef, State, Status};
-use crate::{Engine, ListRequest, Paths, limits};
-
-/// The exit code of a container whose end nobody saw.
-pub(crate) const UNKNOWN_EXIT: i32 = 255;
+use crate::record::{Config, Container, State};
+use crate::{Engine, ListRequest, Paths};
 
 /// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
 /// out at once when another is renamed over it, which the start would wait for.
 pub(crate) const CREATOR: &str = "creator.json";
-
-/// How long a monitor may take to write down what it sees.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// In the directory of a container that is being made with volumes of its own.
 pub(crate) const MAKING: &str = "making";
@@ -69,120 +59,6 @@ pub(crate) fn is_id(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-/// This boot, so that process numbers of an earlier one are not believed.
-pub(crate) fn boot_id() -> String {
-    static BOOT_ID: OnceLock<String> = OnceLock::new();
-    BOOT_ID
-        .get_or_init(|| {
-            fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .map(|t| t.trim().to_string())
-                .unwrap_or_default()
-        })
-        .clone()
-}
-
-/// The state and the start time of a process (fields 3 and 22 of `/proc/PID/stat`, proc_pid_stat(5)).
-fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so what follows its end counts.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
-}
-
-impl ProcessRef {
-    /// The process with this number now.
-    pub fn of(pid: i32) -> Option<ProcessRef> {
-        stat(pid).map(|(_, start_time)| ProcessRef { pid, start_time })
-    }
-
-    /// Whether it is still alive. One that has ended and only waits for its parent to notice is not.
-    pub fn is_there(&self) -> bool {
-        match stat(self.pid) {
-            // A program whose first thread has ended looks dead while others go on; its descriptor knows better.
-            Some((b'Z' | b'X', start_time)) => start_time == self.start_time && !self.has_ended(),
-            Some((_, start_time)) => start_time == self.start_time,
-            None => false,
-        }
-    }
-
-    fn has_ended(&self) -> bool {
-        let pidfd = Pid::from_raw(self.pid).and_then(|pid| rcon_sys::process::pidfd_open(pid).ok());
-        pidfd.is_none_or(|pidfd| {
-            let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-            !matches!(
-                poll(
-                    &mut fds,
-                    Some(&Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 0
-                    })
-                ),
-                Ok(0)
-            )
-        })
-    }
-
-    /// A handle on the process, surely this one and no other; `None` when it is gone.
-    pub fn open(&self) -> Option<std::os::fd::OwnedFd> {
-        let pid = Pid::from_raw(self.pid)?;
-        let pidfd = rcon_sys::process::pidfd_open(pid).ok()?;
-        // Only now is it certain that number and start time belong to the process we hold.
-        self.is_there().then_some(pidfd)
-    }
-}
-
-impl State {
-    /// Whether a process of this record runs, in this boot.
-    pub(crate) fn has(&self, process: Option<ProcessRef>) -> bool {
-        process.is_some_and(|p| p.is_there()) && self.boot_id == boot_id()
-    }
-
-    /// Whether the command that made it was killed before it was started.
-    fn is_abandoned(&self) -> bool {
-        self.status == Status::Created && self.creator.is_some() && !self.has(self.creator)
-    }
-
-    /// Whether it is as it says: nothing that would have written down otherwise was killed.
-    fn is_true(&self) -> bool {
-        match self.status.is_alive() {
-            true => self.has(self.process) || self.monitor_lives(),
-            false => !self.is_abandoned() && (!self.restarting || self.monitor_lives()),
-        }
-    }
-
-    /// Whether the process has ended and the monitor is about to write that down.
-    fn is_ending(&self) -> bool {
-        self.status.is_alive() && !self.has(self.process) && self.monitor_lives()
-    }
-
-    /// Has a monitor go on that was stopped: what it is asked for would never be done.
-    pub(crate) fn wake_monitor(&self) {
-        if let Some(monitor) = self.monitor
-            && matches!(stat(monitor.pid), Some((b'T', start)) if start == monitor.start_time)
-            && let Some(pidfd) = monitor.open()
-        {
-            let _ = rcon_sys::process::pidfd_send_signal(&pidfd, libc::SIGCONT);
-        }
-    }
-
-    /// Sends a monitor away that waits to start its container again.
-    pub(crate) fn dismiss(&self) {
-        if self.restarting
-            && let Some(monitor) = self.monitor.and_then(|monitor| monitor.open())
-        {
-            let _ = rcon_sys::process::pidfd_send_signal(&monitor, libc::SIGTERM);
-        }
-    }
-
-    /// Whether the monitor is there.
-    pub fn monitor_lives(&self) -> bool {
-        self.has(self.monitor)
-    }
 }
 
 /// The lock of one container; released when dropped, or when the last process that inherited it ends.
@@ -338,94 +214,6 @@ impl Engine {
         Ok(ids)
     }
 
-    /// The container as it is now; `None` when it is not there (any more).
-    pub(crate) fn current(&self, id: &str) -> Result<Option<Container>> {
-        let dir = self.paths.container(id);
-        let Some(mut container) = load(&dir)? else {
-            return Ok(None);
-        };
-        let state = &container.state;
-        if state.status.is_alive() && state.has(state.process) {
-            limits::look(&self.paths, &mut container);
-            return Ok(Some(container));
-        }
-        if state.is_ending() {
-            match self.await_end(&dir)? {
-                Some(now) => container = now,
-                None => return Ok(None),
-            }
-        }
-        let state = &container.state;
-        if state.is_true() {
-            limits::look(&self.paths, &mut container);
-            return Ok(Some(container));
-        }
-        let Some(_lock) = Lock::take(&dir)? else {
-            return Ok(None);
-        };
-        self.settle(id)
-    }
-
-    /// Lets the monitor write down an end that has come. One that was stopped (SIGSTOP) goes on.
-    fn await_end(&self, dir: &Path) -> Result<Option<Container>> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let Some(container) = load(dir)? else {
-                return Ok(None);
-            };
-            if !container.state.is_ending() || Instant::now() >= until {
-                return Ok(Some(container));
-            }
-            container.state.wake_monitor();
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// As [`Engine::current`], by one who holds the lock: writes down the end of a container whose monitor could not, and
-    /// removes one whose creator was killed before it ran.
-    pub(crate) fn settle(&self, id: &str) -> Result<Option<Container>> {
-        let dir = self.paths.container(id);
-        let Some(mut container) = load(&dir)? else {
-            return Ok(None);
-        };
-        let state = &mut container.state;
-        if state.is_true() {
-            limits::look(&self.paths, &mut container);
-            return Ok(Some(container));
-        }
-        if state.is_abandoned() {
-            self.remove_locked(&container, true)?;
-            return Ok(None);
-        }
-        if state.restarting {
-            // It has ended, and nobody is there who would start it again.
-            state.restarting = false;
-            state.monitor = None;
-            save_state(&dir, state, Durable::Yes)?;
-            return Ok(Some(container));
-        }
-        state.oom_killed = limits::finish(&self.paths, id);
-        state.error = if state.boot_id == boot_id() {
-            "the monitor was killed before it could see how the container ended".into()
-        } else {
-            "the machine went down while the container ran".into()
-        };
-        state.status = Status::Exited;
-        state.exit_code = UNKNOWN_EXIT;
-        state.finished = Some(chrono::Utc::now());
-        state.process = None;
-        state.monitor = None;
-        state.ports.clear();
-        save_state(&dir, state, Durable::Yes)?;
-        self.emit(&Event::container(&container, Action::Died).exited(UNKNOWN_EXIT));
-        let _ = files::remove_tree(&self.paths.runtime(id));
-        if container.config.auto_remove {
-            self.remove_locked(&container, true)?;
-            return Ok(None);
-        }
-        Ok(Some(container))
-    }
-
     /// The containers, oldest first.
     ///
     /// # Errors
@@ -488,6 +276,7 @@ mod tests {
         let paths = Paths {
             root: dir.path().join("root"),
             runroot: dir.path().join("run"),
+            wish: rcon_store::Wish::default(),
         };
         prepare(&paths).unwrap();
         (dir, paths)
@@ -549,31 +338,5 @@ mod tests {
         assert!(Lock::try_take(&dir).unwrap().is_none());
         drop(held);
         assert!(Lock::try_take(&dir).unwrap().is_some());
-    }
-
-    #[test]
-    fn processes_are_told_apart() {
-        let own = ProcessRef::of(std::process::id() as i32).unwrap();
-        assert!(own.is_there() && own.open().is_some());
-        let other = ProcessRef {
-            start_time: own.start_time + 1,
-            ..own
-        };
-        assert!(!other.is_there() && other.open().is_none());
-        assert_eq!(
-            stat(own.pid).map(|(_, start_time)| start_time),
-            rcon_sys::process::start_time(own.pid)
-        );
-        // Ended, and not yet waited for.
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let child_ref = ProcessRef::of(child.id().cast_signed());
-        for _ in 0..500 {
-            if !child_ref.is_some_and(|c| c.is_there()) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        assert!(!child_ref.unwrap().is_there());
-        child.wait().unwrap();
     }
 }

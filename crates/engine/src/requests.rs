@@ -14,12 +14,15 @@ use crate::health::HealthChanges;
 use crate::keys::DetachKeys;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::record::{NameOptions, Network};
+use crate::sharing::Sharing;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
 pub struct CreateRequest {
     /// The image, found by [`crate::Engine::ensure_image`].
     pub image: ImageRecord,
+    /// Keeps the image until the container is made; see [`crate::Engine::hold_image`].
+    pub hold: Option<rcon_store::ImageHold>,
     /// How the image is to be called in listings: its full name, or what the user wrote.
     pub image_name: String,
     /// `--name`; without one a name is made up.
@@ -28,6 +31,8 @@ pub struct CreateRequest {
     pub options: Options,
     /// `--network`.
     pub network: Network,
+    /// `--pid`, `--ipc`, `--uts`, `--cgroupns`, and `--userns` of others; `options.namespaces` is set by the engine from it.
+    pub sharing: Sharing,
     /// `-p`, parsed.
     pub publish: Vec<PortMapping>,
     /// `-P`: every exposed port of image and options on a free port of the host.
@@ -57,10 +62,12 @@ impl CreateRequest {
     pub fn new(image: ImageRecord, image_name: impl Into<String>) -> CreateRequest {
         CreateRequest {
             image,
+            hold: None,
             image_name: image_name.into(),
             name: None,
             options: Options::default(),
             network: Network::default(),
+            sharing: Sharing::default(),
             publish: Vec::new(),
             publish_all: false,
             names: NameOptions::default(),

@@ -56,6 +56,7 @@ impl Engine {
         let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
+        let snapshot = self.put_together(snapshot)?;
         let config = container.config.clone();
         let mut given = Given::take(&request.inherit)?;
         let passthrough = config.lifecycle.log.driver == LogDriver::Passthrough;
@@ -75,7 +76,7 @@ impl Engine {
             None => (None, None),
         };
         container.state.dismiss();
-        let process = monitor::start(
+        let (process, ends) = monitor::start(
             self,
             Order {
                 container,
@@ -83,6 +84,7 @@ impl Engine {
                 lock,
                 foreground,
                 given,
+                running: None,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {
@@ -93,6 +95,8 @@ impl Engine {
             foreground: true,
             id,
             held: None,
+            ends,
+            paths: self.paths.clone(),
         }))
     }
 

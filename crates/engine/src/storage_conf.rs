@@ -3,7 +3,7 @@
 //!
 //! The user's own file (`CONTAINERS_STORAGE_CONF`, or `~/.config/containers/storage.conf`) may say
 //! `graphroot`, `runroot` and `rootless_storage_path`; the system's only the last, its other places
-//! are root's. rcon keeps its things in a folder of its own there, beside podman's.
+//! are root's. `driver = "vfs"` of either is heeded, any other means the best that works. rcon keeps its things in a folder of its own there, beside podman's.
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,8 @@ pub(crate) struct Places {
     pub(crate) root: Option<PathBuf>,
     /// What does not.
     pub(crate) runroot: Option<PathBuf>,
+    /// podman's name of what makes one tree of layers.
+    pub(crate) driver: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -33,6 +35,7 @@ struct Storage {
     graphroot: Option<String>,
     runroot: Option<String>,
     rootless_storage_path: Option<String>,
+    driver: Option<String>,
 }
 
 impl Places {
@@ -54,10 +57,11 @@ impl Places {
             Some(own) if own.root.is_some() => None,
             _ => read(Path::new(SYSTEM))?,
         };
-        let own = own.unwrap_or_default();
+        let (own, system) = (own.unwrap_or_default(), system.unwrap_or_default());
         Ok(Places {
-            root: own.root.or_else(|| system?.rootless),
+            root: own.root.or(system.rootless),
             runroot: own.runroot,
+            driver: own.driver.or(system.driver),
         })
     }
 }
@@ -67,6 +71,7 @@ struct Said {
     root: Option<PathBuf>,
     runroot: Option<PathBuf>,
     rootless: Option<PathBuf>,
+    driver: Option<String>,
 }
 
 fn read(file: &Path) -> Result<Option<Said>> {
@@ -105,6 +110,7 @@ fn parse(text: &str) -> std::result::Result<Said, String> {
         root: place("graphroot", storage.graphroot)?.or_else(|| rootless.clone()),
         runroot: place("runroot", storage.runroot)?,
         rootless,
+        driver: storage.driver.filter(|driver| !driver.is_empty()),
     })
 }
 
@@ -138,6 +144,7 @@ mod tests {
         let uid = rustix::process::geteuid().as_raw();
         assert_eq!(said.root, Some(format!("/big/{uid}/x/rcon").into()));
         assert_eq!(said.runroot, Some("/run/y/rcon".into()));
+        assert_eq!(said.driver.as_deref(), Some("overlay"));
         assert_eq!(parse("").unwrap(), Said::default());
         let rootless = parse("[storage]\nrootless_storage_path = '/a'").unwrap();
         assert_eq!(rootless.root, rootless.rootless);

@@ -68,7 +68,8 @@ impl Drop for Newborn {
 pub fn create(mut request: Request<'_>) -> Result<Created> {
     let namespaces = Namespaces::of(request.spec)?;
     support::check(request.spec, request.known_as.is_some())?;
-    let mapped = idmap::prepare(request.spec)?;
+    let mut mapped = idmap::prepare(request.spec)?;
+    mapped.add(request.spec, std::mem::take(&mut request.trees));
     let own = OwnFile::look();
     let program = program_of(request.spec);
     let (ours, theirs) = fdpass::pair().context(|| "cannot make a pair of sockets".to_owned())?;

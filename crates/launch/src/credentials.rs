@@ -29,6 +29,7 @@ pub(crate) struct Credentials {
     no_new_privileges: bool,
     filter: Option<Filter>,
     made_up: bool,
+    keep_groups: bool,
     listener: Option<Listener>,
 }
 
@@ -68,6 +69,15 @@ impl Credentials {
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             filter,
             made_up: false,
+            keep_groups: false,
+        }
+    }
+
+    /// The supplementary groups are those that this process has already.
+    pub(crate) fn keeping_groups(self, keep_groups: bool) -> Self {
+        Self {
+            keep_groups,
+            ..self
         }
     }
 
@@ -155,7 +165,7 @@ impl Credentials {
         };
         // Groups come first, since another user may not change them; but where neither is mapped
         // it is the user that people should hear of.
-        if let Err(error) = change_groups(&self.identity) {
+        if let Err(error) = change_groups(&self.identity, self.keep_groups) {
             let no_user = matches!(error, Error::Unmapped { .. })
                 && thread::set_thread_res_uid(user, user, user) == Err(Errno::INVAL);
             return Err(if no_user { unmapped() } else { error });
@@ -171,8 +181,10 @@ impl Credentials {
     }
 }
 
-fn change_groups(identity: &Identity) -> Result<()> {
-    set_groups(&identity.groups)?;
+fn change_groups(identity: &Identity, keep: bool) -> Result<()> {
+    if !keep {
+        set_groups(&identity.groups)?;
+    }
     let group = Gid::from_raw(identity.gid);
     match thread::set_thread_res_gid(group, group, group) {
         Err(Errno::INVAL) => Err(Error::Unmapped {

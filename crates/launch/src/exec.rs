@@ -161,17 +161,17 @@ fn set_out(target: &Target, request: &ExecRequest<'_>, namespaces: CloneFlags) -
     };
     // Before it is where processes of the container can see it.
     init::hide()?;
-    enter(target, namespaces)?;
+    enter(target, namespaces, !request.keep_groups)?;
     Ok(Baggage { filter, listener })
 }
 
-fn enter(target: &Target, namespaces: CloneFlags) -> Result<()> {
+fn enter(target: &Target, namespaces: CloneFlags, groups: bool) -> Result<()> {
     match setns(&target.pidfd, namespaces) {
         Err(nix::errno::Errno::ESRCH) => Err(Error::Died("it is not running".to_owned())),
         result => result.context(|| "cannot enter the namespaces of the container".to_owned()),
     }?;
     match namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        true => userns::become_root(true)
+        true => userns::become_root(groups)
             .context(|| "cannot become root of the user namespace".to_owned()),
         false => Ok(()),
     }
@@ -221,6 +221,7 @@ fn prepare<'a>(
         process: request.process,
         user: request.user.as_deref(),
         group_add: &request.group_add,
+        keep_groups: request.keep_groups,
         filter,
         listener,
         create_cwd: false,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
@@ -27,6 +27,20 @@ impl IdMapped {
     /// The detached mount with this number.
     pub(crate) fn take(&mut self, number: usize) -> Option<OwnedFd> {
         self.0.remove(&number)
+    }
+
+    /// Adds mounts that were made by others, for those of `spec` with the same places; the last of a place is meant, which
+    /// is the one that is seen.
+    pub(crate) fn add(&mut self, spec: &Spec, trees: Vec<(PathBuf, OwnedFd)>) {
+        for (place, tree) in trees {
+            let mounts = spec.mounts().iter().flatten().enumerate();
+            let number = mounts
+                .filter(|(_, mount)| *mount.destination() == place)
+                .last();
+            if let Some((number, _)) = number {
+                self.0.insert(number, tree);
+            }
+        }
     }
 
     /// All descriptors.

@@ -162,7 +162,8 @@ fn set_up<'a>(
 
     let own_maps;
     let maps = if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
-        userns::become_root(request.maps.method != MapMethod::Single)
+        let groups = request.maps.method != MapMethod::Single && !request.keep_groups;
+        userns::become_root(groups)
             .context(|| "cannot become root of the user namespace".to_owned())?;
         request.maps
     } else {
@@ -183,6 +184,9 @@ fn set_up<'a>(
     let root = rootfs::mount(&request.rootfs)?;
     trace::mark("root mounted");
     Mounter::new(spec, &root, maps, &namespaces, mapped).run()?;
+    if let Some(accounts) = &request.accounts {
+        accounts.add(&root, spec, described, request.user.as_deref())?;
+    }
     trace::mark("mounts made");
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, described)?;
     if let Some(console) = &streams.console {
@@ -218,6 +222,7 @@ fn set_up<'a>(
         process: described,
         user: request.user.as_deref(),
         group_add: &request.group_add,
+        keep_groups: request.keep_groups,
         filter,
         listener,
         create_cwd: request.create_cwd,

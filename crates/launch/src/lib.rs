@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accounts;
 pub mod cgroup;
 mod channel;
 mod console;
@@ -37,6 +38,7 @@ mod support;
 mod user;
 mod wire;
 
+pub use accounts::{Account, Accounts};
 pub use create::{Created, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};

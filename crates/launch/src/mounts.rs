@@ -103,16 +103,18 @@ impl<'a> Mounter<'a> {
         let words = entry.options().as_deref().unwrap_or_default();
         let options = options::parse(words.iter().map(String::as_str))?;
         let kind = entry.typ().as_deref().unwrap_or("bind");
+        if let Some(tree) = self.mapped.take(number) {
+            let source = entry.source().as_deref().unwrap_or(Path::new(kind));
+            let recursive = options.bind.unwrap_or(false);
+            return self.put(tree, source, entry.destination(), recursive, &options);
+        }
         if kind == "bind" || options.bind.is_some() {
             let source = entry.source().as_deref().ok_or_else(|| {
                 let place = entry.destination().display();
                 Error::Invalid(format!("the bind mount on {place} has no source"))
             })?;
             let recursive = options.bind.unwrap_or(false);
-            return match self.mapped.take(number) {
-                Some(tree) => self.put(tree, source, entry.destination(), recursive, &options),
-                None => self.bind(source, entry.destination(), recursive, &options),
-            };
+            return self.bind(source, entry.destination(), recursive, &options);
         }
         if options.idmap.is_some() {
             return Err(Error::Invalid(format!(

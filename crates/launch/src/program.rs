@@ -41,6 +41,8 @@ pub(crate) struct Plan<'a, 'b> {
     pub(crate) user: Option<&'b str>,
     /// Further groups.
     pub(crate) group_add: &'b [String],
+    /// The groups are those of the caller.
+    pub(crate) keep_groups: bool,
     /// Its filter.
     pub(crate) filter: Option<Filter>,
     /// Who gets the filter's listener.
@@ -87,7 +89,8 @@ impl<'a> Prepared<'a> {
             arguments: texts(words)?,
             environment: texts(&variables)?,
             path: text(&path)?,
-            credentials: Credentials::new(process, identity, plan.filter, plan.listener),
+            credentials: Credentials::new(process, identity, plan.filter, plan.listener)
+                .keeping_groups(plan.keep_groups),
         })
     }
 

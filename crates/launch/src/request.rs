@@ -7,6 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 use rcon_sys::ids::IdMaps;
 use rustix::process::Pid;
 
+use crate::accounts::Accounts;
 use crate::cgroup::{Cgroup, Settings};
 use crate::emulate::Emulation;
 use crate::error::NetworkFailure;
@@ -33,8 +34,14 @@ pub struct Request<'a> {
     pub user: Option<String>,
     /// Supplementary groups (names or ids) beside those of the user and of the spec.
     pub group_add: Vec<String>,
+    /// Keep the supplementary groups of the caller instead of all others.
+    pub keep_groups: bool,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
+    /// What the container's files say of users beside what they say already.
+    pub accounts: Option<Accounts>,
+    /// Mounts of the spec that are made already: detached, and put at these places.
+    pub trees: Vec<(PathBuf, OwnedFd)>,
     /// Runs in the new process right after its birth, in the new user and network namespaces and
     /// before the ids are mapped, while the caller maps them; the files it gives are passed on as
     /// [`Running::passed`].
@@ -69,7 +76,10 @@ impl<'a> Request<'a> {
             maps,
             user: None,
             group_add: Vec::new(),
+            keep_groups: false,
             stdio,
+            accounts: None,
+            trees: Vec::new(),
             in_netns: None,
             init: false,
             create_cwd: false,
@@ -167,6 +177,8 @@ pub struct ExecRequest<'a> {
     pub user: Option<String>,
     /// Supplementary groups, as in [`Request::group_add`].
     pub group_add: Vec<String>,
+    /// As in [`Request::keep_groups`].
+    pub keep_groups: bool,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
     /// Whether the container's seccomp filter holds for the program.

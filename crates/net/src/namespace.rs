@@ -46,6 +46,17 @@ pub fn set_up_namespace(config: &Config) -> Result<Vec<OwnedFd>> {
     Ok(vec![tap])
 }
 
+/// Opens the tap of a network that [`set_up_namespace`] made and whose processes have all died: it is there still, with its
+/// addresses and routes, and nobody has it open. `userns` owns the network namespace, if that is not the caller's own.
+///
+/// # Errors
+/// As [`set_up_namespace`]; when somebody has it open.
+pub fn reopen_tap(userns: Option<&OwnedFd>, netns: &OwnedFd) -> Result<OwnedFd> {
+    crate::elsewhere::in_namespace(userns, netns, || {
+        tun::create(DEVICE, true).map_err(|source| Error::NoTun { source })
+    })
+}
+
 /// Makes a device in the network namespace the calling thread is in, which somebody else has made;
 /// it goes with its last descriptor. Its addresses and routes only if they are asked for.
 ///

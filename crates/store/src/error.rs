@@ -99,6 +99,9 @@ pub enum Error {
     /// No such image.
     #[error("{0}: image not known")]
     NoSuchImage(String),
+    /// A container is made of the image.
+    #[error("image used by {0}")]
+    ImageInUse(String),
     /// The beginning of an id fits more than one image.
     #[error("{prefix}: {count} images have an id that begins with this")]
     Ambiguous {

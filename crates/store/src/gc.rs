@@ -38,16 +38,30 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Remove an image, its names, and the layers that nothing else uses.
-    ///
-    /// Whether a container uses the image is for the caller to ask ([`Store::snapshots`]); its
-    /// layers stay in any case.
+    /// Remove an image, its names, and the layers that nothing else uses. What a container is made of
+    /// stays in any case.
     pub fn remove_image(&self, id: &str) -> Result<RemovedImage> {
+        self.remove_image_if(id, || Ok(()))
+    }
+
+    /// The same, unless a container uses the image ([`Error::ImageInUse`]); none can begin to meanwhile.
+    pub fn remove_unused_image(&self, id: &str) -> Result<RemovedImage> {
+        self.remove_image_if(id, || {
+            let users = self.snapshots()?;
+            match users.into_iter().find(|user| user.image_id == id) {
+                Some(user) => Err(Error::ImageInUse(user.id)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn remove_image_if(&self, id: &str, may: impl FnOnce() -> Result<()>) -> Result<RemovedImage> {
         let unknown = || Error::NoSuchImage(id.to_owned());
         let lock = self
             .lock_image(id, FlockOperation::LockExclusive)?
             .ok_or_else(unknown)?;
         let record = self.image_by_id(id)?.ok_or_else(unknown)?;
+        may()?;
         // Names first, while nobody can put the same image again and give them to that.
         for name in record.names.iter().chain(&record.repo_digests) {
             names::remove(self, name, &record.id)?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, Mode};
@@ -115,6 +116,10 @@ struct RootFs {
     #[serde(default)]
     diff_ids: Vec<Digest>,
 }
+
+/// An image that somebody is about to use: whoever wants to remove it waits.
+#[derive(Clone, Debug)]
+pub struct ImageHold(#[expect(dead_code, reason = "the lock is what it is for")] Arc<OwnedFd>);
 
 impl Store {
     /// Put an image into the store, or give one that is there already more names.
@@ -408,6 +413,12 @@ impl Store {
     }
 
     /// Lock an image; `None` if there is none. The lock ends with the descriptor.
+    /// Keep an image from being removed as long as the answer is kept; `None` if it is not here (any more).
+    pub fn hold_image(&self, id: &str) -> Result<Option<ImageHold>> {
+        let lock = self.lock_image(id, FlockOperation::LockShared)?;
+        Ok(lock.map(|lock| ImageHold(Arc::new(lock))))
+    }
+
     pub(crate) fn lock_image(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
         if !names::is_id(id) {
             return Ok(None);

@@ -22,8 +22,11 @@
 //! ROOT/images/ID/manifest.json      as received
 //!               /config.json        as received
 //!               /record.json        what we need to know without parsing those
+//!               /tree-MAPKEY/       where no overlay can be mounted and somebody looked into the
+//!                                   image: its layers as one tree, of hard links
 //! ROOT/names/NAME                   the id of the image that has this name
-//! ROOT/snapshots/CONTAINER/         upper/, work/, merged/ and snapshot.json
+//! ROOT/snapshots/CONTAINER/         upper/, work/, merged/ and snapshot.json;
+//!                                   where no overlay can be mounted all files are in merged/
 //! ROOT/partial/ALGORITHM-HEX        what has come of a blob that is being fetched, or was
 //! ROOT/tmp/                         what is being made, and what is being removed
 //! ```
@@ -34,9 +37,12 @@ mod blobs;
 mod check;
 mod decompress;
 mod digest;
+mod driver;
 mod error;
+mod flatten;
 mod gc;
 mod images;
+mod layered;
 mod layers;
 mod names;
 mod owners;
@@ -48,20 +54,24 @@ mod snapshots;
 mod stage;
 mod store;
 mod unpack;
+mod written;
 
 pub use blobs::BlobWriter;
 pub use check::{CheckOptions, Damage};
 pub use decompress::{Compression, Decompressor, decompress};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, HashingReader, VerifyingReader};
+pub use driver::{Driver, Wish};
 pub use error::{Error, Result};
 pub use gc::{Collected, RemovedImage};
-pub use images::{ImageRecord, NewImage, Platform};
+pub use images::{ImageHold, ImageRecord, NewImage, Platform};
+pub use layered::{Layered, Seen, is_opaque};
 pub use layers::{LayerHold, LayerMeta, LayerStage};
 pub use owners::Owners;
 pub use pack::{TreeForm, TreeReader, write_tree};
 pub use partial::Partial;
 pub use probe::Overlay;
 pub use remove::{Removal, TreeSize, remove_tree, tree_size};
-pub use snapshots::{DetachedSnapshot, Snapshot, SnapshotUse};
+pub use snapshots::{DetachedSnapshot, Form, Snapshot, SnapshotUse, Time};
 pub use store::Store;
 pub use unpack::Unpacked;
+pub use written::Written;

@@ -6,17 +6,19 @@
 //! more, and leaves it to the kernel when they reach the disk.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
-use crate::images::ImageRecord;
-use crate::remove::{Removal, TreeSize, tree_size};
+use crate::flatten::{Files, flatten};
+use crate::images::{ImageRecord, image_path};
+use crate::remove::{Removal, TreeSize, remove_at, tree_size};
 use crate::stage::{self, Stage};
 use crate::store::{DIRECTORY, Store};
 
@@ -37,6 +39,41 @@ pub struct Snapshot {
     pub merged: PathBuf,
     /// Bytes of the image.
     pub image_size: u64,
+    /// What is made of these.
+    pub form: Form,
+}
+
+/// What makes one tree of the layers and of what the container writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// The kernel's overlay.
+    #[default]
+    Overlay,
+    /// All was copied: `merged` is the tree, and nothing is mounted.
+    Copy {
+        /// When the copy was whole: what was changed after that, the container changed.
+        since: Time,
+    },
+}
+
+impl Form {
+    /// As podman names the driver.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Copy { .. } => "vfs",
+        }
+    }
+}
+
+/// A time of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Time {
+    /// Since 1970.
+    pub seconds: i64,
+    /// And these.
+    pub nanoseconds: u64,
 }
 
 /// Which container uses an image.
@@ -62,7 +99,7 @@ impl DetachedSnapshot {
 }
 
 /// What is on disk about a snapshot.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) image_id: String,
     /// Diff ids, lowest first.
@@ -70,6 +107,8 @@ pub(crate) struct Note {
     /// The id map that they were unpacked under.
     pub(crate) key: String,
     image_size: u64,
+    #[serde(default)]
+    form: Form,
 }
 
 impl Store {
@@ -104,6 +143,7 @@ impl Store {
             layers: image.layers.clone(),
             key: self.map_key().to_owned(),
             image_size: image.size,
+            form: Form::Overlay,
         };
         let filled = self.fill_snapshot(&path, &note, image.root_mode);
         if filled.is_err() {
@@ -112,6 +152,73 @@ impl Store {
         }
         filled.context(what)?;
         Ok(self.describe(container_id, &path, note))
+    }
+
+    /// Copy all that a container has into one tree, for a machine where no overlay can be mounted.
+    ///
+    /// Call this in a process that is root of a user namespace with the store's id maps. It is not
+    /// to be undone: the container stays like that.
+    ///
+    /// # Errors
+    /// What cannot be copied; for want of space more often than elsewhere.
+    pub fn flatten_snapshot(&self, container_id: &str) -> Result<Snapshot> {
+        let path = snapshot_path(container_id)?;
+        let mut note = self.read_note(&path)?.ok_or_else(|| {
+            Error::io(
+                format!("cannot read {}", self.path(&path).display()),
+                Errno::NOENT,
+            )
+        })?;
+        let from = self.describe(container_id, &path, note.clone());
+        let what = || format!("cannot make {}", from.merged.display());
+        // An attempt that was cut short is begun anew.
+        let merged = format!("{path}/merged");
+        remove_at(self.dir().as_fd(), merged.as_ref());
+        match rustix::fs::mkdirat(self.dir(), &merged, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).context(what),
+        }
+        let layers = std::iter::once(&from.upper).chain(&from.lower);
+        flatten(layers.map(PathBuf::as_path), &from.merged, Files::Copied)?;
+        let stat = rustix::fs::statat(self.dir(), &merged, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.context(what)?;
+        note.form = Form::Copy {
+            since: Time {
+                seconds: stat.st_ctime,
+                nanoseconds: stat.st_ctime_nsec,
+            },
+        };
+        let text =
+            serde_json::to_vec(&note).map_err(|error| Error::io(what(), io::Error::from(error)))?;
+        atomic::write(self, &format!("{path}/{NOTE}"), &text)?;
+        Ok(self.describe(container_id, &path, note))
+    }
+
+    /// The layers of an image as one tree to look at, where no overlay can be mounted. It is made once, of
+    /// hard links, and goes with the image; nobody may write to it.
+    ///
+    /// Call this in a process that is root of a user namespace with the store's id maps.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; what cannot be read.
+    pub fn image_tree(&self, image: &ImageRecord) -> Result<PathBuf> {
+        let _lock = self
+            .lock_image(&image.id, FlockOperation::LockShared)?
+            .ok_or_else(|| Error::NoSuchImage(image.id.clone()))?;
+        let path = format!("{}/tree-{}", image_path(&image.id), self.map_key());
+        if self.path(&path).is_dir() {
+            return Ok(self.path(&path));
+        }
+        let mut stage = Stage::new(self, "tree")?;
+        let target = self.path(stage.name());
+        let layers = self.image_trees(&image.layers)?;
+        flatten(layers.iter().map(PathBuf::as_path), &target, Files::Linked)?;
+        match stage.publish(&path) {
+            Ok(_) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(self.path(&path)),
+            Err(error) => {
+                Err(error).context(|| format!("cannot make {}", self.path(&path).display()))
+            }
+        }
     }
 
     pub(crate) fn has_under_other_ids(&self, layer: &Digest) -> bool {
@@ -181,9 +288,13 @@ impl Store {
     /// What a container wrote. Walks its upper directory; without the ids of the container's
     /// files, parts of it may be out of sight.
     pub fn snapshot_size(&self, container_id: &str) -> Result<TreeSize> {
-        let path = format!("{}/upper", snapshot_path(container_id)?);
+        let path = snapshot_path(container_id)?;
         let what = || format!("cannot read {}", self.path(&path).display());
-        let dir = rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty()).context(what)?;
+        let note = self.read_note(&path)?;
+        let note = note.ok_or_else(|| Error::io(what(), Errno::NOENT))?;
+        let written = self.written(&self.describe(container_id, &path, note))?;
+        let dir =
+            rustix::fs::openat(CWD, written.path(), DIRECTORY, Mode::empty()).context(what)?;
         tree_size(&dir).context(what)
     }
 
@@ -239,6 +350,7 @@ impl Store {
             work: dir.join("work"),
             merged: dir.join("merged"),
             image_size: note.image_size,
+            form: note.form,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcon_sys::ids::IdMaps;
@@ -16,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::atomic;
 use crate::digest::Digest;
+use crate::driver::Driver;
 use crate::error::{Context, Error, Result};
 use crate::stage;
 
@@ -44,6 +46,7 @@ pub struct Store {
     key: String,
     single: bool,
     swept: AtomicBool,
+    pub(crate) driver: OnceLock<Driver>,
 }
 
 impl Store {
@@ -68,6 +71,7 @@ impl Store {
             key: maps.key(),
             single: maps.is_single(),
             swept: AtomicBool::new(false),
+            driver: OnceLock::new(),
         };
         store.check_version()?;
         Ok(store)
@@ -111,7 +115,12 @@ impl Store {
         stage::sweep(self);
     }
 
-    /// The same, once in the life of this object.
+    /// Whether there is anything that [`Store::sweep`] would look at.
+    pub fn has_unfinished(&self) -> bool {
+        self.list("tmp").is_ok_and(|names| !names.is_empty())
+    }
+
+    /// [`Store::sweep`], once in the life of this object.
     pub(crate) fn sweep_once(&self) {
         if !self.swept.swap(true, Ordering::Relaxed) {
             stage::sweep(self);

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// One line of passwd(5), without the password and the comment.
+/// One line of passwd(5), without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Login name, never empty.
@@ -17,6 +17,8 @@ pub struct User {
     pub uid: u32,
     /// Numeric id of the login group.
     pub gid: u32,
+    /// The full name, or whatever else stands in the field for comments.
+    pub comment: String,
     /// Home directory as written; may be empty.
     pub home: String,
     /// Login shell as written; may be empty.
@@ -48,7 +50,7 @@ pub fn parse_id(text: &str) -> Option<u32> {
 pub fn users(text: &str) -> impl Iterator<Item = User> + '_ {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
-        let [name, _password, uid, gid, _comment, home, shell] = fields.as_slice() else {
+        let [name, _password, uid, gid, comment, home, shell] = fields.as_slice() else {
             return None;
         };
         (!name.is_empty() && !name.starts_with(['+', '-', '#'])).then_some(())?;
@@ -56,6 +58,7 @@ pub fn users(text: &str) -> impl Iterator<Item = User> + '_ {
             name: (*name).to_owned(),
             uid: parse_id(uid)?,
             gid: parse_id(gid)?,
+            comment: (*comment).to_owned(),
             home: (*home).to_owned(),
             shell: (*shell).to_owned(),
         })

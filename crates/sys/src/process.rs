@@ -236,6 +236,35 @@ fn wait(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Exit
     }))
 }
 
+/// How the process behind `pidfd` ended, which need not be a child of ours: known once its parent has waited for it, from
+/// Linux 6.15 on (`PIDFD_GET_INFO`, linux/pidfd.h). `None` while it is not.
+///
+/// Fails where the kernel does not keep that.
+pub fn exit_info(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
+    /// `struct pidfd_info` in its first form: a mask, the cgroup's id, eleven numbers, the status.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        numbers: [u32; 11],
+        status: i32,
+    }
+    const EXIT: u64 = 1 << 3;
+    /// `_IOWR(0xFF, 11, struct pidfd_info)` of that size.
+    const GET_INFO: libc::Ioctl = 0xc040_ff0b_u32 as libc::Ioctl;
+    let mut info = Info {
+        mask: EXIT,
+        ..Info::default()
+    };
+    // SAFETY: a valid descriptor; the kernel writes no more than the size that the request names, which is that of `Info`.
+    let result = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), GET_INFO, &raw mut info) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((info.mask & EXIT != 0).then(|| ExitStatus::from_raw(info.status)))
+}
+
 /// When the process started, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
 ///
 /// A process id and its start time together name one process of this boot. `None` when there is
@@ -458,6 +487,21 @@ mod tests {
         assert_eq!(start_time_in(stat), Some(98765));
         assert_eq!(start_time_in(b"12 (cut"), None);
         assert_eq!(start_time_in(b"12 (x) S 1"), None);
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_known_without_waiting_for_it() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "exit 7"])
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        let pidfd = pidfd_open(pid).unwrap();
+        child.wait().unwrap();
+        // An older kernel says that it does not know.
+        if let Ok(status) = exit_info(&pidfd) {
+            assert_eq!(status.and_then(|status| status.code()), Some(7));
+        }
     }
 
     #[test]

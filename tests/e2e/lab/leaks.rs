@@ -90,6 +90,79 @@ fn concerns(pid: i32, needle: &str) -> bool {
         })
 }
 
+/// The namespaces a process is in.
+pub fn namespaces_of(pid: i32) -> Vec<String> {
+    let links = fs::read_dir(format!("/proc/{pid}/ns"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    links
+        .filter_map(|link| Some(fs::read_link(link.path()).ok()?.to_str()?.to_owned()))
+        .collect()
+}
+
+/// Who is in one of these namespaces, or has one open. Their numbers are given anew: what is another scenario's (of those
+/// whose folders are beside `dir`) is none of ours.
+pub fn in_namespaces(dir: &Path, namespaces: &[String]) -> Vec<String> {
+    let others = dir.parent().unwrap().to_str().unwrap();
+    let (ours, own) = (dir.to_str().unwrap(), std::process::id().cast_signed());
+    let table = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = table.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != own)
+        .filter(|pid| {
+            let mut held = namespaces_of(*pid);
+            let files = fs::read_dir(format!("/proc/{pid}/fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            held.extend(
+                files.filter_map(|fd| Some(fs::read_link(fd.path()).ok()?.to_str()?.to_owned())),
+            );
+            held.iter().any(|name| namespaces.contains(name))
+        })
+        .filter(|pid| concerns(*pid, ours) || !concerns(*pid, others))
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!(
+                "{pid} {} in a namespace of a container that is gone",
+                name.trim()
+            )
+        })
+        .collect()
+}
+
+/// Files and folders under `dir` that somebody has locked (flock(2)).
+pub fn locks(dir: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    let locked: Vec<u64> = fs::read_to_string("/proc/locks")
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            // 1: FLOCK ADVISORY WRITE 123 00:1f:4567 0 EOF
+            let place = line.split_ascii_whitespace().nth(5)?;
+            place.rsplit(':').next()?.parse().ok()
+        })
+        .collect();
+    let mut found = Vec::new();
+    walk(dir, &mut |path, _| {
+        if fs::symlink_metadata(path).is_ok_and(|meta| locked.contains(&meta.ino())) {
+            found.push(format!("{} is locked", path.display()));
+        }
+    });
+    found
+}
+
+/// What is half written: files that were to replace others.
+pub fn half_written(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(dir, &mut |path, kind| {
+        if kind.is_file() && path.extension().is_some_and(|end| end == "new") {
+            found.push(path.display().to_string());
+        }
+    });
+    found
+}
+
 /// The mounts under `dir` that this process sees.
 pub fn mounts(dir: &Path) -> Vec<String> {
     let prefix = format!("{}/", dir.display());

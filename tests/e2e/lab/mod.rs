@@ -6,6 +6,7 @@
 
 pub mod apt;
 pub mod bundle;
+pub mod cgroups;
 pub mod dns;
 pub mod fake;
 pub mod host;

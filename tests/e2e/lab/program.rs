@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::cgroups::Delegated;
 use super::host::Host;
 use super::pty::{self, Terminal};
 use super::{Mode, Output, User, lab, leaks, registry};
@@ -34,6 +35,8 @@ pub struct Rcon {
     env: Vec<(String, String)>,
     global: Vec<String>,
     host: Option<Arc<Host>>,
+    /// A cgroup of its own, which its commands are in.
+    pub cgroup: Option<Delegated>,
 }
 
 impl Rcon {
@@ -82,6 +85,7 @@ impl Rcon {
             env,
             global: Vec::new(),
             host: None,
+            cgroup: None,
         }
     }
 
@@ -175,6 +179,7 @@ impl Rcon {
     /// Any command as the user, where its commands run.
     pub fn command_of(&self, words: &[String]) -> Command {
         let mut command = match &self.host {
+            None if self.cgroup.is_some() => self.in_cgroup(words),
             None => {
                 let mut command = Command::new(&words[0]);
                 if lab().root {
@@ -205,6 +210,22 @@ impl Rcon {
             .env_clear()
             .envs(self.env.iter().map(|(k, v)| (k, v)));
         command.current_dir(self.dir.join("home"));
+        command
+    }
+
+    /// The beginning of a command that root puts into the user's cgroup.
+    fn in_cgroup(&self, words: &[String]) -> Command {
+        const ENTER: &str = r#"echo $$ >"$1/cgroup.procs"; shift; exec "$@""#;
+        let cgroup = self.cgroup.as_ref().unwrap();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &cgroup.holder().to_string(), "--mount", "--"]);
+        command.args(["sh", "-c", ENTER, "sh"]).arg(cgroup.path());
+        command.args(["setpriv", "--clear-groups", "--inh-caps=-all"]);
+        command.args(["--reuid", &self.user.uid.to_string()]);
+        command.args(["--regid", &self.user.gid.to_string(), "--"]);
+        // Entering a mount namespace goes to its root.
+        command.arg("env").arg("-C").arg(self.dir.join("home"));
+        command.arg(&words[0]);
         command
     }
 

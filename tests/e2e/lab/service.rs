@@ -71,6 +71,16 @@ impl Service {
 
     /// Waits for a line that `wanted` makes something of.
     pub fn wait_for<T>(&mut self, limit: Duration, wanted: impl Fn(&str) -> Option<T>) -> T {
+        self.try_wait_for(limit, wanted)
+            .unwrap_or_else(|| panic!("{} is not ready:\n{}", self.name, self.seen.join("\n")))
+    }
+
+    /// The same; `None` when it ends before, or the time is up.
+    pub fn try_wait_for<T>(
+        &mut self,
+        limit: Duration,
+        wanted: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -79,11 +89,11 @@ impl Service {
                 Ok(line) => {
                     let found = wanted(&line);
                     self.seen.push(line);
-                    if let Some(found) = found {
+                    if found.is_some() {
                         return found;
                     }
                 }
-                Err(e) => panic!("{} is not ready: {e}\n{}", self.name, self.seen.join("\n")),
+                Err(_) => return None,
             }
         }
     }

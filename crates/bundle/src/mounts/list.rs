@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::{Source, UserMount, below, image_volumes};
-use crate::{Context, Error, ImageConfig, ImageVolumes, Network, Options, devices};
+use crate::{Context, Error, ImageConfig, ImageVolumes, Network, Options, Share, devices, systemd};
+
+/// Where the user's own `--init-path` is in the container.
+pub(crate) const INIT: &str = "/run/podman-init";
 
 /// The size of `/dev/shm` unless `--shm-size` says otherwise.
 const SHM_SIZE: u64 = 64 << 20;
@@ -20,16 +23,39 @@ pub(crate) fn list(
     image: &ImageConfig,
     options: &Options,
     context: &Context,
+    for_systemd: bool,
 ) -> Result<Vec<Mount>, Error> {
     let mut all = Vec::new();
-    for mount in own(options, context) {
+    let mut own = own(options, context, for_systemd);
+    own.extend(further(options)?);
+    for mount in own {
         let replaced = options.mounts.iter().any(|m| m.destination == mount.place);
         if !replaced && has_place(&mount.place, options) {
             all.push(mount);
         }
     }
+    if for_systemd {
+        let size = match options.shm_size_systemd {
+            Some(size) => format!(",size={size}"),
+            None => String::new(),
+        };
+        for place in systemd::TMPFS {
+            if options.mounts.iter().all(|m| m.destination != place) {
+                let words = format!("rw,rprivate,nosuid,nodev,tmpcopyup{size}");
+                all.push(Entry::new(place, "tmpfs", "tmpfs", &words));
+            }
+        }
+    }
     if options.read_only && options.read_only_tmpfs {
+        let theirs = if for_systemd {
+            &systemd::TMPFS[..]
+        } else {
+            &[]
+        };
         for place in ["/run", "/tmp", "/var/tmp"] {
+            if theirs.contains(&place) {
+                continue;
+            }
             if options.mounts.iter().all(|m| m.destination != place) {
                 all.push(Entry::new(
                     place,
@@ -98,9 +124,11 @@ impl Entry {
 }
 
 /// What every container has.
-fn own(options: &Options, context: &Context) -> Vec<Entry> {
+fn own(options: &Options, context: &Context, for_systemd: bool) -> Vec<Entry> {
     let privileged = options.privileged;
     let access = if privileged { "rw" } else { "ro" };
+    // systemd makes cgroups of its own.
+    let groups = if for_systemd { "rw" } else { access };
     let proc_options = match options.security.proc_opts.is_empty() {
         true => "nosuid,noexec,nodev".to_string(),
         false => options.security.proc_opts.join(","),
@@ -146,20 +174,48 @@ fn own(options: &Options, context: &Context) -> Vec<Entry> {
             "devpts",
             &format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{tty_group}"),
         ),
-        Entry::new("/dev/shm", "tmpfs", "shm", &shm),
-        Entry::new("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         Entry::new(
             "/sys/fs/cgroup",
             "cgroup",
             "cgroup",
-            &format!("rprivate,nosuid,noexec,nodev,relatime,{access}"),
+            &format!("rprivate,nosuid,noexec,nodev,relatime,{groups}"),
         ),
     ];
+    // A host need not have its own mounted, and only it could do so.
+    if options.namespaces.ipc != Share::Host || Path::new("/dev/mqueue").is_dir() {
+        list.push(Entry::new(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            "nosuid,noexec,nodev",
+        ));
+    }
+    match options.namespaces.ipc {
+        _ if options.no_shm => {}
+        Share::Host => list.push(Entry::new(
+            "/dev/shm",
+            "bind",
+            "/dev/shm",
+            "bind,rprivate,nosuid,noexec,nodev",
+        )),
+        // That of another comes in the place of this one, by who launches it.
+        Share::Private | Share::Joined => {
+            list.push(Entry::new("/dev/shm", "tmpfs", "shm", &shm));
+        }
+    }
+    let no_name = None;
     let files = [
         ("/run/.containerenv", &context.container_env_file),
         ("/etc/resolv.conf", &context.resolv_file),
         ("/etc/hosts", &context.hosts_file),
-        ("/etc/hostname", &context.hostname_file),
+        (
+            "/etc/hostname",
+            match options.no_hostname {
+                true => &no_name,
+                false => &context.hostname_file,
+            },
+        ),
+        ("/etc/localtime", &context.localtime_file),
     ];
     let guard = if options.read_only {
         "bind,rprivate,ro,nosuid,noexec,nodev"
@@ -167,8 +223,11 @@ fn own(options: &Options, context: &Context) -> Vec<Entry> {
         "bind,rprivate"
     };
     for (place, file) in files {
-        if let Some(file) = file {
-            list.push(Entry::new(place, "bind", file, guard));
+        let Some(file) = file else { continue };
+        list.push(Entry::new(place, "bind", file, guard));
+        for dir in &options.chroot_dirs {
+            let place = crate::parse::clean(&format!("{dir}{place}"));
+            list.push(Entry::new(&place, "bind", file, guard));
         }
     }
     if privileged {
@@ -183,6 +242,33 @@ fn own(options: &Options, context: &Context) -> Vec<Entry> {
         }
     }
     list
+}
+
+/// What only some containers have: devices, a first process of the user's own.
+fn further(options: &Options) -> Result<Vec<Entry>, Error> {
+    let mut list = Vec::new();
+    if let (true, Some(path)) = (options.init, &options.init_path) {
+        std::fs::metadata(path).map_err(|e| {
+            Error::value(format!(
+                "container-init binary not found on the host: stat {}: {}",
+                path.display(),
+                crate::parse::reason(&e)
+            ))
+        })?;
+        list.push(Entry::new(INIT, "bind", path, "bind,ro,rprivate"));
+    }
+    for device in &options.devices {
+        let access = if device.access.contains('w') {
+            "rw"
+        } else {
+            "ro"
+        };
+        let words = format!("slave,nosuid,noexec,{access},rbind");
+        for (source, place) in devices::of(device)? {
+            list.push(Entry::new(&place, "bind", source, &words));
+        }
+    }
+    Ok(list)
 }
 
 /// Whether one of our mounts can be made where the user has mounted something above it.
@@ -254,7 +340,7 @@ mod tests {
     }
 
     fn shown(image: &ImageConfig, options: &Options, context: &Context) -> Vec<String> {
-        let list = list(image, options, context).unwrap();
+        let list = list(image, options, context, false).unwrap();
         let line = |m: &Mount| {
             format!(
                 "{} {} {} {}",
@@ -295,8 +381,8 @@ mod tests {
                 "/dev tmpfs tmpfs nosuid,noexec,strictatime,mode=755,size=65536k",
                 "/sys sysfs sysfs nosuid,noexec,nodev,ro",
                 "/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
-                "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=67108864",
                 "/dev/mqueue mqueue mqueue nosuid,noexec,nodev",
+                "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=67108864",
                 "/run/.containerenv bind /c/env bind,rprivate",
                 "/etc/resolv.conf bind /c/resolv.conf bind,rprivate",
                 "/etc/hosts bind /c/hosts bind,rprivate",
@@ -353,7 +439,9 @@ mod tests {
             ..ImageConfig::default()
         };
         let options = with(&["data:/data:ro"]);
-        let error = list(&image, &options, &context()).unwrap_err().to_string();
+        let error = list(&image, &options, &context(), false)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "no directory is known for the volume at /data");
         let mut context = context();
         context.volumes = [
@@ -442,9 +530,14 @@ mod tests {
 
     #[test]
     fn missing_sources_are_named() {
-        let error = list(&ImageConfig::default(), &with(&["/nope:/b"]), &context())
-            .unwrap_err()
-            .to_string();
+        let error = list(
+            &ImageConfig::default(),
+            &with(&["/nope:/b"]),
+            &context(),
+            false,
+        )
+        .unwrap_err()
+        .to_string();
         assert_eq!(error, "statfs /nope: no such file or directory");
     }
 }

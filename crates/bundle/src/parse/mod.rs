@@ -3,7 +3,9 @@
 //! Nothing here looks at a container. What a value depends on (the caller's environment) is passed in; files are read only
 //! where the flag names a file (`--env-file`, `--label-file`).
 
+mod device;
 mod environment;
+mod expand;
 mod hosts;
 mod labels;
 mod path;
@@ -16,8 +18,10 @@ mod ulimit;
 mod user;
 mod words;
 
+pub use device::{device, device_rule};
 pub use environment::{environment, host_environment};
 pub(crate) use environment::{reason, set};
+pub(crate) use expand::expand;
 pub use hosts::{HostAddress, HostEntry, add_host};
 pub use labels::{annotations, labels};
 pub(crate) use path::clean;
@@ -28,6 +32,6 @@ pub use size::{bytes, shm_size};
 pub use sysctl::sysctl;
 pub use ulimit::{Ulimit, UlimitKind, ulimit};
 pub use user::umask;
-pub use words::{entrypoint, image_volumes};
+pub use words::{entrypoint, image_volumes, init_path, personality, systemd, time_zone, zone_file};
 
 pub use crate::mounts::{mount, tmpfs, volume};

@@ -9,6 +9,7 @@ mod remedies;
 use std::fs::{self, File};
 use std::path::Path;
 
+use rcon_store::Driver;
 use rcon_sys::ids::MapMethod;
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -158,10 +159,20 @@ impl Engine {
     }
 
     fn root_filesystem(&self) -> Finding {
-        match self.store().probe_overlay() {
-            Ok(overlay) if overlay.works => Finding::good("root filesystem", "overlay"),
-            Ok(overlay) => bad_overlay(overlay.reason.unwrap_or_default()),
-            Err(error) => bad_overlay(error.to_string()),
+        match self.store().driver(&self.paths().wish) {
+            Ok(Driver::Overlay) => Finding::good("root filesystem", "overlay"),
+            Ok(Driver::Copy { why }) => {
+                copies(why.unwrap_or_else(|| "the storage driver \"vfs\" is asked for".into()))
+            }
+            Err(error) => Finding {
+                grade: Grade::Bad,
+                ..Finding::less(
+                    "root filesystem",
+                    "none",
+                    error.to_string(),
+                    "nothing can be kept",
+                )
+            },
         }
     }
 
@@ -182,21 +193,18 @@ impl Engine {
     }
 }
 
-fn bad_overlay(reason: String) -> Finding {
+fn copies(reason: String) -> Finding {
     let (why, help) = match reason.split_once("; ") {
         Some((why, help)) => (why.to_owned(), Some(help.to_owned())),
         None => (reason, None),
     };
-    Finding {
-        grade: Grade::Bad,
-        ..Finding::less(
-            "root filesystem",
-            "none",
-            why,
-            "the layers of an image cannot be put together",
-        )
-    }
-    .helped_by(help.or_else(|| Some("rcon --root DIRECTORY, on a local disk".to_owned())))
+    Finding::less(
+        "root filesystem",
+        "copies of the layers",
+        why,
+        "each container takes the time and the space that a copy of its image takes",
+    )
+    .helped_by(help)
 }
 
 /// Whether containers can have a proc of their own: not where the one around is partly covered.
@@ -349,7 +357,7 @@ mod tests {
 
     #[test]
     fn reasons_and_remedies_are_told_apart() {
-        let finding = bad_overlay("it does not work; give --root on a local disk".into());
+        let finding = copies("it does not work; give --root on a local disk".into());
         assert_eq!(finding.why.as_deref(), Some("it does not work"));
         assert_eq!(
             finding.remedy.as_deref(),

@@ -67,6 +67,7 @@ impl Engine {
                     .or_else(|| bundle.user.clone())
                     .or_else(|| Some(String::new())),
                 group_add: bundle.group_add.clone(),
+                keep_groups: config.options.keep_groups,
                 stdio,
                 seccomp: !request.privileged,
                 preserve_fds: given.files,

@@ -100,6 +100,7 @@ fn start(
             process: &program,
             user: Some(bundle.user.clone().unwrap_or_default()),
             group_add: bundle.group_add.clone(),
+            keep_groups: container.config.options.keep_groups,
             stdio: Stdio::Fds {
                 stdin,
                 stdout,

@@ -9,14 +9,16 @@ use chrono::Utc;
 use rcon_sys::trace;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::adopt::exit_of_a_stranger;
 use super::clients::Client;
 use super::serve::Monitor;
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
-use crate::limits;
+use crate::processes;
 use crate::protocol::Reply;
 use crate::record::Status;
 use crate::records::{self, Lock};
+use crate::{limits, recovery};
 
 /// The code of a container whose time was up, as podman has it.
 const TIMED_OUT: i32 = 255;
@@ -47,24 +49,35 @@ impl Monitor {
 
     /// Does all of it; true when the container is to be started again.
     pub(super) fn end(&mut self) -> bool {
-        let code = self.reap();
+        let status = self.reap();
+        let code = self.code_of(status);
         self.health = None;
         trace::mark("program ended");
+        if let Some(mounts) = self.started.mounts.take() {
+            processes::end_all(&mounts);
+        }
         self.drain_output();
         self.started.running.console = None;
         if let Some(net) = &mut self.started.net {
             net.close();
         }
+        self.end_orphan();
         trace::mark("ports closed");
         self.hear_all();
         let again = self.goes_on(code);
         let oom_killed = limits::finish(&self.engine.paths, self.container.id());
         let state = &mut self.container.state;
         state.oom_killed = oom_killed;
+        if status.is_none() {
+            state.error = recovery::MONITOR_KILLED.into();
+        }
         state.status = Status::Exited;
         state.exit_code = code;
         state.finished = Some(Utc::now());
         state.process = None;
+        state.network = None;
+        state.command = None;
+        state.pipes.clear();
         state.ports.clear();
         state.restarting = again;
         state.stopped_by_user = self.asked_to_end;
@@ -107,19 +120,30 @@ impl Monitor {
         false
     }
 
-    /// How the process ended.
-    fn reap(&self) -> i32 {
-        match rcon_sys::process::wait_pidfd(&self.started.running.pidfd) {
-            Ok(_) if self.timed_out => TIMED_OUT,
-            Ok(status) => exit_code(status),
-            Err(_) => records::UNKNOWN_EXIT,
+    /// How the process ended; `None` when nobody knows.
+    fn reap(&self) -> Option<ExitStatus> {
+        let pidfd = &self.started.running.pidfd;
+        match self.started.taken_up {
+            true => exit_of_a_stranger(self.process()?, pidfd),
+            false => rcon_sys::process::wait_pidfd(pidfd).ok(),
+        }
+    }
+
+    fn code_of(&self, status: Option<ExitStatus>) -> i32 {
+        match status {
+            _ if self.timed_out => TIMED_OUT,
+            Some(status) => exit_code(status),
+            None => recovery::UNKNOWN_EXIT,
         }
     }
 
     /// Whether it is to be started again.
     fn goes_on(&self, code: i32) -> bool {
         let (config, state) = (&self.container.config, &self.container.state);
-        !config.auto_remove
+        // What it was started with may have gone with another monitor.
+        let complete = !self.started.taken_up || !state.has_files;
+        complete
+            && !config.auto_remove
             && !self.asked_to_end
             && (self.restart_wanted || config.restart.wants(code, state.restarts))
     }

@@ -67,6 +67,14 @@ impl Health {
         })
     }
 
+    /// Goes on where another monitor was, as far as its record tells.
+    pub fn go_on(&mut self, state: HealthState) {
+        if state.status != HealthStatus::Starting {
+            self.coming_up = None;
+        }
+        self.wait();
+    }
+
     /// When something is to be done next by itself.
     pub fn due(&self) -> Option<Instant> {
         self.due.filter(|_| self.probe.is_none())

@@ -4,12 +4,14 @@
 //! go of everything the command had open. It starts the container (`setup`), tells the command how that went, and then
 //! waits in one loop (`serve`) for output to log and pass on (`streams`), for commands on its socket (`talk`), for what is
 //! due by the clock (`health`), and for the end, which it writes down (`end`) before it starts the container again (`again`),
-//! should that be its policy. It has one thread and allocates little: a machine may run hundreds.
+//! should that be its policy. A container whose monitor was killed gets another (`adopt`). It has one thread and allocates little: a machine may run hundreds.
 
+mod adopt;
 mod again;
 mod clients;
 mod end;
 mod health;
+mod inside;
 mod notify;
 mod ports;
 mod serve;
@@ -17,10 +19,11 @@ mod setup;
 mod streams;
 mod talk;
 
+pub(crate) use adopt::Ends;
 pub(crate) use end::exit_code;
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use rcon_store::{Snapshot, Store};
@@ -50,24 +53,32 @@ pub(crate) struct Order {
     pub foreground: Option<(OwnedFd, Streams)>,
     /// Files of the command for the program.
     pub given: Given,
+    /// It runs already, and its monitor was killed. What the command has of its streams.
+    pub running: Option<Ends>,
 }
 
-/// Forks the monitor and waits for its report.
-pub(crate) fn start(engine: &Engine, order: Order) -> Result<ProcessRef> {
+/// Forks the monitor and waits for its report. With a command that stays in the foreground, the ends of the container's
+/// streams come back too, so that the container need not notice when its monitor is killed.
+pub(crate) fn start(engine: &Engine, order: Order) -> Result<(ProcessRef, Ends)> {
+    let tty = order.container.config.options.tty;
+    let command = match &order.foreground {
+        Some(_) => ProcessRef::of(std::process::id().cast_signed()),
+        None => None,
+    };
     let (ours, theirs) = rcon_sys::fdpass::pair().context(|| "cannot make a socket pair".into())?;
     match process::fork().context(|| "cannot start the monitor".into())? {
         Fork::Child => {
             drop(ours);
-            process::exit_now(live(engine, order, theirs));
+            process::exit_now(live(engine, order, theirs, command));
         }
         Fork::Parent { pidfd, .. } => {
             drop(theirs);
             drop(order);
             let mut buffer = vec![0; 64 * 1024];
-            let (length, _) = rcon_sys::fdpass::recv_fds(&ours, &mut buffer)
+            let (length, fds) = rcon_sys::fdpass::recv_fds(&ours, &mut buffer)
                 .context(|| "cannot hear the monitor".into())?;
             match serde_json::from_slice(&buffer[..length]) {
-                Ok(Report::Started { process }) => Ok(process),
+                Ok(Report::Started { process }) => Ok((process, Ends::of(fds, tty))),
                 Ok(Report::Failed {
                     message,
                     code,
@@ -93,7 +104,7 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<ProcessRef> {
 }
 
 /// The life of the monitor; its exit code.
-fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
+fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessRef>) -> i32 {
     // Buffers cost what they hold, and nothing once they are gone.
     rcon_sys::memory::set_mmap_threshold(16 * 1024);
     let result = detach(engine, &order, &report).and_then(|(engine, signals)| {
@@ -103,11 +114,21 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
             lock,
             foreground,
             given: files,
+            running,
         } = order;
-        let given = setup::Given { snapshot, files };
-        container.state.restarts = 0;
+        let given = setup::Given {
+            snapshot,
+            files,
+            command,
+        };
         trace::mark("monitor detached");
-        let started = setup::start(&engine, &mut container, &given)?;
+        let started = match running {
+            Some(ends) => adopt::take_up(&engine, &mut container, ends, command)?,
+            None => {
+                container.state.restarts = 0;
+                setup::start(&engine, &mut container, &given)?
+            }
+        };
         drop(lock);
         let clients = foreground
             .into_iter()
@@ -123,13 +144,19 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
                 code: error.exit_code(),
                 hint: error.hint(),
             };
-            tell(&report, &failed);
+            tell(&report, &failed, &[]);
             return 1;
         }
     };
-    monitor.note_start();
+    if !monitor.started.taken_up {
+        monitor.note_start();
+    }
     if let Some(process) = monitor.process() {
-        tell(&report, &Report::Started { process });
+        let ends = match command {
+            Some(_) => monitor.ends(),
+            None => Vec::new(),
+        };
+        tell(&report, &Report::Started { process }, &ends);
     }
     drop(report);
     trace::mark("start told");
@@ -141,9 +168,9 @@ fn live(engine: &Engine, order: Order, report: OwnedFd) -> i32 {
 }
 
 /// The command may have gone; the container runs nevertheless.
-fn tell(report: &OwnedFd, what: &Report) {
+fn tell(report: &OwnedFd, what: &Report, fds: &[BorrowedFd<'_>]) {
     if let Ok(text) = serde_json::to_vec(what) {
-        let _ = rcon_sys::fdpass::send_fds(report, &text, &[]);
+        let _ = rcon_sys::fdpass::send_fds(report, &text, fds);
     }
 }
 
@@ -160,6 +187,13 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             .map(|(socket, _)| socket.as_raw_fd()),
     );
     keep.extend(order.given.fds().map(AsRawFd::as_raw_fd));
+    keep.extend(
+        order
+            .running
+            .iter()
+            .flat_map(Ends::fds)
+            .map(AsRawFd::as_raw_fd),
+    );
     // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
     process::close_range_except(3, &keep);
     let null = File::options()
@@ -184,6 +218,7 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             paths: engine.paths.clone(),
             maps: engine.maps.clone(),
             store,
+            is_monitor: true,
         },
         signals,
     ))

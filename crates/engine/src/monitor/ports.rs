@@ -6,6 +6,7 @@ use super::serve::Monitor;
 use crate::files::Durable;
 use crate::ports::{self, Change, Outcome};
 use crate::protocol::MAX_MESSAGE;
+use crate::record::ProcessRef;
 use crate::{Error, records};
 
 impl Monitor {
@@ -13,6 +14,18 @@ impl Monitor {
     pub(super) fn attend_net(&mut self) {
         if let Some(net) = &mut self.started.net {
             net.attend();
+        }
+        // Another monitor must know which process it is.
+        let now = self
+            .started
+            .net
+            .as_ref()
+            .and_then(rcon_net::Network::process_id);
+        let noted = &mut self.container.state.network;
+        if self.started.net.is_some() && now != noted.map(|process| process.pid) {
+            *noted = now.and_then(ProcessRef::of);
+            let dir = self.engine.paths.container(self.container.id());
+            let _ = records::save_state(&dir, &self.container.state, Durable::No);
         }
     }
 
@@ -42,6 +55,17 @@ impl Monitor {
     }
 
     fn change(&mut self, change: &Change) -> crate::Result<Vec<PortMapping>> {
+        if self.started.orphan.is_some() {
+            return Err(Error::Remote {
+                message: "the ports cannot be changed: the monitor that held them was killed"
+                    .into(),
+                code: 125,
+                hint: Some(format!(
+                    "`rcon restart {}` makes them anew",
+                    self.container.config.name
+                )),
+            });
+        }
         let net = self
             .started
             .net

@@ -18,7 +18,7 @@ use crate::files;
 use crate::health::OnUnhealthy;
 use crate::lifecycle::{Backoff, RestartPolicy};
 use crate::protocol::MAX_MESSAGE;
-use crate::record::{Container, ProcessRef};
+use crate::record::{Container, ProcessRef, Status};
 use crate::terminal::Signals;
 
 /// The monitor of a running container.
@@ -61,6 +61,7 @@ enum Source {
     Client(usize),
     Health,
     Notice,
+    Orphan,
 }
 
 impl Monitor {
@@ -115,11 +116,32 @@ impl Monitor {
         let lifecycle = &self.container.config.lifecycle;
         self.since = Instant::now();
         self.health = Health::new(&lifecycle.health);
-        self.ends_at = (lifecycle.timeout > 0)
-            .then(|| self.since + Duration::from_secs(lifecycle.timeout.into()));
+        let limit = Duration::from_secs(lifecycle.timeout.into());
+        // Another monitor may have seen the first part of the run.
+        let left = match self.started.taken_up {
+            true => limit.saturating_sub(self.age()),
+            false => limit,
+        };
+        self.ends_at = (lifecycle.timeout > 0).then(|| self.since + left);
         self.kill_at = None;
         self.restart_wanted = false;
         self.timed_out = false;
+        if self.started.taken_up {
+            self.asked_to_end |= self.container.state.status == Status::Stopping;
+            if let (Some(health), Some(state)) = (&mut self.health, self.container.state.health) {
+                health.go_on(state);
+            }
+        }
+    }
+
+    /// How long the container has run.
+    fn age(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let started = self.process().map_or(0, |process| process.start_time);
+        // Clock ticks, of which Linux shows a hundred a second to programs.
+        let started = Duration::from_millis(started * 10);
+        let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
+        now.saturating_sub(started)
     }
 
     fn may_start_again(&self) -> bool {
@@ -158,7 +180,7 @@ impl Monitor {
     /// Watches until the container's process has ended.
     fn run(&mut self) {
         loop {
-            let mut ended = false;
+            let (mut ended, mut orphaned) = (false, false);
             for (source, events) in self.wait() {
                 match source {
                     Source::Process => ended = true,
@@ -170,12 +192,17 @@ impl Monitor {
                     Source::Client(at) => self.serve(at, events),
                     Source::Health => self.hear_health(),
                     Source::Notice => self.pass_on_notices(),
+                    Source::Orphan => orphaned = true,
                 }
             }
             self.close_ended_outputs();
             self.clients.retain(|client| !client.is_gone());
             if ended {
                 return;
+            }
+            // The network ends with the container too: only while that lives there is something to replace.
+            if orphaned {
+                self.replace_orphan();
             }
             self.look_at_clocks();
         }
@@ -233,6 +260,7 @@ impl Monitor {
                     Source::Health,
                     self.health.as_ref().and_then(Health::answer),
                 ),
+                (Source::Orphan, started.orphan.as_ref().map(AsFd::as_fd)),
                 (
                     Source::Notice,
                     started.notify.as_ref().and_then(|n| n.inner()),

@@ -12,6 +12,7 @@ pub(crate) mod place;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rcon_store::{Driver, Form, Snapshot};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::Engine;
@@ -19,18 +20,22 @@ use crate::error::{Context, Error, Result};
 use crate::record::{Config, Container, ProcessRef};
 use crate::records::Lock;
 
-pub(crate) use mount::overlay;
+pub(crate) use mount::{overlay, tree};
 
 /// Places that containers have for what is mounted there, and that are no part of what a container wrote.
-const PLACES: [&str; 11] = [
+const PLACES: [&str; 15] = [
     "dev",
+    "etc/group",
     "etc/hostname",
     "etc/hosts",
+    "etc/localtime",
     "etc/mtab",
+    "etc/passwd",
     "etc/resolv.conf",
     "proc",
     "run/.containerenv",
     "run/notify",
+    "run/podman-init",
     "run/secrets",
     "sys",
     "dev/init",
@@ -48,14 +53,8 @@ pub(crate) enum View {
     },
     /// By mounting them.
     Stopped {
-        /// The layers, the top one first.
-        lower: Vec<PathBuf>,
-        /// What it wrote.
-        upper: PathBuf,
-        /// The work directory of the mount.
-        work: PathBuf,
-        /// A directory to mount on.
-        stage: PathBuf,
+        /// Where they are.
+        snapshot: Snapshot,
         /// What else is mounted: from where, to where, read-only.
         binds: Vec<(PathBuf, PathBuf, bool)>,
         /// Keeps it from being started meanwhile.
@@ -81,21 +80,8 @@ impl Engine {
             drop(lock);
             return self.view(&now);
         }
-        let View::Stopped {
-            lower,
-            upper,
-            work,
-            stage,
-            ..
-        } = self.layers(&now)?
-        else {
-            return Err(gone());
-        };
         Ok(View::Stopped {
-            lower,
-            upper,
-            work,
-            stage,
+            snapshot: self.put_together(self.snapshot(&now)?)?,
             binds: self.binds(&now.config),
             _lock: Some(lock),
         })
@@ -103,18 +89,32 @@ impl Engine {
 
     /// The files of a container as they are in its layers, without what is mounted over them, whether it runs or not.
     pub(crate) fn layers(&self, container: &Container) -> Result<View> {
-        let id = container.id();
-        let snapshot = self.store.snapshot(id)?.ok_or_else(|| {
-            Error::Invalid(format!("the root file system of container {id} is missing"))
-        })?;
         Ok(View::Stopped {
-            lower: snapshot.lower,
-            upper: snapshot.upper,
-            work: snapshot.work,
-            stage: snapshot.merged,
+            snapshot: self.put_together(self.snapshot(container)?)?,
             binds: Vec::new(),
             _lock: None,
         })
+    }
+
+    fn snapshot(&self, container: &Container) -> Result<Snapshot> {
+        let id = container.id();
+        self.store.snapshot(id)?.ok_or_else(|| {
+            Error::Invalid(format!("the root file system of container {id} is missing"))
+        })
+    }
+
+    /// Sees to it that the layers of a container can become one tree: where no overlay can be mounted, they are copied,
+    /// together with what the container wrote when one could be.
+    pub(crate) fn put_together(&self, snapshot: Snapshot) -> Result<Snapshot> {
+        match (snapshot.form, self.store.driver(&self.paths.wish)?) {
+            (Form::Copy { .. }, _) | (_, Driver::Overlay) => Ok(snapshot),
+            (Form::Overlay, Driver::Copy { .. }) => {
+                let id = snapshot.id;
+                self.in_worker(|store| store.flatten_snapshot(&id).map(drop))?;
+                let gone = || Error::NoSuchContainer(id.clone());
+                self.store.snapshot(&id)?.ok_or_else(gone)
+            }
+        }
     }
 
     fn binds(&self, config: &Config) -> Vec<(PathBuf, PathBuf, bool)> {
@@ -180,25 +180,13 @@ impl View {
                 }
             }
             View::Stopped {
-                lower,
-                upper,
-                work,
-                stage,
-                binds,
-                ..
+                snapshot, binds, ..
             } => {
-                let root = match write {
-                    true => overlay(lower, Some((upper, work)), stage)?,
-                    false => {
-                        let mut all = vec![upper.clone()];
-                        all.extend(lower.iter().cloned());
-                        overlay(&all, None, stage)?
-                    }
-                };
+                let root = mount::tree(snapshot, write)?;
                 if binds.is_empty() {
                     return Ok(root);
                 }
-                mount::attach(root, stage, binds, why)
+                mount::attach(root, &snapshot.merged, binds, why)
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rcon_store::{Form, Snapshot};
 use rcon_sys::mount::{self as mounts, Attributes};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -17,6 +18,24 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::RDONLY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+
+/// The files of a container that does not run.
+pub(crate) fn tree(snapshot: &Snapshot, write: bool) -> Result<OwnedFd> {
+    match (snapshot.form, write) {
+        (Form::Copy { .. }, _) => {
+            overlay(std::slice::from_ref(&snapshot.merged), None, Path::new(""))
+        }
+        (Form::Overlay, true) => {
+            let upper = Some((&snapshot.upper, &snapshot.work));
+            overlay(&snapshot.lower, upper, &snapshot.merged)
+        }
+        (Form::Overlay, false) => {
+            let mut all = vec![snapshot.upper.clone()];
+            all.extend(snapshot.lower.iter().cloned());
+            overlay(&all, None, &snapshot.merged)
+        }
+    }
+}
 
 /// Layers (the top one first) as one tree, with what is written into it going to `upper` (and its work directory), if that
 /// is given; `stage` is an empty directory to mount on where the kernel cannot do without.

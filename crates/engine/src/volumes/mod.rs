@@ -160,11 +160,10 @@ impl Engine {
         let data = self.volume_data(&volume.name);
         let what = format!("cannot fill the volume {}", volume.name);
         let destination = volume.destination.clone();
-        let (lower, stage) = (&snapshot.lower, &snapshot.merged);
         let done = self.in_worker(|_| {
             // An attempt that was cut short is begun anew.
             rcon_store::remove_tree(&data);
-            let tree = crate::rootfs::overlay(lower, None, stage)?;
+            let tree = crate::rootfs::tree(snapshot, false)?;
             copy::copy_from(&tree, Path::new(&destination), &data)
         });
         done.map_err(|e| match e {

@@ -221,6 +221,15 @@ impl Runtime {
     }
 }
 
+/// Whether the engine asks for the caller's groups, in the words of podman and crun.
+pub(super) fn keeps_groups(spec: &crate::spec::Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    annotations.is_some_and(|all| {
+        all.get("run.oci.keep_original_groups")
+            .is_some_and(|value| value == "1")
+    })
+}
+
 impl Container {
     /// Make its first process; with a `door`, that waits there to be started.
     fn launch(
@@ -248,6 +257,7 @@ impl Container {
             preserve_fds,
             door,
             create_cwd: true,
+            keep_groups: keeps_groups(&bundle.spec),
             cgroup: Some(cgroup),
             keyring: !options.no_new_keyring,
             known_as: Some(self.known_as()),

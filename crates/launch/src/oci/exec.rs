@@ -77,6 +77,7 @@ impl Runtime {
                 process: program,
                 user: None,
                 group_add: Vec::new(),
+                keep_groups: super::create::keeps_groups(&spec),
                 stdio,
                 seccomp: true,
                 known_as: Some(container.known_as()),

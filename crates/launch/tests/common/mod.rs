@@ -331,6 +331,7 @@ pub fn exec_request<'a>(
         process,
         user: Some(String::new()),
         group_add: Vec::new(),
+        keep_groups: false,
         stdio,
         seccomp: true,
         preserve_fds: Vec::new(),

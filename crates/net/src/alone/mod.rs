@@ -6,11 +6,8 @@
 mod api;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::os::fd::OwnedFd;
 
-use nix::sched::{CloneFlags, setns};
-use rcon_sys::process::{self, Fork};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::config::Config;
@@ -46,7 +43,9 @@ impl Alone {
     /// # Errors
     /// [`Error::NoTun`], [`Error::Io`] when the namespace cannot be joined or the device not be made.
     pub fn serve(self, ready: impl FnOnce() -> io::Result<()>) -> Result<()> {
-        let tap = self.make_device()?;
+        let tap = crate::elsewhere::in_namespace(self.userns.as_ref(), &self.netns, || {
+            namespace::set_up_device(&self.config, &self.device, self.configure)
+        })?;
         let Alone {
             config,
             netns,
@@ -94,59 +93,5 @@ impl Alone {
                 api.attend(&events[1 + usize::from(has_exit)..], &mut network);
             }
         }
-    }
-
-    /// Makes the device, in a child that goes where it belongs.
-    fn make_device(&self) -> Result<OwnedFd> {
-        let why = || Error::io("cannot make the device");
-        let (ours, theirs) =
-            rcon_sys::fdpass::pair().map_err(|error| why()(io::Error::from(error)))?;
-        match process::fork().map_err(why())? {
-            Fork::Child => {
-                drop(ours);
-                let made = catch_unwind(AssertUnwindSafe(|| self.enter()));
-                let sent = match &made {
-                    Ok(Ok(tap)) => rcon_sys::fdpass::send_fds(&theirs, b"+", &[tap.as_fd()]),
-                    Ok(Err(Error::NoTun { source })) => {
-                        let code = source.raw_os_error().unwrap_or(libc::EIO);
-                        rcon_sys::fdpass::send_fds(&theirs, format!("t{code}").as_bytes(), &[])
-                    }
-                    Ok(Err(error)) => {
-                        let text = format!("e{error}");
-                        rcon_sys::fdpass::send_fds(&theirs, text.as_bytes(), &[])
-                    }
-                    Err(_) => Ok(()),
-                };
-                process::exit_now(i32::from(sent.is_err()))
-            }
-            Fork::Parent { pidfd, .. } => {
-                drop(theirs);
-                let mut buffer = [0; 1024];
-                let received = rcon_sys::fdpass::recv_fds(&ours, &mut buffer);
-                let _ = process::wait_pidfd(&pidfd);
-                let (length, mut fds) = received.map_err(|error| why()(io::Error::from(error)))?;
-                if let Some(tap) = fds.pop() {
-                    return Ok(tap);
-                }
-                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                Err(match text.split_at_checked(1) {
-                    Some(("t", code)) => Error::NoTun {
-                        source: io::Error::from_raw_os_error(code.parse().unwrap_or(libc::EIO)),
-                    },
-                    Some(("e", message)) => Error::Publish(message.to_owned()),
-                    _ => why()(io::Error::other("the process that makes it was killed")),
-                })
-            }
-        }
-    }
-
-    fn enter(&self) -> Result<OwnedFd> {
-        if let Some(userns) = &self.userns {
-            setns(userns, CloneFlags::CLONE_NEWUSER)
-                .map_err(|errno| Error::io("cannot join the user namespace")(errno.into()))?;
-        }
-        setns(&self.netns, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::io("cannot join the network namespace")(errno.into()))?;
-        namespace::set_up_device(&self.config, &self.device, self.configure)
     }
 }

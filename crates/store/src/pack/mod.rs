@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::layered::has_mark;
 use crate::owners::Owners;
 use crate::stage::names_in;
 use crate::store::DIRECTORY;
@@ -31,6 +32,9 @@ use header::{BLOCK, Head};
 
 /// How deep a tree may be: each level takes a descriptor.
 const DEPTH: usize = 512;
+
+/// Bytes of stack for each of these, without optimisation.
+const FRAME: usize = 16 * 1024;
 
 /// Bytes read at once.
 const BUFFER: usize = 128 * 1024;
@@ -341,13 +345,6 @@ fn whiteout(path: &[u8], name: &OsStr) -> Vec<u8> {
     [dir, b".wh.", name.as_bytes()].concat()
 }
 
-/// Whether a file has the attribute, beginning with `value`.
-fn has_mark(file: &OwnedFd, attribute: &str, value: &[u8]) -> bool {
-    let mut buffer = [0_u8; 16];
-    rustix::fs::fgetxattr(file, attribute, &mut buffer[..])
-        .is_ok_and(|len| buffer[..len].starts_with(value))
-}
-
 /// What the file itself says of its owner.
 fn noted_owner(file: &OwnedFd) -> Option<TrueOwner> {
     let mut value = [0_u8; 64];
@@ -356,10 +353,10 @@ fn noted_owner(file: &OwnedFd) -> Option<TrueOwner> {
 }
 
 /// All extended attributes of a file.
-fn attributes(file: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn attributes(file: impl AsFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // The kernel's limits (xattr(7)).
     let mut names = vec![0_u8; 64 * 1024];
-    let len = match rustix::fs::flistxattr(file, &mut names[..]) {
+    let len = match rustix::fs::flistxattr(&file, &mut names[..]) {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         other => other?,
     };
@@ -370,7 +367,7 @@ fn attributes(file: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
             continue;
         }
         buffer.resize(64 * 1024, 0);
-        match rustix::fs::fgetxattr(file, OsStr::from_bytes(name), &mut buffer[..]) {
+        match rustix::fs::fgetxattr(&file, OsStr::from_bytes(name), &mut buffer[..]) {
             Ok(len) => all.push((name.to_vec(), buffer[..len].to_vec())),
             // Not for us, or gone.
             Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
@@ -406,6 +403,7 @@ impl TreeReader {
         let (pipe, end) = io::pipe().context(what)?;
         let writer = std::thread::Builder::new()
             .name("pack".to_owned())
+            .stack_size(DEPTH * FRAME)
             .spawn(move || {
                 let mut out = BufWriter::with_capacity(BUFFER, end);
                 write_tree(&dir, form, &leave_out, &mut out)?;

@@ -28,7 +28,7 @@ mod tree;
 mod whiteout;
 
 pub(crate) use attributes::is_allowed;
-pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR};
+pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR, hide};
 
 #[cfg(test)]
 mod testing;

@@ -80,7 +80,8 @@ pub(super) fn apply(tree: &mut Tree<'_>, dir: &[u8], request: Request<'_>) -> Re
     }
 }
 
-fn hide(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+/// Hide what lower layers have under this name.
+pub(crate) fn hide(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
     match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
         Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS) => {}
         other => return other,

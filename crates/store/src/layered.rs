@@ -1,0 +1,219 @@
+//! Layers seen as the one tree that an overlay of them would show.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::{Errno, Result};
+
+use crate::store::DIRECTORY;
+use crate::unpack::{OPAQUE_XATTR, WHITEOUT_XATTR};
+
+/// fuse-overlayfs has a mark of its own where it cannot set the kernel's, and a file beside it.
+const FUSE_OPAQUE_XATTR: &str = "user.fuseoverlayfs.opaque";
+const FUSE_OPAQUE_FILE: &str = ".wh..wh..opq";
+
+/// One directory as several layers have it. May be none: then nothing is in it.
+#[derive(Debug, Default)]
+pub struct Layered {
+    /// The top one first; none below one that hides what is below it.
+    dirs: Vec<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    dir: OwnedFd,
+    /// Regular files in it may be whiteouts.
+    marked: bool,
+}
+
+/// Where a name is.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// The directory of the layer whose entry is seen.
+    pub dir: BorrowedFd<'a>,
+    /// Of the entry; a link is not followed.
+    pub stat: Stat,
+}
+
+impl Seen<'_> {
+    /// What it is.
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+}
+
+impl Layered {
+    /// The roots of `layers`, the top one first.
+    pub fn open<'a>(layers: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
+        let mut all = Self::default();
+        for layer in layers {
+            if all.push(rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?) {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The directory itself, of the topmost layer that has it.
+    pub fn top(&self) -> Option<BorrowedFd<'_>> {
+        self.dirs.first().map(|part| part.dir.as_fd())
+    }
+
+    /// Whether it hides what is below.
+    fn push(&mut self, dir: OwnedFd) -> bool {
+        let (hides, marked) = (is_opaque(&dir), has_mark(&dir, OPAQUE_XATTR, b"x"));
+        self.dirs.push(Part { dir, marked });
+        hides
+    }
+
+    /// All names that are seen, sorted.
+    pub fn names(&self) -> Result<Vec<OsString>> {
+        // The topmost that has a name decides about it.
+        let mut all: BTreeMap<OsString, bool> = BTreeMap::new();
+        for part in &self.dirs {
+            let mut mine = Vec::new();
+            for entry in Dir::read_from(&part.dir)? {
+                let entry = entry?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if [".", "..", FUSE_OPAQUE_FILE].iter().any(|odd| name == *odd) {
+                    continue;
+                }
+                let suspicious = match entry.file_type() {
+                    FileType::Directory | FileType::Symlink | FileType::Fifo => false,
+                    FileType::RegularFile => part.marked,
+                    _ => true,
+                };
+                if !all.contains_key(name) {
+                    let seen = !suspicious || part.find(name)?.is_some_and(|(_, hides)| !hides);
+                    mine.push((name.to_owned(), seen));
+                }
+            }
+            all.extend(mine);
+        }
+        Ok(all.into_iter().filter(|e| e.1).map(|e| e.0).collect())
+    }
+
+    /// What is seen under a name.
+    pub fn find(&self, name: &OsStr) -> Result<Option<Seen<'_>>> {
+        for part in &self.dirs {
+            if let Some((stat, hides)) = part.find(name)? {
+                let dir = part.dir.as_fd();
+                return Ok((!hides).then_some(Seen { dir, stat }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the topmost layer that has this name has it as a deletion.
+    pub fn deletes(&self, name: &OsStr) -> Result<bool> {
+        for part in &self.dirs {
+            if let Some((_, hides)) = part.find(name)? {
+                return Ok(hides);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The directory of that name, of those layers whose content is seen through it.
+    pub fn enter(&self, name: &OsStr) -> Result<Self> {
+        let mut inner = Self::default();
+        for part in &self.dirs {
+            match rustix::fs::openat(&part.dir, name, DIRECTORY, Mode::empty()) {
+                Ok(dir) => {
+                    if inner.push(dir) {
+                        break;
+                    }
+                }
+                Err(Errno::NOENT) => {}
+                // A file, or a deletion: nothing below it is seen.
+                Err(Errno::NOTDIR | Errno::LOOP) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(inner)
+    }
+}
+
+impl Part {
+    /// The entry of that name, and whether it is a deletion.
+    fn find(&self, name: &OsStr) -> Result<Option<(Stat, bool)>> {
+        let stat = match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other?,
+        };
+        let hides = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::CharacterDevice => stat.st_rdev == 0,
+            FileType::RegularFile if self.marked && stat.st_size == 0 => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&self.dir, name, flags, Mode::empty())
+                    .is_ok_and(|file| has_mark(&file, WHITEOUT_XATTR, b""))
+            }
+            _ => false,
+        };
+        Ok(Some((stat, hides)))
+    }
+}
+
+/// Whether a directory of a layer hides what lower layers have in it.
+pub fn is_opaque(dir: impl AsFd) -> bool {
+    has_mark(&dir, OPAQUE_XATTR, b"y") || has_mark(&dir, FUSE_OPAQUE_XATTR, b"y")
+}
+
+/// Whether a file has the attribute, beginning with `value`.
+pub(crate) fn has_mark(file: impl AsFd, attribute: &str, value: &[u8]) -> bool {
+    let mut buffer = [0_u8; 16];
+    rustix::fs::fgetxattr(file, attribute, &mut buffer[..])
+        .is_ok_and(|len| buffer[..len].starts_with(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::XattrFlags;
+
+    use super::*;
+
+    #[test]
+    fn the_top_decides() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |path: &str| temp.path().join(path);
+        for dir in ["top/d", "top/o", "low/d", "low/o", "low/f"] {
+            fs::create_dir_all(at(dir)).unwrap();
+        }
+        for file in [
+            "low/d/a",
+            "low/d/b",
+            "low/o/hidden",
+            "low/gone",
+            "top/d/b",
+            "top/f",
+        ] {
+            fs::write(at(file), file).unwrap();
+        }
+        if rustix::fs::setxattr(at("top/o"), OPAQUE_XATTR, b"y", XattrFlags::empty()).is_err() {
+            return; // No such attributes on this file system.
+        }
+        // The form that needs no device.
+        fs::write(at("top/gone"), "").unwrap();
+        rustix::fs::setxattr(at("top/gone"), WHITEOUT_XATTR, b"y", XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(at("top"), OPAQUE_XATTR, b"x", XattrFlags::empty()).unwrap();
+        let (top, low) = (at("top"), at("low"));
+        let all = Layered::open([top.as_path(), low.as_path()]).unwrap();
+        assert_eq!(all.names().unwrap(), ["d", "f", "o"]);
+        assert!(all.find(OsStr::new("gone")).unwrap().is_none());
+        assert_eq!(
+            all.enter(OsStr::new("d")).unwrap().names().unwrap(),
+            ["a", "b"]
+        );
+        let inner = all.enter(OsStr::new("o")).unwrap();
+        assert!(inner.names().unwrap().is_empty() && inner.top().is_some());
+        assert!(all.enter(OsStr::new("f")).unwrap().top().is_none());
+        let file = all.find(OsStr::new("f")).unwrap().unwrap();
+        assert_eq!(file.kind(), FileType::RegularFile);
+    }
+}

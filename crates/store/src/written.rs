@@ -1,0 +1,213 @@
+//! What a container wrote, as the top layer of an overlay would have it.
+//!
+//! With an overlay that is there anyway. Of a whole tree it is found by comparing it with the layers it was
+//! made of, without reading more than need be: what the kernel has not touched since (its change time says
+//! so, which nobody can set) and looks the same is the same.
+
+use std::cmp::Ordering;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::{Errno, Result as Outcome};
+
+use crate::error::{Context, Result};
+use crate::flatten::finish;
+use crate::layered::{Layered, Seen};
+use crate::pack::attributes;
+use crate::snapshots::{Form, Snapshot, Time};
+use crate::stage::{Stage, names_in};
+use crate::store::{DIRECTORY, Store};
+use crate::unpack::hide;
+
+/// A tree with what a container added and changed, and the marks of what it deleted.
+#[derive(Debug)]
+pub struct Written {
+    path: PathBuf,
+    /// It is made for the occasion, and goes with this object.
+    _stage: Option<Stage>,
+}
+
+impl Written {
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsRef<Path> for Written {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store {
+    /// What the container of a snapshot wrote.
+    ///
+    /// Call this in a process that is root of a user namespace with the store's id maps.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn written(&self, snapshot: &Snapshot) -> Result<Written> {
+        let Form::Copy { since } = snapshot.form else {
+            return Ok(Written {
+                path: snapshot.upper.clone(),
+                _stage: None,
+            });
+        };
+        let what = || "cannot compare the files of the container with its image";
+        let stage = Stage::new(self, "written")?;
+        let upper = Mode::RWXU;
+        rustix::fs::mkdirat(stage.dir(), "upper", upper).context(what)?;
+        let out = rustix::fs::openat(stage.dir(), "upper", DIRECTORY, Mode::empty());
+        let out = out.context(what)?;
+        let tree = rustix::fs::openat(CWD, &snapshot.merged, DIRECTORY, Mode::empty());
+        let tree = tree.context(what)?;
+        let layers = Layered::open(snapshot.lower.iter().map(PathBuf::as_path)).context(what)?;
+        compare(&tree, &layers, since, &out).context(what)?;
+        let stat = rustix::fs::fstat(&tree).context(what)?;
+        finish(tree.as_fd(), out.as_fd(), &stat).context(what)?;
+        // The owners of what takes no attributes are known by inode, and that is the same.
+        let owners = snapshot.upper.with_file_name("owners");
+        match rustix::fs::linkat(CWD, &owners, stage.dir(), "owners", AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).context(what),
+        }
+        Ok(Written {
+            path: self.path(stage.name()).join("upper"),
+            _stage: Some(stage),
+        })
+    }
+}
+
+/// Put into `out` what `tree` has otherwise than `below`; whether there is anything.
+fn compare(tree: &OwnedFd, below: &Layered, since: Time, out: &OwnedFd) -> Outcome<bool> {
+    let mut differs = false;
+    let mut names = names_in(tree)?;
+    names.sort();
+    for name in &names {
+        let stat = match rustix::fs::statat(tree, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // The container may run.
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        let before = below.find(name)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            differs |= compare_dir(tree, name, &stat, below, before.as_ref(), since, out)?;
+            continue;
+        }
+        let same = before.is_some_and(|before| is_same(tree, name, &stat, &before, since));
+        if !same {
+            match rustix::fs::linkat(tree, name, out, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => differs = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    for name in below.names()? {
+        if names.binary_search(&name).is_err() {
+            hide(out, std::os::unix::ffi::OsStrExt::as_bytes(&*name))?;
+            differs = true;
+        }
+    }
+    Ok(differs)
+}
+
+fn compare_dir(
+    tree: &OwnedFd,
+    name: &OsStr,
+    stat: &Stat,
+    below: &Layered,
+    before: Option<&Seen<'_>>,
+    since: Time,
+    out: &OwnedFd,
+) -> Outcome<bool> {
+    let dir = match rustix::fs::openat(tree, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(false),
+        other => other?,
+    };
+    let was_dir = before.is_some_and(|before| before.kind() == FileType::Directory);
+    let inner = match was_dir {
+        true => below.enter(name)?,
+        false => Layered::default(),
+    };
+    rustix::fs::mkdirat(out, name, Mode::RWXU)?;
+    let made = rustix::fs::openat(out, name, DIRECTORY, Mode::empty())?;
+    let same = inner.top().is_some_and(|top| {
+        before.is_some_and(|before| same_status(stat, &before.stat))
+            && (is_before(stat, since) || same_attributes(dir.as_fd(), top))
+    });
+    if !compare(&dir, &inner, since, &made)? && same {
+        rustix::fs::unlinkat(out, name, AtFlags::REMOVEDIR)?;
+        return Ok(false);
+    }
+    finish(dir.as_fd(), made.as_fd(), stat)?;
+    Ok(true)
+}
+
+fn is_before(stat: &Stat, since: Time) -> bool {
+    let changed = Time {
+        seconds: stat.st_ctime,
+        nanoseconds: stat.st_ctime_nsec,
+    };
+    changed.cmp(&since) == Ordering::Less
+}
+
+/// Kind, mode and owner.
+fn same_status(now: &Stat, before: &Stat) -> bool {
+    (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+}
+
+fn is_same(tree: &OwnedFd, name: &OsStr, now: &Stat, before: &Seen<'_>, since: Time) -> bool {
+    let was = &before.stat;
+    let times = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
+    if !same_status(now, was) || now.st_size != was.st_size || times(now) != times(was) {
+        return false;
+    }
+    if is_before(now, since) {
+        return true;
+    }
+    match before.kind() {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let open = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::empty());
+            let (Ok(a), Ok(b)) = (open(tree.as_fd()), open(before.dir)) else {
+                return false;
+            };
+            same_attributes(a.as_fd(), b.as_fd()) && same_content(a.into(), b.into())
+        }
+        FileType::Symlink => {
+            let target = |dir: BorrowedFd<'_>| rustix::fs::readlinkat(dir, name, Vec::new()).ok();
+            target(tree.as_fd()) == target(before.dir)
+        }
+        _ => now.st_rdev == was.st_rdev,
+    }
+}
+
+fn same_attributes(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    let ours = |(name, _): &(Vec<u8>, Vec<u8>)| !name.starts_with(b"user.overlay.");
+    let of = |fd| {
+        let mut all: Vec<_> = attributes(fd).ok()?.into_iter().filter(ours).collect();
+        all.sort();
+        Some(all)
+    };
+    of(a) == of(b)
+}
+
+fn same_content(mut a: File, mut b: File) -> bool {
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let Ok(count) = a.read(&mut left) else {
+            return false;
+        };
+        if count == 0 {
+            return matches!(b.read(&mut right), Ok(0));
+        }
+        if b.read_exact(&mut right[..count]).is_err() || left[..count] != right[..count] {
+            return false;
+        }
+    }
+}
