@@ -2,9 +2,7 @@
 //!
 //! Every command runs in a mount namespace of its own, in which root has changed what the scenario is about.
 
-use std::process::Stdio;
-
-use crate::lab::program::Running;
+use crate::lab::machine::{Machine, WORK, WORKED, can_change};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Output, Rcon, installed, lab, skip};
 
@@ -20,7 +18,6 @@ scenarios!(
     without_attributes,
     no_namespaces,
     inside_bubblewrap,
-    inside_itself,
     doctor_tells,
 );
 
@@ -31,34 +28,11 @@ fn run(t: &Rcon, change: &str, args: &[&str]) -> Output {
 
 /// The same, with a program in front of rcon.
 fn under(t: &Rcon, change: &str, before: &[&str], args: &[&str]) -> Output {
-    let user = t.user.uid.to_string();
-    let group = t.user.gid.to_string();
-    let script = format!("set -e; {change}\nexec \"$@\"");
-    let program = t.program.to_str().unwrap();
-    let words = [
-        &["unshare", "--mount", "--propagation", "private", "sh", "-c"][..],
-        &[
-            &script, "sh", "setpriv", "--reuid", &user, "--regid", &group,
-        ],
-        &["--clear-groups", "--inh-caps=-all", "--"],
+    let machine = Machine {
         before,
-        &[program],
-        args,
-    ]
-    .concat();
-    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    let mut command = t.command_of(&words);
-    std::os::unix::process::CommandExt::uid(&mut command, 0);
-    std::os::unix::process::CommandExt::gid(&mut command, 0);
-    Running::start(command, Stdio::null()).wait()
-}
-
-/// Whether scenarios that change the machine can be had.
-fn can_change() -> bool {
-    if !lab().root {
-        skip("only root can take a part of the machine away");
-    }
-    lab().root
+        ..Machine::with(change)
+    };
+    machine.run(t, args)
 }
 
 fn ready(t: &Rcon) -> bool {
@@ -70,7 +44,7 @@ fn ready(t: &Rcon) -> bool {
     true
 }
 
-/// What every rung must be able to do: a container with users, in a network of its own where it can be.
+/// What every rung must be able to do.
 const WORKS: [&str; 8] = [
     "run",
     "--rm",
@@ -79,11 +53,8 @@ const WORKS: [&str; 8] = [
     "busybox",
     "sh",
     "-ec",
-    "id -u; touch /tmp/x; chown 33 /tmp/x; stat -c %u /tmp/x; su app -s /bin/sh -c 'id -u'; ls /proc/self/exe",
+    WORK,
 ];
-
-/// What that prints.
-const WORKED: &str = "0\n33\n1000\n/proc/self/exe\n";
 
 /// Where there is one id for this scenario: the image must be unpacked for it.
 fn with_one_id(t: &Rcon, change: &str) {
@@ -316,34 +287,6 @@ fn inside_bubblewrap(t: &mut Rcon) {
     words.extend(WORKS);
     words[6] = "lab.test/busybox:archived";
     under(t, "", &sandbox, &words).prints(WORKED);
-}
-
-/// The same static program in a container of its own.
-fn inside_itself(t: &mut Rcon) {
-    let image = t.pull("busybox");
-    let archive = lab().cache.join("archive/docker.tar");
-    let program = format!("{}:/usr/bin/rcon:ro", t.program.display());
-    let archive = format!("{}:/image.tar:ro", archive.display());
-    let script = "mkdir -p /var/rcon; mount -t tmpfs none /var/rcon; export HOME=/root
-        rcon --root /var/rcon load -q -i /image.tar >/dev/null
-        rcon --root /var/rcon run --rm --network none lab.test/busybox:archived sh -ec \
-            'id -u; touch x; chown 33 x; stat -c %u x; su app -s /bin/sh -c \"id -u\"'";
-    t.run(&[
-        "run",
-        "--rm",
-        "--privileged",
-        "--network",
-        "none",
-        "-v",
-        &program,
-        "-v",
-        &archive,
-        &image,
-        "sh",
-        "-ec",
-        script,
-    ])
-    .prints("0\n33\n1000\n");
 }
 
 fn doctor_tells(t: &mut Rcon) {

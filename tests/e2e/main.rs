@@ -29,6 +29,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod nested;
 mod netprocess;
 mod network;
 mod network_more;

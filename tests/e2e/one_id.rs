@@ -11,8 +11,11 @@ scenarios!(
     made_by_others,
     processes_have_users,
     users_of_the_request,
+    users_in_the_network_of_another,
     devices_are_made,
     owners_last,
+    owners_are_copied,
+    owners_are_pushed,
     packages_make_users,
     web_server_has_workers,
     database_has_a_user,
@@ -183,6 +186,28 @@ fn users_of_the_request(t: &mut Rcon) {
     t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
 }
 
+fn users_in_the_network_of_another(t: &mut Rcon) {
+    busybox(t);
+    let words = ["run", "-d", "--name", "c", "--network", "none", "busybox"];
+    t.run(&[&words[..], &["sleep", "1000"]].concat()).code(0);
+    let script = "touch /tmp/x; chown 33:34 /tmp/x; stat -c '%u %g' /tmp/x; su app -s /bin/sh -c 'id -u; touch /tmp/y'
+        stat -c %u /tmp/y; sleep 1000";
+    let words = ["run", "-d", "--name", "d", "--network", "container:c"];
+    let rest = ["-u", "root", "busybox", "sh", "-ec", script];
+    t.run(&[&words[..], &rest].concat()).code(0);
+    crate::lab::eventually("its users are seen", 20, || {
+        (t.ok(&["logs", "d"]) == "33 34\n1000\n1000").then_some(())
+    });
+    t.run(&["exec", "-u", "app", "d", "id", "-u"])
+        .prints("1000\n");
+    t.run(&["exec", "d", "stat", "-c", "%u", "/tmp/x"])
+        .prints("33\n");
+    let words = ["run", "--rm", "--network", "container:c", "-u", "7:8"];
+    t.run(&[&words[..], &["busybox", "sh", "-c", "id -u; id -g"]].concat())
+        .prints("7\n8\n");
+    t.run(&["rm", "-f", "-t", "0", "d", "c"]).code(0);
+}
+
 fn devices_are_made(t: &mut Rcon) {
     busybox(t);
     if t.mode == Mode::ManyIds {
@@ -265,6 +290,129 @@ fn owners_last(t: &mut Rcon) {
         text.ends_with("tree/made 21 22\ntree/link 23 24\n"),
         "{text}{said}"
     );
+}
+
+fn owners_are_copied(t: &mut Rcon) {
+    busybox(t);
+    let new = |name: &str| {
+        let words = ["run", "-d", "--name", name, "--network", "none", "busybox"];
+        t.run(&[&words[..], &["sleep", "1000"]].concat()).code(0);
+    };
+    new("a");
+    new("b");
+    let script = "mkdir /d; echo x >/d/file; mkfifo /d/pipe; ln -s file /d/link
+        chown 3:4 /d; chown 5:6 /d/file; chown 7:8 /d/pipe; chown -h 9:10 /d/link";
+    t.run(&["exec", "a", "sh", "-ec", script]).code(0);
+    let look = ["stat", "-c", "%n %u %g"];
+    let names = ["/d", "/d/file", "/d/pipe", "/d/link"];
+    let owners = "/d 3 4\n/d/file 5 6\n/d/pipe 7 8\n/d/link 9 10\n";
+    // From one that runs into one that runs, and into one that does not.
+    t.run(&["cp", "-a=false", "a:/d", "b:/"]).code(0);
+    t.run(&[&["exec", "b"], &look[..], &names].concat())
+        .prints(owners);
+    t.run(&["stop", "-t", "0", "a", "b"]).code(0);
+    t.run(
+        &[
+            "create",
+            "--name",
+            "c",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+        ]
+        .into_iter()
+        .chain(["stat -c '%n %u %g' /d /d/file /d/pipe /d/link"])
+        .collect::<Vec<_>>(),
+    )
+    .code(0);
+    t.run(&["cp", "-a=false", "b:/d", "c:/"]).code(0);
+    t.run(&["start", "-a", "c"]).prints(owners);
+    // Out of it as an archive, and what belongs to the user of a container into it.
+    let archive = t.home("d.tar");
+    let out = t.run(&["cp", "b:/d", "-"]);
+    std::fs::write(&archive, &out.code(0).stdout).unwrap();
+    let listed = std::process::Command::new("tar")
+        .args(["--numeric-owner", "-tvf", archive.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    for owner in ["3/4", "5/6", "7/8", "9/10"] {
+        assert!(listed.contains(owner), "{listed}");
+    }
+    let file = t.write("mine", "x");
+    t.run(
+        &[
+            "create",
+            "--name",
+            "e",
+            "--network",
+            "none",
+            "-u",
+            "app",
+            "busybox",
+        ]
+        .into_iter()
+        .chain(["stat", "-c", "%u", "/tmp/mine"])
+        .collect::<Vec<_>>(),
+    )
+    .code(0);
+    t.run(&["cp", &file, "e:/tmp/"]).code(0);
+    t.run(&["start", "-a", "e"]).prints("1000\n");
+    t.run(&["rm", "-f", "-t", "0", "a", "b", "c", "e"]).code(0);
+}
+
+/// What was pushed has the owners that the container saw, for whoever takes it.
+fn owners_are_pushed(t: &mut Rcon) {
+    busybox(t);
+    let script = "mkdir /d; touch /d/file; mkfifo /d/pipe; ln -s file /d/link; chmod 4755 /d/file
+        chown 3:4 /d; chown 70000:6 /d/file; chown 7:8 /d/pipe; chown -h 9:10 /d/link; chmod 4755 /d/file";
+    let script = match t.mode {
+        // The kernel has no more.
+        Mode::ManyIds => script.replace("70000", "60000"),
+        Mode::OneId => script.to_owned(),
+    };
+    let words = ["run", "--name", "c", "--network", "none", "busybox"];
+    t.run(&[&words[..], &["sh", "-ec", &script]].concat())
+        .code(0);
+    let name = crate::lab::registry::writable().name(&format!("owners/{}", t.user.name));
+    t.run(&["commit", "-q", "c", &name]).code(0);
+    t.run(&["push", "-q", &name]).code(0);
+    t.run(&["rm", "c"]).code(0);
+    if !lab().root || !installed("umoci") {
+        return skip("umoci gives files their owners as root only");
+    }
+    let script = format!(
+        "cd {} && skopeo copy -q --src-tls-verify=false docker://{name} oci:oci:x && umoci raw unpack --image oci:x tree \
+         && cd tree/d && stat -c '%n %u %g %a %F' . file pipe link; cd ../.. && rm -rf oci tree",
+        t.dir.display()
+    );
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    let said = String::from_utf8_lossy(&out.stderr);
+    let large = match t.mode {
+        Mode::ManyIds => 60000,
+        Mode::OneId => 70000,
+    };
+    let expected = format!(
+        ". 3 4 755 directory\nfile {large} 6 4755 regular empty file\npipe 7 8 644 fifo\nlink 9 10 777 symbolic link\n"
+    );
+    assert!(text.ends_with(&expected), "{text}{said}");
+    // A user with many ids gets them for real.
+    let Some(other) = lab().user(Mode::ManyIds).filter(|_| t.mode == Mode::OneId) else {
+        return;
+    };
+    let many = Rcon::new(Mode::ManyIds, other);
+    many.run(&["pull", "-q", &name]).code(0);
+    let look =
+        "cat /proc/self/uid_map | wc -l; stat -c '%n %u %g' /d /d/pipe; stat -c '%n %u %g' /d/link";
+    many.run(&["run", "--rm", "--network", "none", &name, "sh", "-c", look])
+        .shows("/d 3 4\n/d/pipe 7 8\n/d/link 9 10\n");
+    many.finish();
 }
 
 fn packages_make_users(t: &mut Rcon) {

@@ -6,7 +6,7 @@ use rcon_net::PortMapping;
 use rcon_sys::ids::IdRange;
 
 use crate::error::{Error, Result};
-use crate::record::{Config, Container, Network};
+use crate::record::{Config, Container};
 use crate::{Engine, secrets};
 
 /// Makes the specification.
@@ -48,13 +48,8 @@ fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bun
 
 impl Engine {
     /// What it takes to have several users where there is one id.
-    ///
-    /// A container in a namespace of another does without: it comes about as a root that others are
-    /// already, and nobody outside can look into such a process to answer for it.
     pub(crate) fn emulation(&self, config: &Config) -> Option<Emulation> {
-        let joins = matches!(config.network, Network::Container(_) | Network::Path(_))
-            || config.sharing.joins();
-        (self.maps.is_single() && !joins).then(|| Emulation {
+        self.maps.is_single().then(|| Emulation {
             identities: self.paths.runtime(&config.id).join("identities"),
             owners: self.store.owners_file(&config.id),
         })

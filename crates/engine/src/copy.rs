@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags};
+use rcon_sys::owner::TrueOwner;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +18,10 @@ use crate::Engine;
 use crate::error::{Context, Error, Result, describe};
 use crate::record::Container;
 use crate::rootfs::View;
+use crate::rootfs::notes::Notes;
 use crate::rootfs::pack::{is_dir, pack};
 use crate::rootfs::place::Place;
+use crate::rootfs::users::{open_inside, user_ids};
 
 /// One end of a copy.
 #[derive(Clone, Debug)]
@@ -57,6 +59,16 @@ struct Source {
     name: String,
 }
 
+/// A place in a container that is written to.
+struct Inside<'a> {
+    view: &'a View,
+    container: &'a Container,
+    path: &'a str,
+    /// The container whose user gets the files.
+    owner: Option<&'a Container>,
+    notes: Option<Notes>,
+}
+
 /// The one name all entries of the archive begin with.
 const TOP: &str = "top";
 
@@ -76,7 +88,9 @@ impl Engine {
             self.beside(view, |out| {
                 drop(reader.take());
                 let result = match writer.take() {
-                    Some(writer) => send_inside(view, container, path, bare, &writer),
+                    Some(writer) => self.notes(container).and_then(|notes| {
+                        send_inside(view, container, path, bare, notes.as_ref(), &writer)
+                    }),
                     None => Ok(()),
                 };
                 tell(out, result)
@@ -87,15 +101,20 @@ impl Engine {
             self.beside(view, |out| {
                 drop(writer.take());
                 let owner = request.archive.then_some(container);
-                let result = match (from, reader.take()) {
-                    (CopyEnd::Stream, _) => {
-                        receive_archive(view, container, path, owner, request, io::stdin())
+                let result = self.notes(container).and_then(|notes| {
+                    let to = Inside {
+                        view,
+                        container,
+                        path,
+                        owner,
+                        notes,
+                    };
+                    match (from, reader.take()) {
+                        (CopyEnd::Stream, _) => receive_archive(to, request, io::stdin()),
+                        (_, Some(reader)) => receive_inside(to, request, &reader),
+                        (_, None) => Ok(()),
                     }
-                    (_, Some(reader)) => {
-                        receive_inside(view, container, path, owner, request, &reader)
-                    }
-                    (_, None) => Ok(()),
-                };
+                });
                 tell(out, result)
             })
         });
@@ -127,6 +146,15 @@ impl Engine {
         sent?;
         received?;
         here
+    }
+
+    /// The notes on the owners of a container's files, where it takes them.
+    fn notes(&self, container: &Container) -> Result<Option<Notes>> {
+        if !self.maps.is_single() {
+            return Ok(None);
+        }
+        let beside = self.store.owners_file(container.id());
+        Notes::open(&beside).on("open", &beside).map(Some)
     }
 
     fn side<'e>(&self, end: &'e CopyEnd) -> Result<Option<(Container, View, &'e str)>> {
@@ -229,7 +257,10 @@ fn send_here(path: &Path, maps: &rcon_sys::ids::IdMaps, out: &io::PipeWriter) ->
         let range = ranges.iter().find(|r| id >= r.host && id - r.host < r.len);
         range.map_or(0, |r| r.container + (id - r.host))
     };
-    let owner = |uid, gid| (inside(&maps.uid, uid), inside(&maps.gid, gid));
+    let owner = |_: BorrowedFd<'_>, _: Option<&OsStr>, stat: &Stat| {
+        let (uid, gid) = (stat.st_uid, stat.st_gid);
+        Some((inside(&maps.uid, uid), inside(&maps.gid, gid)))
+    };
     pack(file, Path::new(TOP), &owner, out)
         .context(|| format!("cannot copy {text}"))
         .or_else(ignored)
@@ -256,21 +287,12 @@ fn missing(path: &str, container: &Container, error: Errno) -> Error {
     ))
 }
 
-fn open_inside(root: &OwnedFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
 fn send_inside(
     view: &View,
     container: &Container,
     path: &str,
     bare: bool,
+    notes: Option<&Notes>,
     out: &io::PipeWriter,
 ) -> Result<()> {
     let root = view.open(false)?;
@@ -297,7 +319,13 @@ fn send_inside(
             PathBuf::from(TOP)
         }
     };
-    pack(file, &top, &|uid, gid| (uid, gid), out).context(|| format!("cannot copy {path}"))
+    let owner = |at: BorrowedFd<'_>, name: Option<&OsStr>, stat: &Stat| {
+        let plain = TrueOwner::new(stat.st_uid, stat.st_gid);
+        let owner = notes.map_or(plain, |notes| notes.of(at, name, stat));
+        // What stands for a device means nothing elsewhere.
+        owner.device.is_none().then_some((owner.uid, owner.gid))
+    };
+    pack(file, &top, &owner, out).context(|| format!("cannot copy {path}"))
 }
 
 fn last_name_inside(path: &Path) -> String {
@@ -340,6 +368,7 @@ fn receive_here(path: &Path, request: &CopyRequest, from: &io::PipeReader) -> Re
         base: PathBuf::new(),
         inside: false,
         owner: None,
+        notes: None,
         overwrite: request.overwrite,
     };
     place
@@ -351,21 +380,15 @@ fn no_directory() -> Error {
     Error::Invalid("destination must be a directory when copying a directory".into())
 }
 
-fn receive_inside(
-    view: &View,
-    container: &Container,
-    path: &str,
-    owner: Option<&Container>,
-    request: &CopyRequest,
-    from: &io::PipeReader,
-) -> Result<()> {
+fn receive_inside(to: Inside<'_>, request: &CopyRequest, from: &io::PipeReader) -> Result<()> {
     let mut from = BufReader::new(from);
     let Some(source) = heard(&mut from)? else {
         return Ok(());
     };
-    let root = view.open(true)?;
+    let (path, container) = (to.path, to.container);
+    let root = to.view.open(true)?;
     let (base, name) = target(&root, path, &source, container, request)?;
-    place(root, base, owner, request)
+    place(root, base, to, request)
         .unpack(&mut from, Some(&name))
         .context(|| {
             format!(
@@ -375,15 +398,9 @@ fn receive_inside(
         })
 }
 
-fn receive_archive(
-    view: &View,
-    container: &Container,
-    path: &str,
-    owner: Option<&Container>,
-    request: &CopyRequest,
-    from: impl Read,
-) -> Result<()> {
-    let root = view.open(true)?;
+fn receive_archive(to: Inside<'_>, request: &CopyRequest, from: impl Read) -> Result<()> {
+    let (path, container) = (to.path, to.container);
+    let root = to.view.open(true)?;
     let base = from_root(path);
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     if open_inside(&root, &base, flags).is_err() {
@@ -392,7 +409,7 @@ fn receive_archive(
         ));
     }
     let from = rcon_store::decompress(from).context(|| "cannot read the archive".into())?;
-    place(root, base, owner, request)
+    place(root, base, to, request)
         .unpack(from, None)
         .context(|| {
             format!(
@@ -402,8 +419,8 @@ fn receive_archive(
         })
 }
 
-fn place(root: OwnedFd, base: PathBuf, owner: Option<&Container>, request: &CopyRequest) -> Place {
-    let owner = owner.map(|container| {
+fn place(root: OwnedFd, base: PathBuf, to: Inside<'_>, request: &CopyRequest) -> Place {
+    let owner = to.owner.map(|container| {
         let user = container.config.options.user.clone();
         let user = user.or_else(|| container.config.image_config.user.clone());
         user_ids(&root, user.as_deref().unwrap_or_default())
@@ -413,6 +430,7 @@ fn place(root: OwnedFd, base: PathBuf, owner: Option<&Container>, request: &Copy
         base,
         inside: true,
         owner,
+        notes: to.notes,
         overwrite: request.overwrite,
     }
 }
@@ -459,37 +477,6 @@ fn target(
     Err(missing(path, container, Errno::LOOP))
 }
 
-/// The ids of `user[:group]`, names looked up in the container; those of root for what is not there.
-fn user_ids(root: &OwnedFd, user: &str) -> (u32, u32) {
-    let (user, group) = user.split_once(':').unwrap_or((user, ""));
-    let lines = |path: &str| {
-        let file = open_inside(root, Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK);
-        let mut text = Vec::new();
-        if let Ok(file) = file {
-            let _ = File::from(file).take(1 << 20).read_to_end(&mut text);
-        }
-        String::from_utf8_lossy(&text).into_owned()
-    };
-    let find = |path: &str, name: &str, field: usize| {
-        let text = lines(path);
-        let line = text.lines().find(|line| {
-            let mut fields = line.split(':');
-            let first = fields.next();
-            first == Some(name) || (fields.nth(1) == Some(name) && !name.is_empty())
-        })?;
-        line.split(':').nth(field)?.parse::<u32>().ok()
-    };
-    if user.is_empty() {
-        return (0, 0);
-    }
-    let uid = user.parse().ok().or_else(|| find("/etc/passwd", user, 2));
-    let gid = match group {
-        "" => find("/etc/passwd", user, 3),
-        group => group.parse().ok().or_else(|| find("/etc/group", group, 2)),
-    };
-    (uid.unwrap_or(0), gid.unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,25 +489,5 @@ mod tests {
         assert!(!means_content("a/") && !means_content("a.") && !means_content("/a"));
         assert_eq!(last_name(Path::new("a/b/")), "b");
         assert_eq!(from_root("tmp/x"), Path::new("/tmp/x"));
-    }
-
-    #[test]
-    fn users_are_looked_up_in_the_container() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("etc")).unwrap();
-        std::fs::write(dir.path().join("etc/passwd"), "web:x:33:34::/:/bin/sh\n").unwrap();
-        std::fs::write(dir.path().join("etc/group"), "staff:x:50:\n").unwrap();
-        let root: OwnedFd = File::open(dir.path()).unwrap().into();
-        for (user, ids) in [
-            ("", (0, 0)),
-            ("web", (33, 34)),
-            ("33", (33, 34)),
-            ("web:staff", (33, 50)),
-            ("7:8", (7, 8)),
-            ("9", (9, 0)),
-            ("nobody", (0, 0)),
-        ] {
-            assert_eq!(user_ids(&root, user), ids, "{user}");
-        }
     }
 }

@@ -149,6 +149,7 @@ impl Error {
                 ),
                 Some(libc::EROFS) => Some(ANOTHER_PLACE.into()),
                 Some(libc::EDQUOT) => Some("your disk quota is used up".into()),
+                Some(libc::ENOSYS) => rcon_sys::floor::remedy(),
                 _ => rcon_sys::forbidden::hint_of(source),
             },
             _ => None,

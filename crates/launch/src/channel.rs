@@ -56,29 +56,28 @@ pub(crate) fn send_ready(socket: &OwnedFd, number: u32, fds: &[BorrowedFd<'_>]) 
 }
 
 /// Hand over the calls about owners, as far as there is somebody to answer them, and say who the
-/// program is to be: user, group, supplementary groups.
-pub(crate) fn send_listener(
-    socket: &OwnedFd,
-    listener: Option<BorrowedFd<'_>>,
-    ids: &[u32],
-) -> Result<()> {
+/// program is to be: user, group, supplementary groups. `files` are what it takes to answer: the
+/// listener, and the mount namespace where the caller cannot get that by itself.
+pub(crate) fn send_listener(socket: &OwnedFd, files: &[BorrowedFd<'_>], ids: &[u32]) -> Result<()> {
     let mut message = vec![HANDED_OVER];
     // More groups than a message holds nobody can have given.
     let ids = ids.iter().take((MOST - 1) / 4);
     message.extend(ids.flat_map(|id| id.to_le_bytes()));
-    let fds: Vec<BorrowedFd<'_>> = listener.into_iter().collect();
-    fdpass::send_fds(socket, &message, &fds).map_err(|_| gone())
+    fdpass::send_fds(socket, &message, files).map_err(|_| gone())
 }
 
-/// Take them: the listener, if there is one, and the ids.
-pub(crate) fn wait_listener(socket: &OwnedFd) -> Result<(Option<OwnedFd>, Vec<u32>)> {
+/// Take them: the listener, if there is one, what came with it, and the ids.
+pub(crate) fn wait_listener(
+    socket: &OwnedFd,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>, Vec<u32>)> {
     let mut data = vec![0; MOST];
-    let (len, mut fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    let (len, fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    let mut fds = fds.into_iter();
     match &data[..len] {
         [HANDED_OVER, ids @ ..] => {
             let words = ids.chunks_exact(4);
             let ids = words.map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]));
-            Ok((fds.pop(), ids.collect()))
+            Ok((fds.next(), fds.next(), ids.collect()))
         }
         [ERROR, error @ ..] => Err(Error::decode(error)),
         _ => Err(gone()),

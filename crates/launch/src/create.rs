@@ -177,7 +177,10 @@ fn meet(
         true => namespaces.of_process(pid, CloneFlags::CLONE_NEWNET)?,
         false => None,
     };
-    let inside = emulation.map(|_| Inside::of(pid)).transpose()?;
+    let inside = match (emulation, namespaces.is_hidden()) {
+        (Some(_), false) => Some(Inside::of(pid)?),
+        _ => None,
+    };
     if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         ids::write_maps(pid, maps)?;
     }
@@ -191,9 +194,19 @@ fn meet(
         hooks::run(spec, Point::CreateRuntime, &state, None)?;
         channel::send_go(socket, 0)?;
     }
-    if let (Some((emulation, process)), Some(inside)) = (emulation, inside)
-        && let (Some(listener), who) = channel::wait_listener(socket)?
+    if let Some((emulation, process)) = emulation
+        && let (Some(listener), mount, who) = channel::wait_listener(socket)?
     {
+        let missing = || Error::Died("its mount namespace cannot be had".to_owned());
+        let inside = match inside {
+            Some(inside) => inside,
+            None => Inside {
+                user: userns
+                    .try_clone()
+                    .context(|| "cannot keep the user namespace".to_owned())?,
+                mount: mount.ok_or_else(missing)?,
+            },
+        };
         emulate::start(emulation, process, pid, &who, listener, inside)?;
     }
     let (number, passed) = channel::wait_ready(socket)?;

@@ -5,7 +5,7 @@
 //! [`Error::decode`] are the two ends of that.
 
 use nix::errno::Errno;
-use rcon_sys::forbidden;
+use rcon_sys::{floor, forbidden};
 
 use crate::wire::{Reader, Writer};
 
@@ -196,16 +196,23 @@ impl Error {
         match self {
             Self::Namespaces { errno } => forbidden::remedy(*errno),
             // What the root of a user namespace may do, and yet may not.
-            Self::Setup { errno, .. } if [libc::EPERM, libc::EACCES].contains(errno) => {
-                forbidden::powerless()
-            }
+            Self::Setup { errno, .. } => match *errno {
+                libc::EPERM => forbidden::restricted(),
+                libc::EACCES => forbidden::powerless(),
+                libc::ENOSYS => floor::remedy(),
+                _ => None,
+            },
             Self::Ids { hint, .. } | Self::Cgroup { hint, .. } => hint.clone(),
             Self::Network(failure) => failure.hint.clone(),
-            Self::Overlay { .. } => Some(
+            Self::Overlay { errno } => Some(match [libc::EPERM, libc::EACCES].contains(errno) {
+                true => forbidden::restricted(),
+                false => None,
+            }
+            .unwrap_or_else(|| {
                 "overlay mounts of ordinary users need Linux 5.11 or later and a storage folder \
                  on a local file system that is not itself an overlay"
-                    .to_owned(),
-            ),
+                    .to_owned()
+            })),
             Self::Unmapped { kind, .. } => Some(format!(
                 "give yourself more subordinate {kind} ids in /etc/sub{}",
                 if kind == "user" { "uid" } else { "gid" }

@@ -54,10 +54,10 @@ pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
     let answered = emulation.map_or(Ok(()), |emulation| {
         let inside = Inside::of(target.pid)?;
         match channel::wait_listener(&ours)? {
-            (Some(listener), who) => {
+            (Some(listener), _, who) => {
                 emulate::start(&emulation, described, pid, &who, listener, inside)
             }
-            (None, _) => Ok(()),
+            (None, ..) => Ok(()),
         }
     });
     let result =
@@ -229,7 +229,7 @@ fn prepare<'a>(
     let mut prepared = Prepared::new(plan, &root)?;
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, request.process)?;
     if request.emulation.is_some() {
-        init::hand_over(socket, &mut prepared)?;
+        init::hand_over(socket, None, &mut prepared)?;
     }
     init::announce(socket, &[], &streams, &prepared)?;
     init::take_terminal(&streams)?;

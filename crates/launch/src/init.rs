@@ -11,6 +11,7 @@ use rcon_sys::mount::{self, Attributes};
 use rcon_sys::stub::Mode;
 use rcon_sys::trace;
 use rcon_sys::{process, userns};
+use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::channel;
@@ -144,6 +145,11 @@ fn set_up<'a>(
 ) -> Result<(Prepared<'a>, Streams)> {
     let spec = request.spec;
     let described = described(spec)?;
+    // Who answers for this process must find its files, and may not look for itself.
+    let mount_namespace = match request.emulation.is_some() && namespaces.is_hidden() {
+        true => Some(namespaces::own_mounts()?),
+        false => None,
+    };
     rootfs::isolate(spec, &namespaces)?;
     // The caller maps our ids meanwhile: time for all that needs none.
     let passed = match request.in_netns {
@@ -179,7 +185,7 @@ fn set_up<'a>(
     if request.keyring {
         process::new_session_keyring();
     }
-    name_host(spec, &namespaces)?;
+    name_host(spec, &namespaces, request.any_host_name)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let root = rootfs::mount(&request.rootfs)?;
     trace::mark("root mounted");
@@ -233,7 +239,7 @@ fn set_up<'a>(
             .context(|| "cannot make the root filesystem read-only".to_owned())?;
     }
     if request.emulation.is_some() {
-        hand_over(socket, &mut prepared)?;
+        hand_over(socket, mount_namespace.as_ref(), &mut prepared)?;
     }
     trace::mark("ready");
     announce(socket, &passed, &streams, &prepared)?;
@@ -288,13 +294,15 @@ pub(crate) fn hide() -> Result<()> {
         .context(|| "cannot hide the new process".to_owned())
 }
 
-fn name_host(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
+fn name_host(spec: &Spec, namespaces: &Namespaces, any: bool) -> Result<()> {
     if !namespaces.has(CloneFlags::CLONE_NEWUTS) {
         return Ok(());
     }
     if let Some(name) = spec.hostname() {
-        rustix::system::sethostname(name.as_bytes())
-            .context(|| format!("cannot set the host name {name:?}"))?;
+        match rustix::system::sethostname(name.as_bytes()) {
+            Err(Errno::PERM) if any => {}
+            set => set.context(|| format!("cannot set the host name {name:?}"))?,
+        }
     }
     if let Some(name) = spec.domainname() {
         rustix::system::setdomainname(name.as_bytes())
@@ -305,13 +313,21 @@ fn name_host(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
 
 /// Let the caller see to it that the calls about owners are answered. From here on, until it does,
 /// none may be made.
-pub(crate) fn hand_over(socket: &OwnedFd, prepared: &mut Prepared<'_>) -> Result<()> {
+pub(crate) fn hand_over(
+    socket: &OwnedFd,
+    mount_namespace: Option<&OwnedFd>,
+    prepared: &mut Prepared<'_>,
+) -> Result<()> {
     let listener = emulate::hand_over()?;
     let ids = prepared.credentials.ids();
     if listener.is_some() {
         prepared.credentials.make_up();
     }
-    channel::send_listener(socket, listener.as_ref().map(AsFd::as_fd), &ids)
+    let files = listener
+        .iter()
+        .chain(mount_namespace.filter(|_| listener.is_some()));
+    let files: Vec<BorrowedFd<'_>> = files.map(AsFd::as_fd).collect();
+    channel::send_listener(socket, &files, &ids)
 }
 
 /// Tell the caller that the program can be started, and hand over what is the caller's.

@@ -90,7 +90,7 @@ impl Namespaces {
 
     /// Whether the new process cannot be looked into from its birth on: it comes about as a root that
     /// others are already.
-    fn is_hidden(&self) -> bool {
+    pub(crate) fn is_hidden(&self) -> bool {
         let users = |joined: &Joined| joined.kind == CloneFlags::CLONE_NEWUSER;
         self.joined.iter().any(users)
     }
@@ -183,6 +183,13 @@ impl Namespaces {
         }
         Ok(())
     }
+}
+
+/// The mount namespace of this process, which must still see the host's proc.
+pub(crate) fn own_mounts() -> Result<OwnedFd> {
+    let file = File::open("/proc/self/ns/mnt");
+    file.map(OwnedFd::from)
+        .context(|| "cannot open the mount namespace of the container".to_owned())
 }
 
 fn joining(joined: &Joined) -> String {

@@ -65,6 +65,9 @@ pub struct Request<'a> {
     pub door: Option<OwnedFd>,
     /// Give the container a session keyring of its own.
     pub keyring: bool,
+    /// The host name is only a suggestion: where a filter around forbids to set one, that of
+    /// around stays.
+    pub any_host_name: bool,
 }
 
 impl<'a> Request<'a> {
@@ -89,6 +92,7 @@ impl<'a> Request<'a> {
             known_as: None,
             door: None,
             keyring: true,
+            any_host_name: false,
         }
     }
 }

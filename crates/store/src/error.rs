@@ -138,6 +138,9 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::EROFS) => {
                 Some("give a writable place with --root".to_owned())
             }
+            Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSYS) => {
+                rcon_sys::floor::remedy()
+            }
             Self::NotReproducible { .. } => Some(
                 "remove the image and pull or load it again; if its archive has a file twice, \
                  copy the image with another tool"

@@ -84,6 +84,12 @@ pub fn powerless() -> Option<String> {
         .then(|| apparmor(&facts))
 }
 
+/// The remedy where a step of the root of a user namespace fails with `EPERM`: AppArmor
+/// ([`powerless`]), or a system call filter around. `None` where neither is there.
+pub fn restricted() -> Option<String> {
+    powerless().or_else(|| Facts::look().filtered.then(sandbox))
+}
+
 impl Facts {
     fn look() -> Facts {
         const KINDS: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
@@ -130,7 +136,7 @@ fn remedy_for(errno: i32, facts: &Facts) -> Option<String> {
         libc::EPERM | libc::EACCES => forbidden(errno, facts),
         libc::EINVAL | libc::ENOSYS if facts.filtered => sandbox(),
         libc::EINVAL | libc::ENOSYS => {
-            "this kernel lacks a kind of namespace; rcon needs Linux 5.11 or later with user, pid, \
+            "this kernel lacks a kind of namespace; rcon needs Linux 5.12 or later with user, pid, \
              mount, network, ipc, uts and cgroup namespaces"
                 .to_owned()
         }
@@ -268,7 +274,7 @@ mod tests {
         };
         assert!(says(libc::ENOSYS, &filtered).contains("seccomp"));
         assert!(says(libc::EPERM, &filtered).contains("seccomp"));
-        assert!(says(libc::ENOSYS, &Facts::default()).contains("5.11"));
+        assert!(says(libc::ENOSYS, &Facts::default()).contains("5.12"));
         let chrooted = Facts {
             chrooted: true,
             ..Facts::default()

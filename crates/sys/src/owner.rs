@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, StatxFlags, XattrFlags, statx};
 
 /// The extended attribute's name.
 pub const TRUE_OWNER: &str = "user.rootlesscontainers";
@@ -298,6 +298,35 @@ pub fn noted(at: impl AsFd, name: &std::ffi::OsStr) -> io::Result<Option<TrueOwn
             | rustix::io::Errno::RANGE,
         ) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What the attribute of an open file or directory says.
+pub fn noted_on(file: impl AsFd) -> io::Result<Option<TrueOwner>> {
+    let mut value = [0; 64];
+    match rustix::fs::fgetxattr(file, TRUE_OWNER, &mut value) {
+        Ok(len) => Ok(TrueOwner::decode(value.get(..len).unwrap_or_default())),
+        Err(
+            rustix::io::Errno::NODATA
+            | rustix::io::Errno::NOTSUP
+            | rustix::io::Errno::PERM
+            | rustix::io::Errno::RANGE,
+        ) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Note the owner of an open file or directory in its attribute; root's is what has none.
+///
+/// Fails with `ENOTSUP` where the file system keeps no such attributes.
+pub fn note_on(file: impl AsFd, owner: TrueOwner) -> rustix::io::Result<()> {
+    let done = match owner.is_root() {
+        true => rustix::fs::fremovexattr(file, TRUE_OWNER),
+        false => rustix::fs::fsetxattr(file, TRUE_OWNER, &owner.encode(), XattrFlags::empty()),
+    };
+    match done {
+        Err(rustix::io::Errno::NODATA) => Ok(()),
+        done => done,
     }
 }
 

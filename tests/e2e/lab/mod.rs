@@ -12,6 +12,7 @@ pub mod fake;
 pub mod host;
 pub mod http;
 pub mod leaks;
+pub mod machine;
 pub mod net;
 pub mod output;
 pub mod program;

@@ -89,8 +89,9 @@ impl Engine {
         let able = namespaces.grade != Grade::Bad;
         let mut findings = vec![namespaces, self.id_maps(place)];
         if able {
-            findings.push(self.root_filesystem());
+            findings.push(self.root_filesystem(place));
             findings.push(proc_mounts(place, &self.maps));
+            findings.extend(host_name(place));
         }
         findings.push(network(place));
         findings.push(cgroups(place));
@@ -102,6 +103,19 @@ impl Engine {
 
     /// Whether there can be containers at all.
     fn namespaces(&self, place: Place) -> Finding {
+        if let Some(remedy) = rcon_sys::floor::remedy() {
+            let call = rcon_sys::floor::missing().unwrap_or_default();
+            return Finding {
+                grade: Grade::Bad,
+                ..Finding::less(
+                    "namespaces",
+                    "none",
+                    format!("the call {call}(2) is not there"),
+                    "the mounts of a container cannot be made safely without it",
+                )
+            }
+            .helped_by(Some(remedy));
+        }
         let error = match rcon_sys::userns::run(&self.maps, |_| 0) {
             Ok((status, _)) if status.success() => {
                 return Finding::good("namespaces", "user namespaces");
@@ -147,7 +161,11 @@ impl Engine {
             Some((why, exact)) => (why.to_owned(), Some(exact.to_owned())),
             None => (why, None),
         };
+        let ready = exact.as_ref().is_some_and(|exact| {
+            exact.starts_with("as root: ") || exact.starts_with("start that one with")
+        });
         let known = match () {
+            () if ready => exact,
             () if why.contains("newuidmap") || why.contains("newgidmap") => {
                 remedy(Missing::Mappers, place).map(str::to_owned)
             }
@@ -158,12 +176,13 @@ impl Engine {
         Finding::less("ids", "one id", why, matters).helped_by(known)
     }
 
-    fn root_filesystem(&self) -> Finding {
+    fn root_filesystem(&self, place: Place) -> Finding {
         match self.store().driver(&self.paths().wish) {
             Ok(Driver::Overlay) => Finding::good("root filesystem", "overlay"),
-            Ok(Driver::Copy { why }) => {
-                copies(why.unwrap_or_else(|| "the storage driver \"vfs\" is asked for".into()))
-            }
+            Ok(Driver::Copy { why }) => copies(
+                why.unwrap_or_else(|| "the storage driver \"vfs\" is asked for".into()),
+                place,
+            ),
             Err(error) => Finding {
                 grade: Grade::Bad,
                 ..Finding::less(
@@ -193,18 +212,22 @@ impl Engine {
     }
 }
 
-fn copies(reason: String) -> Finding {
+fn copies(reason: String, place: Place) -> Finding {
     let (why, help) = match reason.split_once("; ") {
         Some((why, help)) => (why.to_owned(), Some(help.to_owned())),
         None => (reason, None),
     };
+    let known = remedy(Missing::Storage, place).map(str::to_owned);
     Finding::less(
         "root filesystem",
         "copies of the layers",
         why,
         "each container takes the time and the space that a copy of its image takes",
     )
-    .helped_by(help)
+    .helped_by(match place.in_container() {
+        true => known.or(help),
+        false => help.or(known),
+    })
 }
 
 /// Whether containers can have a proc of their own: not where the one around is partly covered.
@@ -240,6 +263,26 @@ fn proc_mounts(place: Place, maps: &rcon_sys::ids::IdMaps) -> Finding {
         )
         .helped_by(remedy(Missing::Proc, place)),
     }
+}
+
+/// Whether containers can have a host name; told only where they cannot.
+fn host_name(place: Place) -> Option<Finding> {
+    let maps = rcon_sys::ids::IdMaps::single();
+    let tried = rcon_sys::userns::run(&maps, |_| {
+        let own = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS);
+        let set = rustix::system::sethostname(b"rcon");
+        i32::from(own.is_ok() && set.is_err())
+    });
+    let refused = tried.is_ok_and(|(status, _)| status.code() == Some(1));
+    refused.then(|| {
+        Finding::less(
+            "host name",
+            "the one around",
+            "a system call filter around forbids to set one",
+            "containers have the host name of what is around them, and --hostname is refused",
+        )
+        .helped_by(remedy(Missing::Namespaces, place))
+    })
 }
 
 fn network(place: Place) -> Finding {
@@ -357,7 +400,14 @@ mod tests {
 
     #[test]
     fn reasons_and_remedies_are_told_apart() {
-        let finding = copies("it does not work; give --root on a local disk".into());
+        let place = Place {
+            family: place::Family::Debian,
+            around: place::Around::Machine,
+        };
+        let finding = copies(
+            "it does not work; give --root on a local disk".into(),
+            place,
+        );
         assert_eq!(finding.why.as_deref(), Some("it does not work"));
         assert_eq!(
             finding.remedy.as_deref(),

@@ -36,8 +36,10 @@ pub(crate) enum Around {
     Kubernetes,
     /// A container of Docker.
     Docker,
-    /// A container of Podman, or of rcon itself.
+    /// A container of Podman.
     Podman,
+    /// A container of rcon itself.
+    Rcon,
 }
 
 /// Where we are.
@@ -51,9 +53,13 @@ impl Place {
     /// Looks around.
     pub(crate) fn look(os_release: &str) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let around = match around(set, |path| Path::new(path).exists()) {
+            Around::Podman => engine(&fs::read_to_string(CONTAINERENV).unwrap_or_default()),
+            around => around,
+        };
         Self {
             family: family(os_release),
-            around: around(set, |path| Path::new(path).exists()),
+            around,
         }
     }
 
@@ -85,9 +91,20 @@ fn family(os_release: &str) -> Family {
     Family::Other
 }
 
+/// What Podman, and rcon as it does, put into containers.
+const CONTAINERENV: &str = "/run/.containerenv";
+
+/// Whose container it is that has such a file.
+fn engine(text: &str) -> Around {
+    match text.contains("engine=\"rcon-") {
+        true => Around::Rcon,
+        false => Around::Podman,
+    }
+}
+
 fn around(set: impl Fn(&str) -> bool, there: impl Fn(&str) -> bool) -> Around {
     let docker = there("/.dockerenv");
-    let podman = there("/run/.containerenv");
+    let podman = there(CONTAINERENV);
     if set("KUBERNETES_SERVICE_HOST") || there("/var/run/secrets/kubernetes.io") {
         return match set("GITLAB_CI") {
             true => Around::GitLab,
@@ -150,5 +167,8 @@ mod tests {
         assert_eq!(look(&["GITLAB_CI"], &["/.dockerenv"]), Around::GitLab);
         assert_eq!(look(&["KUBERNETES_SERVICE_HOST"], &[]), Around::Kubernetes);
         assert_eq!(look(&[], &["/run/.containerenv"]), Around::Podman);
+        assert_eq!(engine("engine=\"podman-4.3.1\"\n"), Around::Podman);
+        assert_eq!(engine("engine=\"rcon-0.1.0\"\n"), Around::Rcon);
+        assert_eq!(engine(""), Around::Podman);
     }
 }

@@ -7,12 +7,14 @@ use super::place::{Around, Family, Place};
 /// What can be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// User namespaces, in a container.
+    /// User namespaces, or a call that sets them up.
     Namespaces,
     /// The programs newuidmap and newgidmap.
     Mappers,
     /// Subordinate ids.
     Ids,
+    /// Storage that an overlay can be written to.
+    Storage,
     /// /dev/net/tun.
     Tun,
     /// Permission to open it.
@@ -27,62 +29,97 @@ pub(crate) enum Missing {
     Proc,
 }
 
-/// How whoever starts the container around us lets it make containers.
-fn outside(around: Around) -> Option<&'static str> {
-    Some(match around {
-        Around::Docker => {
-            "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
-             --security-opt systempaths=unconfined --device /dev/net/tun …"
+/// What whoever starts the container around us says there; `None` on a machine, and for what is
+/// not of that container's making.
+fn outside(missing: Missing, around: Around) -> Option<&'static str> {
+    use Around::{Docker, GitHub, GitLab, Kubernetes, Machine, Podman, Rcon};
+    Some(match (missing, around) {
+        (_, Machine | GitHub) => return None,
+        (Missing::Namespaces, Docker) => {
+            "docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined …"
         }
-        Around::Podman => {
-            "podman run --security-opt seccomp=unconfined --security-opt unmask=ALL \
-             --device /dev/net/tun … (in a container of rcon: --privileged)"
+        (Missing::Namespaces, Podman) => "podman run --security-opt seccomp=unconfined …",
+        (Missing::Namespaces, Rcon) => "rcon run --security-opt seccomp=unconfined …",
+        (Missing::Namespaces, Kubernetes) => {
+            "in the pod: hostUsers: false, and for the container securityContext: {seccompProfile: \
+             {type: Unconfined}, appArmorProfile: {type: Unconfined}}"
         }
-        Around::Kubernetes => {
+        (Missing::Namespaces, GitLab) => {
+            "in the runner's config.toml: [runners.docker] security_opt = \
+             [\"seccomp=unconfined\", \"apparmor=unconfined\"]"
+        }
+        (Missing::Proc, Docker) => "docker run --security-opt systempaths=unconfined …",
+        (Missing::Proc, Podman) => "podman run --security-opt unmask=ALL …",
+        (Missing::Proc, Rcon) => "rcon run --security-opt unmask=ALL …",
+        (Missing::Proc, Kubernetes) => {
             "in the pod: hostUsers: false, and for the container securityContext: {procMount: \
-             Unmasked, seccompProfile: {type: Unconfined}, appArmorProfile: {type: Unconfined}}"
+             Unmasked}"
         }
-        Around::GitLab => {
-            "in the runner's config.toml: [runners.docker] devices = [\"/dev/net/tun\"], \
-             security_opt = [\"seccomp=unconfined\", \"apparmor=unconfined\", \
-             \"systempaths=unconfined\"]"
+        (Missing::Proc, GitLab) => {
+            "in the runner's config.toml: [runners.docker] security_opt = \
+             [\"systempaths=unconfined\"]"
         }
-        Around::Machine | Around::GitHub => return None,
+        (Missing::Tun, Docker) => "docker run --device /dev/net/tun …",
+        (Missing::Tun, Podman) => "podman run --device /dev/net/tun …",
+        (Missing::Tun, Rcon) => "rcon run --volume /dev/net/tun:/dev/net/tun …",
+        (Missing::Tun | Missing::TunPermission, Kubernetes) => {
+            "a device plugin that gives pods /dev/net/tun, or --network host"
+        }
+        (Missing::Tun, GitLab) => {
+            "in the runner's config.toml: [runners.docker] devices = [\"/dev/net/tun\"]"
+        }
+        (Missing::Storage, Docker) => {
+            "docker run --volume rcon:/var/lib/rcon …, and rcon --root /var/lib/rcon"
+        }
+        (Missing::Storage, Podman) => {
+            "podman run --volume rcon:/var/lib/rcon …, and rcon --root /var/lib/rcon"
+        }
+        (Missing::Storage, Rcon) => {
+            "rcon run --volume rcon:/var/lib/rcon …, and rcon --root /var/lib/rcon"
+        }
+        (Missing::Storage, Kubernetes) => {
+            "in the pod: a volume emptyDir: {} that is mounted on /var/lib/rcon, and rcon --root /var/lib/rcon"
+        }
+        (Missing::Storage, GitLab) => {
+            "in the runner's config.toml: [runners.docker] volumes = [\"/var/lib/rcon\"], and rcon --root /var/lib/rcon"
+        }
+        (Missing::Cgroup, Docker) => "docker run --cgroupns=private --privileged …",
+        (Missing::Cgroup, Podman) => "podman run --security-opt unmask=ALL …",
+        _ => return None,
     })
 }
 
 /// The one command that would help; `None` where nothing can.
 pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
-    let outside = outside(place.around);
-    Some(match (missing, place.around) {
-        (Missing::Namespaces | Missing::Proc, _) => return outside,
-        (Missing::Tun | Missing::TunPermission, Around::Kubernetes) => {
-            "a device plugin that gives pods /dev/net/tun, or --network host"
-        }
-        (Missing::Tun, _) if outside.is_some() => return outside,
-        (Missing::Tun, _) => "sudo modprobe tun",
-        (Missing::TunPermission, _) => "sudo chmod 0666 /dev/net/tun",
-        (Missing::Mappers, Around::GitHub) => "sudo apt-get install -y uidmap",
-        (Missing::Mappers, _) => match place.family {
-            Family::Debian => "sudo apt install uidmap",
-            Family::Fedora => "sudo dnf reinstall shadow-utils",
-            Family::Arch => "sudo pacman -S shadow",
-            Family::Alpine => "doas apk add shadow-uidmap",
-            Family::Suse => "sudo zypper install shadow",
-            Family::Other => "install newuidmap and newgidmap (the package uidmap or shadow)",
+    // What its root can mend from within.
+    let own = matches!(
+        missing,
+        Missing::Mappers | Missing::Ids | Missing::TunPermission
+    );
+    let theirs = outside(missing, place.around);
+    if place.in_container() && (theirs.is_some() || !own) {
+        return theirs;
+    }
+    Some(match missing {
+        Missing::Namespaces | Missing::Proc => return None,
+        Missing::Storage => "rcon --root DIRECTORY, on a local disk",
+        Missing::Tun => "sudo modprobe tun",
+        Missing::TunPermission => "sudo chmod 0666 /dev/net/tun",
+        Missing::Mappers => match (place.around, place.family) {
+            (Around::GitHub, _) => "sudo apt-get install -y uidmap",
+            (_, Family::Debian) => "sudo apt install uidmap",
+            (_, Family::Fedora) => "sudo dnf reinstall shadow-utils",
+            (_, Family::Arch) => "sudo pacman -S shadow",
+            (_, Family::Alpine) => "doas apk add shadow-uidmap",
+            (_, Family::Suse) => "sudo zypper install shadow",
+            (_, Family::Other) => "install newuidmap and newgidmap (the package uidmap or shadow)",
         },
-        (Missing::Ids, _) => match place.family {
+        Missing::Ids => match place.family {
             Family::Alpine => "echo \"$USER:100000:65536\" | doas tee -a /etc/subuid /etc/subgid",
             _ => "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"",
         },
-        (Missing::Cgroup, Around::Machine | Around::GitHub) => {
-            "systemd-run --user --scope -p Delegate=yes rcon run …"
-        }
-        (Missing::Cgroup, Around::Docker) => "docker run --cgroupns=private --privileged …",
-        (Missing::Cgroup, _) => return None,
-        (Missing::RuntimeDir, Around::Machine) => "loginctl enable-linger",
-        (Missing::RuntimeDir, _) => return None,
-        (Missing::Linger, _) => "loginctl enable-linger",
+        Missing::Cgroup => "systemd-run --user --scope -p Delegate=yes rcon run …",
+        Missing::RuntimeDir | Missing::Linger => "loginctl enable-linger",
     })
 }
 
@@ -90,10 +127,11 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const MISSING: [Missing; 9] = [
+    const MISSING: [Missing; 10] = [
         Missing::Namespaces,
         Missing::Mappers,
         Missing::Ids,
+        Missing::Storage,
         Missing::Tun,
         Missing::TunPermission,
         Missing::Cgroup,
@@ -109,13 +147,14 @@ mod tests {
         Family::Suse,
         Family::Other,
     ];
-    const AROUND: [Around; 6] = [
+    const AROUND: [Around; 7] = [
         Around::Machine,
         Around::GitHub,
         Around::GitLab,
         Around::Kubernetes,
         Around::Docker,
         Around::Podman,
+        Around::Rcon,
     ];
 
     #[test]

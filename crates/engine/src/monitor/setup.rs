@@ -203,6 +203,7 @@ fn start_in(
         preserve_fds,
         cgroup: limits::settings(config, false)?,
         emulation: engine.emulation(config),
+        any_host_name: config.options.hostname.is_none(),
         ..Request::new(
             &bundle.spec,
             rootfs,

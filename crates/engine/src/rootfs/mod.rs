@@ -6,8 +6,10 @@
 //! (openat2(2), `RESOLVE_IN_ROOT`), so that no link of the container leads out.
 
 mod mount;
+pub(crate) mod notes;
 pub(crate) mod pack;
 pub(crate) mod place;
+pub(crate) mod users;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -4,19 +4,24 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
+/// Says whose a file is to be, by its status: the one that a descriptor is open on, or the one of that name in the
+/// directory. `None` leaves it out.
+pub(crate) type Whose<'a> =
+    dyn Fn(BorrowedFd<'_>, Option<&OsStr>, &Stat) -> Option<(u32, u32)> + 'a;
+
 /// Writes what `source` is open on to `out`, under the name `top` (nothing for the content of a directory). `owner` says
 /// whose a file is to be.
 pub(crate) fn pack(
     source: OwnedFd,
     top: &Path,
-    owner: &dyn Fn(u32, u32) -> (u32, u32),
+    owner: &Whose<'_>,
     out: impl Write,
 ) -> io::Result<()> {
     let mut packer = Packer {
@@ -25,18 +30,26 @@ pub(crate) fn pack(
         linked: HashMap::new(),
     };
     let stat = rustix::fs::fstat(&source)?;
-    match kind(&stat) {
-        FileType::Directory => packer.dir(&source, &stat, top)?,
-        _ => packer.file(source, &stat, top)?,
+    let file = (packer.owner)(source.as_fd(), None, &stat).map(|owner| Entry { stat, owner });
+    match (file, kind(&stat)) {
+        (None, _) => {}
+        (Some(dir), FileType::Directory) => packer.dir(&source, &dir, top)?,
+        (Some(file), _) => packer.file(source, &file, top)?,
     }
     packer.archive.into_inner()?.flush()
 }
 
 struct Packer<'a, W: Write> {
     archive: tar::Builder<W>,
-    owner: &'a dyn Fn(u32, u32) -> (u32, u32),
+    owner: &'a Whose<'a>,
     /// Files with several names, and the first of these.
     linked: HashMap<(u64, u64), PathBuf>,
+}
+
+/// What the header of a file says.
+struct Entry {
+    stat: Stat,
+    owner: (u32, u32),
 }
 
 fn kind(stat: &Stat) -> FileType {
@@ -44,9 +57,9 @@ fn kind(stat: &Stat) -> FileType {
 }
 
 impl<W: Write> Packer<'_, W> {
-    fn dir(&mut self, dir: &OwnedFd, stat: &Stat, path: &Path) -> io::Result<()> {
+    fn dir(&mut self, dir: &OwnedFd, entry: &Entry, path: &Path) -> io::Result<()> {
         if !path.as_os_str().is_empty() {
-            let mut header = self.header(stat, tar::EntryType::Directory);
+            let mut header = header(entry, tar::EntryType::Directory);
             self.archive.append_data(&mut header, path, io::empty())?;
         }
         let mut names: Vec<Vec<u8>> = Vec::new();
@@ -70,30 +83,34 @@ impl<W: Write> Packer<'_, W> {
             Err(Errno::NOENT) => return Ok(()),
             other => other?,
         };
+        let Some(owner) = (self.owner)(parent.as_fd(), Some(name), &stat) else {
+            return Ok(());
+        };
+        let entry = &Entry { stat, owner };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |more| rustix::fs::openat(parent, name, flags | more, Mode::empty());
         match kind(&stat) {
-            FileType::Directory => self.dir(&open(OFlags::DIRECTORY)?, &stat, path),
+            FileType::Directory => self.dir(&open(OFlags::DIRECTORY)?, entry, path),
             FileType::RegularFile => {
                 let key = (stat.st_dev, stat.st_ino);
                 if stat.st_nlink > 1 {
                     if let Some(first) = self.linked.get(&key).cloned() {
-                        let mut header = self.header(&stat, tar::EntryType::Link);
+                        let mut header = header(entry, tar::EntryType::Link);
                         return self.archive.append_link(&mut header, path, first);
                     }
                     self.linked.insert(key, path.to_path_buf());
                 }
-                self.file(open(OFlags::empty())?, &stat, path)
+                self.file(open(OFlags::empty())?, entry, path)
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
                 let target = OsStr::from_bytes(target.to_bytes());
-                let mut header = self.header(&stat, tar::EntryType::Symlink);
+                let mut header = header(entry, tar::EntryType::Symlink);
                 self.archive
                     .append_link(&mut header, path, Path::new(target))
             }
             FileType::Fifo => {
-                let mut header = self.header(&stat, tar::EntryType::Fifo);
+                let mut header = header(entry, tar::EntryType::Fifo);
                 self.archive.append_data(&mut header, path, io::empty())
             }
             // Devices and sockets mean nothing elsewhere.
@@ -101,9 +118,9 @@ impl<W: Write> Packer<'_, W> {
         }
     }
 
-    fn file(&mut self, file: OwnedFd, stat: &Stat, path: &Path) -> io::Result<()> {
-        let mut header = self.header(stat, tar::EntryType::Regular);
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
+    fn file(&mut self, file: OwnedFd, entry: &Entry, path: &Path) -> io::Result<()> {
+        let mut header = header(entry, tar::EntryType::Regular);
+        let size = u64::try_from(entry.stat.st_size).unwrap_or_default();
         header.set_size(size);
         let content = Exactly {
             file: File::from(file),
@@ -111,18 +128,18 @@ impl<W: Write> Packer<'_, W> {
         };
         self.archive.append_data(&mut header, path, content)
     }
+}
 
-    fn header(&self, stat: &Stat, kind: tar::EntryType) -> tar::Header {
-        let mut header = tar::Header::new_gnu();
-        let (uid, gid) = (self.owner)(stat.st_uid, stat.st_gid);
-        header.set_entry_type(kind);
-        header.set_mode(stat.st_mode & 0o7777);
-        header.set_uid(uid.into());
-        header.set_gid(gid.into());
-        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
-        header.set_size(0);
-        header
-    }
+fn header(entry: &Entry, kind: tar::EntryType) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    let (uid, gid) = entry.owner;
+    header.set_entry_type(kind);
+    header.set_mode(entry.stat.st_mode & 0o7777);
+    header.set_uid(uid.into());
+    header.set_gid(gid.into());
+    header.set_mtime(u64::try_from(entry.stat.st_mtime).unwrap_or_default());
+    header.set_size(0);
+    header
 }
 
 /// As many bytes as its header says, whatever has become of the file: zeros where it is shorter.

@@ -9,10 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use rcon_sys::owner::TrueOwner;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid,
 };
 use rustix::io::Errno;
+
+use super::notes::Notes;
 
 /// Where and how files are written.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Place {
     pub inside: bool,
     /// Whose the files are to be; `None` keeps what the archive says.
     pub owner: Option<(u32, u32)>,
+    /// Where owners are noted that files cannot be given to.
+    pub notes: Option<Notes>,
     /// Directories may take the place of files, and files that of directories.
     pub overwrite: bool,
 }
@@ -152,7 +157,11 @@ impl Place {
             }
             tar::EntryType::Fifo => {
                 self.clear(&parent, name)?;
-                Ok(rustix::fs::mknodat(&parent, name, FileType::Fifo, mode, 0)?)
+                rustix::fs::mknodat(&parent, name, FileType::Fifo, mode, 0)?;
+                match self.owner_of(header) {
+                    Some((uid, gid)) => self.chown_link(&parent, name, uid, gid),
+                    None => Ok(()),
+                }
             }
             // Devices mean nothing elsewhere.
             _ => Ok(()),
@@ -213,6 +222,10 @@ impl Place {
     }
 
     fn chown_link(&self, at: &OwnedFd, name: &OsStr, uid: Uid, gid: Gid) -> io::Result<()> {
+        if let Some(notes) = &self.notes {
+            let owner = TrueOwner::new(uid.as_raw(), gid.as_raw());
+            return notes.set_beside(at.as_fd(), name, owner);
+        }
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         match rustix::fs::chownat(at, name, Some(uid), Some(gid), flags) {
             // With one id there is one owner; and an id that is not mapped is nobody's.
@@ -223,7 +236,9 @@ impl Place {
 
     /// Owner, mode, time; the mode after the owner, whose change clears the set-user-id bits.
     fn finish(&self, fd: &OwnedFd, header: &tar::Header) -> io::Result<()> {
-        if let Some((uid, gid)) = self.owner_of(header) {
+        if let (Some((uid, gid)), Some(notes)) = (self.owner_of(header), &self.notes) {
+            notes.set(fd.as_fd(), TrueOwner::new(uid.as_raw(), gid.as_raw()))?;
+        } else if let Some((uid, gid)) = self.owner_of(header) {
             match rustix::fs::fchown(fd, Some(uid), Some(gid)) {
                 Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
                 Err(error) => return Err(error.into()),
@@ -321,6 +336,7 @@ mod tests {
             base: PathBuf::new(),
             inside: false,
             owner: None,
+            notes: None,
             overwrite: false,
         }
     }
@@ -336,7 +352,13 @@ mod tests {
         symlink("/etc", from.join("link")).unwrap();
         let mut archive = Vec::new();
         let source = File::open(&from).unwrap().into();
-        pack(source, Path::new("top"), &|u, g| (u, g), &mut archive).unwrap();
+        pack(
+            source,
+            Path::new("top"),
+            &|_, _, s| Some((s.st_uid, s.st_gid)),
+            &mut archive,
+        )
+        .unwrap();
         place(&to)
             .unpack(archive.as_slice(), Some(OsStr::new("new")))
             .unwrap();

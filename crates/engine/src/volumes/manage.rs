@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::records::{self, Lock};
+use crate::rootfs::notes::Notes;
 use crate::rootfs::place::Place;
 use crate::{Engine, ListRequest, names};
 
@@ -205,6 +206,7 @@ impl Engine {
                 base: PathBuf::new(),
                 inside: true,
                 owner: None,
+                notes: self.maps.is_single().then(Notes::on_files),
                 overwrite: true,
             };
             place

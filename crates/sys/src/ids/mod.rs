@@ -12,18 +12,16 @@
 //! Detection never fails: where a step cannot be taken the next one is, and
 //! [`IdMaps::why_single`] tells people why and what to do about it.
 
-use std::env;
-use std::ffi::OsStr;
+mod detect;
+
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Pid;
 
-use crate::passwd;
+use self::detect::{find_mapper, identity, is_root, read_map, subordinate};
 
 /// A run of ids that is mapped as a whole, as one line of user_namespaces(7)'s `uid_map`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,211 +356,6 @@ fn finish_mapper(program: &Path, mut child: Child) -> Result<(), IdError> {
     })
 }
 
-fn is_root() -> bool {
-    use rustix::thread::CapabilitySet;
-    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
-    rustix::process::geteuid().is_root()
-        && rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
-}
-
-/// The first ids inside and the lengths of this process's own map: what can be mapped further.
-fn read_map(path: &str) -> Vec<(u32, u32)> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let first = fields.next()?.parse().ok()?;
-            let len = fields.nth(1)?.parse().ok()?;
-            Some((first, len))
-        })
-        .collect()
-}
-
-fn identity(limits: &[(u32, u32)]) -> Vec<IdRange> {
-    limits
-        .iter()
-        .map(|&(first, len)| IdRange {
-            container: first,
-            host: first,
-            len,
-        })
-        .collect()
-}
-
-/// The maps with subordinate ids, or why there can be none.
-fn subordinate(uid_limits: &[(u32, u32)], gid_limits: &[(u32, u32)]) -> Result<IdMaps, String> {
-    let uid = rustix::process::getuid().as_raw();
-    let euid = rustix::process::geteuid().as_raw();
-    let egid = rustix::process::getegid().as_raw();
-    let name = passwd::current_user_name();
-    let who = name.clone().unwrap_or_else(|| uid.to_string());
-    let remedy = || {
-        let (first, last) = free_range(["/etc/subuid", "/etc/subgid"].map(fs::read_to_string));
-        format!("as root: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {who}")
-    };
-    let ranges = |file: &str, own: u32, limits: &[(u32, u32)]| {
-        let text = fs::read(file).map_err(|_| format!("{file} cannot be read; {}", remedy()))?;
-        let text = String::from_utf8_lossy(&text);
-        let found = parse_subids(&text, name.as_deref(), uid);
-        if found.is_empty() {
-            return Err(format!(
-                "{who} has no subordinate ids in {file}; {}",
-                remedy()
-            ));
-        }
-        let usable = usable_ranges(&found, own, limits);
-        if usable.is_empty() {
-            return Err(format!(
-                "none of the subordinate ids of {who} in {file} can be used here: they overlap \
-                 with the id {own} itself or lie outside of what /proc/self/uid_map allows; {}",
-                remedy()
-            ));
-        }
-        let mut next = 1;
-        let mut all = vec![IdRange {
-            container: 0,
-            host: own,
-            len: 1,
-        }];
-        for (host, len) in usable {
-            all.push(IdRange {
-                container: next,
-                host,
-                len,
-            });
-            next += len;
-        }
-        Ok(all)
-    };
-    let uids = ranges("/etc/subuid", euid, uid_limits)?;
-    let gids = ranges("/etc/subgid", egid, gid_limits)?;
-    if rustix::thread::no_new_privs().unwrap_or(false) {
-        return Err(
-            "this process may not gain privileges (no_new_privs is set), so newuidmap \
-                    cannot work; run it outside of that sandbox"
-                .to_owned(),
-        );
-    }
-    Ok(IdMaps {
-        uid: uids,
-        gid: gids,
-        method: MapMethod::Newuidmap {
-            newuidmap: find_mapper("newuidmap")?,
-            newgidmap: find_mapper("newgidmap")?,
-        },
-        why_single: None,
-    })
-}
-
-/// The runs (first id, length) of the user in a text in the form of subuid(5).
-fn parse_subids(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
-    let number = uid.to_string();
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            let first = passwd::parse_id(fields.next()?)?;
-            let len = passwd::parse_id(fields.next()?)?;
-            let mine = owner == number || name == Some(owner);
-            (mine && !owner.is_empty() && fields.next().is_none()).then_some((first, len))
-        })
-        .collect()
-}
-
-/// The first and last of 65536 ids that nobody has in `files`, from 100000 as useradd(8) gives them.
-fn free_range(files: [io::Result<String>; 2]) -> (u32, u32) {
-    let ends = files.iter().flatten().flat_map(|text| text.lines());
-    let ends = ends.filter_map(|line| {
-        let mut numbers = line.trim().split(':').skip(1).map(str::parse::<u32>);
-        numbers.next()?.ok()?.checked_add(numbers.next()?.ok()?)
-    });
-    let first = ends
-        .filter(|end| *end <= 0x7fff_0000)
-        .fold(100_000, u32::max);
-    (first, first + 0xffff)
-}
-
-/// The runs that the kernel will take together with the id `own`, in their order.
-fn usable_ranges(found: &[(u32, u32)], own: u32, limits: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    let within = |first: u32, len: u32| {
-        let (first, end) = (u64::from(first), u64::from(first) + u64::from(len));
-        limits.is_empty()
-            || limits.iter().any(|&(start, count)| {
-                first >= u64::from(start) && end <= u64::from(start) + u64::from(count)
-            })
-    };
-    let mut usable: Vec<(u32, u32)> = Vec::new();
-    let mut total = 1_u32;
-    for &(first, len) in found {
-        let Some(end) = first.checked_add(len) else {
-            continue;
-        };
-        let overlaps = |start: u32, count: u32| first < start + count && start < end;
-        let fits = len > 0
-            && within(first, len)
-            && !overlaps(own, 1)
-            && !usable.iter().any(|&(start, count)| overlaps(start, count));
-        // The kernel takes at most 340 lines of a map.
-        if let (true, Some(sum), true) = (fits, total.checked_add(len), usable.len() < 339) {
-            total = sum;
-            usable.push((first, len));
-        }
-    }
-    usable
-}
-
-/// Find newuidmap or newgidmap and check that it can do its work.
-fn find_mapper(name: &str) -> Result<PathBuf, String> {
-    let search = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&search).filter(|folder| folder.is_absolute());
-    let usual = ["/usr/bin", "/usr/local/bin", "/bin", "/run/wrappers/bin"].map(PathBuf::from);
-    let mut weak = None;
-    for folder in folders.chain(usual) {
-        let path = folder.join(name);
-        let Ok(meta) = fs::metadata(&path) else {
-            continue;
-        };
-        if !meta.is_file() || meta.permissions().mode() & 0o111 == 0 {
-            continue;
-        }
-        match privileged(&path, &meta) {
-            Ok(()) => return Ok(path),
-            Err(why) => weak = weak.or(Some(why)),
-        }
-    }
-    Err(weak.unwrap_or_else(|| {
-        format!(
-            "{name} is not installed; install the package uidmap (Debian, Ubuntu) or shadow-utils"
-        )
-    }))
-}
-
-fn privileged(path: &Path, meta: &fs::Metadata) -> Result<(), String> {
-    let shown = path.display();
-    let set_uid = meta.permissions().mode() & 0o4000 != 0 && meta.uid() == 0;
-    let mut value = [0_u8; 64];
-    let capable = rustix::fs::getxattr(
-        path,
-        OsStr::from_bytes(b"security.capability"),
-        &mut value[..],
-    )
-    .is_ok();
-    if !set_uid && !capable {
-        return Err(format!(
-            "{shown} is neither set-user-id root nor has file capabilities; reinstall the package \
-             uidmap (shadow-utils)"
-        ));
-    }
-    let no_suid = rustix::fs::statvfs(path)
-        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID));
-    if no_suid {
-        return Err(format!(
-            "{shown} is on a file system mounted nosuid and cannot gain its privileges"
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -591,47 +384,6 @@ mod tests {
             },
             why_single: None,
         }
-    }
-
-    #[test]
-    fn subids_by_name_and_number() {
-        let text = "web:100000:65536\n1000:200000:10\nother:1:1\nweb:bad:1\nweb:1:1:1\n:5:5\n\
-                    web:-1:5\n";
-        assert_eq!(
-            parse_subids(text, Some("web"), 1000),
-            [(100_000, 65_536), (200_000, 10)]
-        );
-        assert_eq!(parse_subids(text, None, 7), []);
-    }
-
-    #[test]
-    fn the_range_to_ask_for_is_nobodys() {
-        let files = |uid: &str, gid: &str| free_range([Ok(uid.to_owned()), Ok(gid.to_owned())]);
-        assert_eq!(files("", "x:y\nz"), (100_000, 165_535));
-        assert_eq!(
-            files(
-                "a:100000:65536\nb:5:5\nc:1:4294967295\n",
-                "a:200000:65536\n"
-            ),
-            (265_536, 331_071)
-        );
-    }
-
-    #[test]
-    fn unusable_ranges_are_left_out() {
-        let found = [
-            (900, 200),
-            (0, 0),
-            (5000, 10),
-            (5005, 10),
-            (u32::MAX - 1, 5),
-            (6000, 10),
-        ];
-        assert_eq!(
-            usable_ranges(&found, 1000, &[(0, u32::MAX)]),
-            [(5000, 10), (6000, 10)]
-        );
-        assert_eq!(usable_ranges(&[(5000, 10)], 1000, &[(0, 5005)]), []);
     }
 
     #[test]
