@@ -97,7 +97,11 @@ pub(crate) fn powerless() -> Error {
     Error::Remote {
         message: "user namespaces can be made here but have no rights".into(),
         code: 125,
-        hint: rcon_sys::forbidden::powerless(),
+        hint: Some(rcon_sys::forbidden::restricted().unwrap_or_else(|| {
+            "a security policy of this machine (SELinux or another) allows nothing in them; its \
+             audit log names the rule"
+                .to_owned()
+        })),
     }
 }
 
