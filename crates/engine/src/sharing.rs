@@ -108,6 +108,11 @@ impl Sharing {
         ]
     }
 
+    /// Whether any is somebody's who is neither the container nor the host.
+    pub(crate) fn joins(&self) -> bool {
+        self.places().iter().any(|(_, place)| place.is_joined())
+    }
+
     /// The ids of the containers that must run for this one to be started.
     pub fn dependencies(&self) -> Vec<&str> {
         let mut ids: Vec<&str> = Vec::new();
