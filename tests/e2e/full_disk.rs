@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, lab, leaks, registry, skip};
 
-scenarios!(pull, run);
+scenarios!(pull, run, log);
 
 /// A small file system over the folder where the program keeps everything.
 struct Disk(PathBuf);
@@ -120,5 +120,87 @@ fn run(t: &mut Rcon) {
     t.run(&["rmi", &image]).code(0);
     fs::remove_file(filler).unwrap();
     t.run(&["ps", "-aq"]).prints("");
+    drop(disk);
+}
+
+/// A program goes on when its log cannot be written or put aside, and what is written when there is room again is whole.
+fn log(t: &mut Rcon) {
+    let Some(disk) = Disk::mount(t, 24) else {
+        return;
+    };
+    let image = t.pull("busybox");
+    let script = "n=0; while read -r word; do n=$((n+1)); seq 1 2000 | sed \"s/^/$word /\"; test $word = last && exit 5; done";
+    let out = t.run(&["run", "--rm", &image, "true"]);
+    if out.code != 0 {
+        return skip(&format!("no overlay on this tmpfs: {}", out.stderr.trim()));
+    }
+    t.ok(&[
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "c",
+        "--log-opt",
+        "max-size=40k",
+        "--log-opt",
+        "max-file=3",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ]);
+    let id = t.inspect("c", "{{.Id}}");
+    let says = |word: &str| {
+        let line = format!("{word}\n");
+        let mut running = t.start_with_input(&["attach", "c"]);
+        running.write(line.as_bytes());
+        running
+    };
+    let told = |word: &str| {
+        let end = format!("{word} 2000");
+        eventually("the log goes on", 20, || {
+            t.ok(&["logs", "--tail", "1", "c"])
+                .ends_with(&end)
+                .then_some(())
+        });
+    };
+    let first = says("first");
+    told("first");
+    let filler = disk.fill();
+    // Nothing of this can be logged, and the program is not kept from going on: it takes the next word.
+    let second = says("full");
+    eventually("it said all", 20, || {
+        let pid = t.inspect("c", "{{.State.Pid}}");
+        let call = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        // As its shell waits for input.
+        (call.contains("pipe_read") || call.contains("poll")).then_some(())
+    });
+    assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
+    fs::remove_file(filler).unwrap();
+    let third = says("again");
+    told("again");
+    says("last").wait();
+    t.run(&["wait", "c"]).prints("5\n");
+    for watcher in [first, second, third] {
+        watcher.wait();
+    }
+    let lines = t.ok(&["logs", "c"]);
+    for line in lines.lines() {
+        let (word, number) = line
+            .split_once(' ')
+            .unwrap_or_else(|| panic!("half a line: {line:?}"));
+        assert!(
+            ["first", "full", "again", "last"].contains(&word),
+            "{line:?}"
+        );
+        assert!(number.parse::<u32>().is_ok_and(|n| n <= 2000), "{line:?}");
+    }
+    assert_eq!(lines.lines().last(), Some("last 2000"));
+    let dir = disk.0.join("containers").join(id);
+    let files = fs::read_dir(dir).unwrap().flatten();
+    let logs = files.filter(|e| e.file_name().to_string_lossy().starts_with("log"));
+    assert!(logs.count() <= 3);
+    t.ok(&["rm", "c"]);
+    t.run(&["rmi", &image]).code(0);
     drop(disk);
 }

@@ -194,6 +194,25 @@ fn put_aside_in_a_flood(t: &mut Rcon) {
         "-c",
         &script,
     ]);
+    // With nobody who reads it is as fast as the log.
+    let alone = format!("seq 1 {lines}");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "alone",
+        "--log-opt",
+        "max-size=64k",
+        "--log-opt",
+        "max-file=3",
+        &image,
+        "sh",
+        "-c",
+        &alone,
+    ]);
+    t.run(&["wait", "alone"]).prints("0\n");
+    assert_eq!(t.ok(&["logs", "--tail", "1", "alone"]), lines.to_string());
+    t.ok(&["rm", "alone"]);
     // One who reads slowly misses nothing: the program waits.
     let line = "\"$0\" attach --no-stdin c | { sleep 1; wc -l; }";
     let words = ["sh", "-c", line, t.program.to_str().unwrap()];

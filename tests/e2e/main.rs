@@ -8,6 +8,7 @@ mod lab;
 
 mod alone;
 mod attach;
+mod clock;
 mod compat;
 mod configuration;
 mod copy;

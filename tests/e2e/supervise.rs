@@ -23,8 +23,12 @@ scenarios!(
     ready_when_healthy,
     orphans_are_reaped,
     stopped_monitor,
+    monitor_that_sleeps,
+    deaf_to_every_signal,
     all_dies_at_once,
     older_records,
+    records_of_before,
+    records_of_the_future,
     cleanup,
     waits_for_conditions
 );
@@ -340,6 +344,66 @@ fn stopped_monitor(t: &mut Rcon) {
     });
 }
 
+/// `RCON_TEST_SLEEP=30` is the long form, in seconds.
+fn monitor_that_sleeps(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let count = "until test -e /go; do sleep 0.02; done; seq 1 20000; exit 3";
+    t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", count]);
+    let watcher = t.start(&["attach", "--no-stdin", "c"]);
+    eventually("somebody watches", 20, || {
+        let events = t.run(&["events", "--stream=false", "--filter", "event=attach"]);
+        events.stdout.lines().next().map(|_| ())
+    });
+    let monitor = monitor_of(t, "c");
+    kill(monitor, Signal::SIGSTOP).unwrap();
+    t.ok(&["exec", "c", "touch", "/go"]);
+    let seconds = std::env::var("RCON_TEST_SLEEP").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(1.0);
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    // It waits for room in its pipe, or has ended, and no other monitor took this one's place.
+    assert_eq!(monitor_of(t, "c"), monitor);
+    kill(monitor, Signal::SIGCONT).unwrap();
+    let out = watcher.wait();
+    assert_eq!(out.code, 3, "{}", out.story());
+    for text in [out.stdout.as_str(), t.run(&["logs", "c"]).stdout.as_str()] {
+        let lines = text.lines().map(|line| line.parse::<usize>().unwrap());
+        assert!(lines.eq(1..=20_000));
+    }
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 3"
+    );
+}
+
+fn deaf_to_every_signal(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "for n in $(seq 1 64); do trap '' $n 2>/dev/null; done; echo deaf; while :; do sleep 1; done";
+    t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", script]);
+    eventually("it is deaf", 20, || {
+        (t.ok(&["logs", "c"]) == "deaf").then_some(())
+    });
+    for signal in [
+        "HUP", "INT", "QUIT", "TERM", "USR1", "ABRT", "SEGV", "RTMIN+3",
+    ] {
+        t.run(&["kill", "-s", signal, "c"]).code(0);
+    }
+    assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
+    // A command in the foreground passes on what it gets, and stays.
+    let running = t.start(&["attach", "--no-stdin", "c"]);
+    eventually("it is attached", 20, || {
+        let events = t.run(&["events", "--stream=false", "--filter", "event=attach"]);
+        events.stdout.lines().next().map(|_| ())
+    });
+    t.run(&["stop", "-t", "1", "c"]).prints("c\n");
+    assert_eq!(running.wait().code, 137);
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
+    t.ok(&["start", "c"]);
+    t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
+}
+
 fn all_dies_at_once(t: &mut Rcon) {
     let image = t.pull("busybox");
     for name in ["a", "b"] {
@@ -471,6 +535,83 @@ fn older_records(t: &mut Rcon) {
     t.run(&["logs", "old"]).prints("then\n");
     t.run(&["start", "-a", "old"]).code(4).shows("then");
     t.run(&["rm", "old"]).prints("old\n");
+}
+
+/// The records of a container as version 1 of them first had all its fields, with another id.
+const CONFIG_1: &str = include_str!("fixtures/records-1/config.json");
+const STATE_1: &str = include_str!("fixtures/records-1/state.json");
+
+fn records_of_before(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["create", "--name", "old", &image, "true"]);
+    let (id, image_id) = (t.inspect("old", "{{.Id}}"), t.inspect("old", "{{.Image}}"));
+    let dir = t.root().join("containers").join(&id);
+    let put = |name: &str, text: &str| {
+        let text = text.replace("@ID@", &id).replace("@IMAGE@", &image_id);
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        std::os::unix::fs::chown(&path, Some(t.user.uid), Some(t.user.gid)).unwrap();
+    };
+    // Its volume, as that version named it.
+    let config: serde_json::Value = serde_json::from_str(CONFIG_1).unwrap();
+    t.ok(&[
+        "volume",
+        "create",
+        config["volumes"][0]["name"].as_str().unwrap(),
+    ]);
+    put("config.json", CONFIG_1);
+    put("state.json", STATE_1);
+    put(
+        "log",
+        "2026-11-24T18:00:00.000000000+00:00 stdout F of old\n",
+    );
+    t.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"])
+        .shows("old Exited (4)");
+    let shown = "{{.Config.Hostname}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}} {{.Config.Labels.a}} \
+        {{.Config.StopSignal}} {{.State.ExitCode}} {{(index .Mounts 0).Destination}}";
+    assert_eq!(t.inspect("old", shown), "host no 0 b 10 4 /data");
+    t.run(&["logs", "old"]).prints("of old\n");
+    t.run(&["start", "-a", "old"]).code(4).shows("now host");
+    t.run(&["rename", "old", "older"]).code(0);
+    t.run(&["rm", "-v", "older"]).prints("older\n");
+    t.has_containers(0);
+}
+
+fn records_of_the_future(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["create", "--name", "new", &image, "true"]);
+    let id = t.inspect("new", "{{.Id}}");
+    let path = t.root().join("containers").join(&id).join("config.json");
+    let now = fs::read(&path).unwrap();
+    let mut value: serde_json::Value = serde_json::from_slice(&now).unwrap();
+    value["format"] = 2.into();
+    // One that could be read, and one that could not.
+    let readable = value.to_string();
+    value["options"] = "something else".into();
+    for text in [readable, value.to_string()] {
+        fs::write(&path, &text).unwrap();
+        for args in [
+            &["ps", "-a"][..],
+            &["inspect", "new"],
+            &["start", "new"],
+            &["rm", "-f", "new"],
+            &["rm", "-f", "-a"],
+            &["container", "prune", "-f"],
+            &["rmi", "-f", &image],
+            &["system", "prune", "-a", "-f"],
+        ] {
+            let out = t.run(args);
+            assert!(
+                out.code != 0 && out.stderr.contains("newer version of rcon"),
+                "{}",
+                out.story()
+            );
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    // Nothing of it is lost for who can read it.
+    fs::write(&path, now).unwrap();
+    t.run(&["start", "-a", "new"]).code(0);
 }
 
 fn cleanup(t: &mut Rcon) {

@@ -167,11 +167,13 @@ fn of_another_user(t: &mut Rcon) {
 fn foreground(t: &mut Rcon) {
     let image = t.pull("busybox");
     let folder = shared(t);
-    let script = format!("read word; test $word = hello; {COUNT}");
+    let script = format!("echo ready >&2; read word; test $word = hello; {COUNT}");
     let mut running = t.start_with_input(&[
         "run", "-i", "-v", &folder, "--name", "c", &image, "sh", "-c", &script,
     ]);
-    eventually("it runs", 20, || recorded(t, "c"));
+    eventually("it runs", 20, || {
+        (t.run(&["logs", "c"]).stderr == "ready\n").then_some(())
+    });
     let old = kill_monitor(t, "c");
     // The command sees to it by itself, and its input goes on.
     eventually("another monitor", 20, || {
@@ -198,10 +200,10 @@ fn foreground(t: &mut Rcon) {
 
 fn terminal(t: &mut Rcon) {
     let image = t.pull("busybox");
-    let script = "trap 'echo hung up' HUP; until test -e /go; do sleep 0.02; done; test -t 1 && echo terminal; exit 4";
+    let script = "trap 'echo hung up' HUP; echo up; until test -e /go; do sleep 0.02; done; test -t 1 && echo terminal; exit 4";
     let running = t.start(&["run", "-t", "--name", "c", &image, "sh", "-c", script]);
     eventually("it runs", 20, || {
-        (t.run(&["ps", "-q"]).stdout.lines().count() == 1).then_some(())
+        (t.run(&["logs", "c"]).stdout == "up\r\n").then_some(())
     });
     let old = kill_monitor(t, "c");
     eventually("another monitor", 20, || {
@@ -209,7 +211,7 @@ fn terminal(t: &mut Rcon) {
     });
     t.ok(&["exec", "c", "touch", "/go"]);
     let out = running.wait();
-    assert_eq!(out.stdout, "terminal\r\n", "{}", out.story());
+    assert_eq!(out.stdout, "up\r\nterminal\r\n", "{}", out.story());
     ended_with(t, "c", 4);
 }
 

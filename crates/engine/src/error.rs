@@ -81,6 +81,18 @@ pub enum Error {
     /// A record on disk cannot be read.
     #[error("the record {0} is damaged: {1}")]
     Damaged(String, String),
+    /// A record was written by a later version, which may mean anything by it.
+    #[error(
+        "container {id} was made by a newer version of rcon (records of version {found}; this one knows them up to {known})"
+    )]
+    Newer {
+        /// The container.
+        id: String,
+        /// The version of its records.
+        found: u32,
+        /// The latest that we know.
+        known: u32,
+    },
     /// A failure that another process of ours met and handed over in words.
     #[error("{message}")]
     Remote {
@@ -138,6 +150,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::Remote { hint, .. } => hint.clone(),
+            Error::Newer { .. } => Some(
+                "use that version; nothing is changed here. `--root` names another place for this one".into(),
+            ),
             Error::Launch(e) => e.hint(),
             Error::Net(e) => e.hint(),
             Error::Image(e) => e.hint(),

@@ -119,9 +119,11 @@ fn unknown(key: &str) -> Error {
 
 fn check(key: Key, value: &str) -> Result<()> {
     match key {
-        Key::Status if status(value).is_none() => Err(Error::Invalid(format!(
-            "{value:?} is not a valid status: use created, running, paused, stopping, stopped or exited"
-        ))),
+        Key::Status if status(value).is_none() && !FLEETING.contains(&value) => {
+            Err(Error::Invalid(format!(
+                "unknown container state: {value}: invalid argument"
+            )))
+        }
         Key::Exited if value.parse::<i32>().is_err() => Err(Error::Invalid(format!(
             "exited code out of range: {value:?}: it must be a number"
         ))),
@@ -147,6 +149,9 @@ fn truth(value: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+/// States that podman has and that no container is ever seen in here.
+const FLEETING: [&str; 3] = ["unknown", "initialized", "removing"];
 
 fn status(value: &str) -> Option<Status> {
     Some(match value.to_ascii_lowercase().as_str() {
@@ -214,7 +219,10 @@ impl Prepared<'_> {
                     None => labels.contains_key(value),
                 }
             }
-            Key::Status => status(value) == Some(state.status),
+            Key::Status => match status(value) {
+                Some(status) => status == state.status,
+                None => false,
+            },
             Key::Exited => state.status == Status::Exited && value.parse() == Ok(state.exit_code),
             Key::Ancestor => is_ancestor(&config.image_name, &config.image_id, value),
             Key::Before => self.before.is_some_and(|t| config.created < t),

@@ -1,7 +1,8 @@
-//! Processes named on disk: by number and start time, in the boot that is written beside them. A number that was given to
-//! another process is never taken for the one that had it before.
+//! Processes named on disk: by number and what is unique to each, in the boot that is written beside them. A number that was
+//! given to another process is never taken for the one that had it before.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +23,7 @@ pub(crate) fn boot_id() -> String {
 }
 
 /// The state and the start time of a process (fields 3 and 22 of `/proc/PID/stat`, proc_pid_stat(5)).
-pub(crate) fn stat(pid: i32) -> Option<(u8, u64)> {
+fn stat(pid: i32) -> Option<(u8, u64)> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so what follows its end counts.
     let end = text.iter().rposition(|byte| *byte == b')')?;
@@ -32,58 +33,84 @@ pub(crate) fn stat(pid: i32) -> Option<(u8, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
+/// A number that no other process of this boot has: the inode of its pidfd, where these have a file system of their own
+/// (Linux 6.9). Unlike the start time it is the same in every time namespace, and quickly had.
+fn unique(pidfd: &OwnedFd) -> Option<u64> {
+    const PIDFS: rustix::fs::FsWord = 0x5049_4446;
+    static HAS_PIDFS: OnceLock<bool> = OnceLock::new();
+    let has = *HAS_PIDFS
+        .get_or_init(|| rustix::fs::fstatfs(pidfd).is_ok_and(|stat| stat.f_type == PIDFS));
+    has.then(|| rustix::fs::fstat(pidfd).ok().map(|stat| stat.st_ino))?
+}
+
+fn open(pid: i32) -> Option<OwnedFd> {
+    rcon_sys::process::pidfd_open(Pid::from_raw(pid)?).ok()
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
+}
+
 impl ProcessRef {
     /// The process with this number now.
     pub fn of(pid: i32) -> Option<ProcessRef> {
-        stat(pid).map(|(_, start_time)| ProcessRef { pid, start_time })
+        if let Some(unique) = open(pid).and_then(|pidfd| unique(&pidfd)) {
+            return Some(ProcessRef {
+                pid,
+                start_time: 0,
+                unique: Some(unique),
+            });
+        }
+        let (_, start_time) = stat(pid)?;
+        Some(ProcessRef {
+            pid,
+            start_time,
+            unique: None,
+        })
+    }
+
+    /// Whether `pidfd`, which is that of its number, is this process.
+    fn is(&self, pidfd: &OwnedFd) -> bool {
+        match (self.unique, unique(pidfd)) {
+            (Some(noted), now) => now == Some(noted),
+            // Written by an earlier version, or on an earlier kernel.
+            (None, _) => stat(self.pid).is_some_and(|(_, start)| start == self.start_time),
+        }
     }
 
     /// Whether it is still alive. One that has ended and only waits for its parent to notice is not.
     pub fn is_there(&self) -> bool {
-        match stat(self.pid) {
-            // A program whose first thread has ended looks dead while others go on; its descriptor knows better.
-            Some((b'Z' | b'X', start_time)) => start_time == self.start_time && !self.has_ended(),
-            Some((_, start_time)) => start_time == self.start_time,
-            None => false,
-        }
+        // A program whose first thread has ended looks dead in /proc while others go on; its descriptor knows better.
+        open(self.pid).is_some_and(|pidfd| self.is(&pidfd) && !has_ended(&pidfd))
     }
 
-    fn has_ended(&self) -> bool {
-        let pidfd = Pid::from_raw(self.pid).and_then(|pid| rcon_sys::process::pidfd_open(pid).ok());
-        pidfd.is_none_or(|pidfd| {
-            let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-            !matches!(
-                poll(
-                    &mut fds,
-                    Some(&Timespec {
-                        tv_sec: 0,
-                        tv_nsec: 0
-                    })
-                ),
-                Ok(0)
-            )
-        })
+    /// Its state, a letter as in proc_pid_stat(5).
+    pub(crate) fn letter(&self) -> Option<u8> {
+        let (letter, _) = stat(self.pid)?;
+        self.is_there().then_some(letter)
     }
 
     /// How it ended, as waitpid(2) has it, while it has not been waited for. Who may look into the process is told the truth;
     /// others see a success.
     pub(crate) fn exit_status(&self) -> Option<i32> {
+        let pidfd = open(self.pid)?;
         let text = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
         let end = text.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        let same = fields.get(19)?.parse() == Ok(self.start_time);
         // Field 52; the first of these is field 3.
         let status = fields.get(49)?.parse().ok();
-        status.filter(|_| same && fields.first() == Some(&"Z"))
+        status.filter(|_| fields.first() == Some(&"Z") && self.is(&pidfd))
     }
 
     /// A handle on the process, surely this one and no other; `None` when it is gone.
-    pub fn open(&self) -> Option<std::os::fd::OwnedFd> {
-        let pid = Pid::from_raw(self.pid)?;
-        let pidfd = rcon_sys::process::pidfd_open(pid).ok()?;
-        // Only now is it certain that number and start time belong to the process we hold.
-        self.is_there().then_some(pidfd)
+    pub fn open(&self) -> Option<OwnedFd> {
+        open(self.pid).filter(|pidfd| self.is(pidfd) && !has_ended(pidfd))
     }
 }
 
@@ -95,15 +122,26 @@ mod tests {
     fn processes_are_told_apart() {
         let own = ProcessRef::of(std::process::id() as i32).unwrap();
         assert!(own.is_there() && own.open().is_some());
-        let other = ProcessRef {
-            start_time: own.start_time + 1,
+        let (_, start_time) = stat(own.pid).unwrap();
+        assert_eq!(Some(start_time), rcon_sys::process::start_time(own.pid));
+        let by_time = ProcessRef {
+            start_time,
+            unique: None,
             ..own
         };
-        assert!(!other.is_there() && other.open().is_none());
-        assert_eq!(
-            stat(own.pid).map(|(_, start_time)| start_time),
-            rcon_sys::process::start_time(own.pid)
-        );
+        assert!(by_time.is_there() && by_time.open().is_some());
+        let later = ProcessRef {
+            start_time: start_time + 1,
+            ..by_time
+        };
+        assert!(!later.is_there() && later.open().is_none());
+        if let Some(unique) = own.unique {
+            let other = ProcessRef {
+                unique: Some(unique + 1),
+                ..own
+            };
+            assert!(!other.is_there() && other.open().is_none());
+        }
         // Ended, and not yet waited for.
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let child_ref = ProcessRef::of(child.id().cast_signed());

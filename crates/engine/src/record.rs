@@ -215,8 +215,16 @@ impl fmt::Display for Status {
 pub struct ProcessRef {
     /// Its number in the host's process namespace.
     pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`, clock ticks since boot (proc_pid_stat(5)).
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot (proc_pid_stat(5)); 0 where there is something better.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub start_time: u64,
+    /// A number that no other process of this boot has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<u64>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What has become of the container.

@@ -20,7 +20,7 @@ use rustix::fs::FlockOperation;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
-use crate::record::{Config, Container, State};
+use crate::record::{Config, Container, FORMAT, State};
 use crate::{Engine, ListRequest, Paths};
 
 /// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
@@ -97,14 +97,41 @@ impl Lock {
 
 /// Reads both files of a container; `None` when it is not there.
 pub(crate) fn load(dir: &Path) -> Result<Option<Container>> {
-    let Some(config) = files::read::<Config>(&dir.join("config.json"))? else {
-        return Ok(None);
+    let path = dir.join("config.json");
+    let config = match files::read::<Config>(&path) {
+        Ok(Some(config)) if config.format <= FORMAT => config,
+        Ok(None) => return Ok(None),
+        // What a later version wrote may look damaged to us; and what looks right may not be.
+        other => {
+            known_version(dir, &path)?;
+            return other.map(|_| None);
+        }
     };
     let state = match files::read::<State>(&dir.join("state.json"))? {
         Some(state) => state,
         None => files::read(&dir.join(CREATOR))?.unwrap_or_default(),
     };
     Ok(Some(Container { config, state }))
+}
+
+/// Refuses a record of a later version than ours, whatever else may be in it.
+fn known_version(dir: &Path, path: &Path) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    match files::read::<Version>(path) {
+        Ok(Some(Version { format })) if format > FORMAT => Err(Error::Newer {
+            id: dir
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            found: format,
+            known: FORMAT,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the state of a container.

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::monitor::Ends;
-use crate::process_ref::{boot_id, stat};
+use crate::process_ref::boot_id;
 use crate::record::{Container, ProcessRef, State, Status};
 use crate::records::{Lock, load, save_state};
 use crate::{Engine, limits};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl State {
     /// Whether a process of this record runs, in this boot.
     pub(crate) fn has(&self, process: Option<ProcessRef>) -> bool {
-        process.is_some_and(|p| p.is_there()) && self.boot_id == boot_id()
+        self.boot_id == boot_id() && process.is_some_and(|p| p.is_there())
     }
 
     /// Whether the command that made it was killed before it was started.
@@ -58,7 +58,7 @@ impl State {
     /// Has a monitor go on that was stopped: what it is asked for would never be done.
     pub(crate) fn wake_monitor(&self) {
         if let Some(monitor) = self.monitor
-            && matches!(stat(monitor.pid), Some((b'T', start)) if start == monitor.start_time)
+            && monitor.letter() == Some(b'T')
             && let Some(pidfd) = monitor.open()
         {
             let _ = rcon_sys::process::pidfd_send_signal(&pidfd, libc::SIGCONT);

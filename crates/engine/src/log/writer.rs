@@ -152,6 +152,8 @@ impl LogFile {
     /// Begins a new file. Readers that have the old one open read it to its end.
     fn put_aside(&mut self) -> io::Result<()> {
         match self.max_file {
+            // The last attempt came so far, and there was no room for another file.
+            _ if !self.path.exists() => {}
             1 => fs::remove_file(&self.path)?,
             count => {
                 for age in (1..count - 1).rev() {

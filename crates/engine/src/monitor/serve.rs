@@ -137,9 +137,10 @@ impl Monitor {
     /// How long the container has run.
     fn age(&self) -> Duration {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let started = self.process().map_or(0, |process| process.start_time);
+        let process = self.process().map(|process| process.pid);
+        let started = process.and_then(rcon_sys::process::start_time);
         // Clock ticks, of which Linux shows a hundred a second to programs.
-        let started = Duration::from_millis(started * 10);
+        let started = Duration::from_millis(started.unwrap_or(0) * 10);
         let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
         now.saturating_sub(started)
     }
