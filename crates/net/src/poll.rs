@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
@@ -106,6 +106,47 @@ pub(crate) struct Ready {
     pub(crate) urgent: bool,
     /// The socket has an error, or is dead in both directions.
     pub(crate) failed: bool,
+}
+
+/// How long is looked again and again before sleeping, where something is due to come at once: about
+/// what it takes to be woken.
+const SPIN: Duration = Duration::from_micros(30);
+/// A sleep shorter than this is one that the next is likely to be like.
+const NAP: Duration = Duration::from_micros(60);
+
+/// Whether to sleep at once.
+#[derive(Debug, Default)]
+pub(crate) struct Alertness {
+    /// The last sleep was short.
+    napped: bool,
+}
+
+impl Alertness {
+    /// Waits like [`Poller::wait`]. Where small things follow one another closely, falling asleep and
+    /// being woken takes longer than what is waited for: then it stays awake for a moment, giving
+    /// way to whoever wants to run. Who is left alone for longer, or is busy, does not.
+    pub(crate) fn wait(
+        &mut self,
+        poller: &Poller,
+        ready: &mut Vec<Ready>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return poller.wait(ready, timeout);
+        }
+        let start = Instant::now();
+        while self.napped && start.elapsed() < SPIN {
+            poller.wait(ready, Some(Duration::ZERO))?;
+            if !ready.is_empty() {
+                return Ok(());
+            }
+            rustix::thread::sched_yield();
+        }
+        let start = Instant::now();
+        poller.wait(ready, timeout)?;
+        self.napped = !ready.is_empty() && start.elapsed() < NAP;
+        Ok(())
+    }
 }
 
 /// An epoll instance.

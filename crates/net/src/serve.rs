@@ -16,7 +16,7 @@ use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::outside::HostSockets;
-use crate::poll::{Kind, Poller, Ready, Token};
+use crate::poll::{Alertness, Kind, Poller, Ready, Token};
 use crate::ports::bind::{Listener, Listeners};
 use crate::ports::relay::RelayThread;
 use crate::ports::udp::UdpPorts;
@@ -248,15 +248,14 @@ impl Server {
         let clock = || Instant::from_micros(start.elapsed().as_micros() as i64);
         let mut ready: Vec<Ready> = Vec::new();
         let mut more = false;
+        let mut alertness = Alertness::default();
         loop {
             let timeout = match more {
                 true => Some(Duration::ZERO),
                 false => self.stack.io.timers.delay(clock()),
             };
-            self.stack
-                .io
-                .poller
-                .wait(&mut ready, timeout.map(Into::into))
+            alertness
+                .wait(&self.stack.io.poller, &mut ready, timeout.map(Into::into))
                 .map_err(Error::io("cannot wait for frames"))?;
             self.stack.io.now = clock();
             for event in &ready {

@@ -36,7 +36,7 @@ use crate::config::PortHandler;
 use crate::limits::Limits;
 use crate::namespace::MARK;
 use crate::outside::{is_loopback, keep_urgent_bytes, prefer_reno};
-use crate::poll::{Kind, Poller, Ready, Token};
+use crate::poll::{Alertness, Kind, Poller, Ready, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::policy::{Policy, Target};
 use crate::timers::Timers;
@@ -105,13 +105,14 @@ impl Relay {
     fn run(mut self) -> io::Result<()> {
         let start = Clock::now();
         let mut ready = Vec::new();
+        let mut alertness = Alertness::default();
         loop {
             let now = Instant::from_micros(start.elapsed().as_micros() as i64);
             let timeout = match self.queue.is_empty() {
                 true => self.timers.delay(now),
                 false => Some(Duration::ZERO),
             };
-            self.poller.wait(&mut ready, timeout.map(Into::into))?;
+            alertness.wait(&self.poller, &mut ready, timeout.map(Into::into))?;
             let now = Instant::from_micros(start.elapsed().as_micros() as i64);
             for event in &ready {
                 match event.token.kind {
