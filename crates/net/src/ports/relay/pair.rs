@@ -274,7 +274,9 @@ impl Direction {
         let room = pipe.size - pipe.filled;
         if self.readable && !self.ended && room > 0 {
             match splice(from, None, &pipe.writer, None, room, flags) {
-                Ok(0) => self.ended = true,
+                // The end, or something urgent, which splicing takes for the end when the end has
+                // come too: reading tells the two apart.
+                Ok(0) => self.urgent = true,
                 Ok(count) => {
                     pipe.filled += count;
                     moved += count;
