@@ -238,6 +238,25 @@ fn without_attributes(t: &mut Rcon) {
     if t.mode == Mode::OneId {
         run(t, &change, &words).prints("done\n");
     }
+    // Nor can there be an overlay, nor do files have a time of birth: all that is beside, by their inodes.
+    let work = "touch /f; mkdir /d; ln -s f /l; chown 3:4 /f /d; chown -h 5:6 /l; su app -c 'touch /tmp/a'
+        stat -c '%n %u %g' /f /d /l /tmp/a; tar cf /t.tar /f; mkdir /o; tar xpf /t.tar -C /o; stat -c %u /o/f
+        n=0; while [ $n -lt 20 ]; do touch /x; chown 9 /x; rm /x; touch /y; stat -c %u /y; rm /y; n=$((n+1)); done | uniq";
+    let look = "stat -c '%n %u %g' /f /d /l /tmp/a";
+    let archive = lab().cache.join("archive/docker.tar");
+    let script = format!(
+        "r() {{ \"$0\" --root {dir}/root \"$@\"; }}; set -e
+        r load -q -i {} >/dev/null; r doctor | grep -q 'copies of the layers'
+        r run --name c --network none lab.test/busybox:archived sh -ec \"$1\"
+        r commit -q c kept >/dev/null; r run --rm --network none kept sh -ec \"$2\"",
+        archive.display()
+    );
+    let owners = "/f 3 4\n/d 3 4\n/l 5 6\n/tmp/a 1000 1000\n";
+    let out = under(t, &change, &["sh", "-c", &script], &[work, look]);
+    match t.mode {
+        Mode::OneId => out.code(0).shows(&format!("{owners}3\n0\n")),
+        Mode::ManyIds => out.code(0).prints(&format!("{owners}3\n0\n{owners}")),
+    };
 }
 
 fn no_namespaces(t: &mut Rcon) {

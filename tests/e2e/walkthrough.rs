@@ -6,7 +6,7 @@ use crate::lab::host::{ADDRESS, Host};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, lab, net, skip};
 
-scenarios!(page, page_with_busybox, demonstration);
+scenarios!(page, page_with_busybox, page_without_overlay, demonstration);
 
 /// The page's refusal, in its own words but for the name of the program.
 const REFUSAL: &str = "Error: rootlessport cannot expose privileged port 80, you can add \
@@ -180,6 +180,12 @@ fn page_with_busybox(t: &mut Rcon) {
     assert!(cliente.is_restored());
     drop(cliente);
     the_end(t, &host);
+}
+
+/// The same where containers have copies of their layers.
+fn page_without_overlay(t: &mut Rcon) {
+    t.set_env("STORAGE_DRIVER", "vfs");
+    page_with_busybox(t);
 }
 
 /// Everything goes away: the port is free at once.

@@ -266,6 +266,53 @@ mod tests {
         assert!(says(libc::EACCES, &Facts::default()).contains("SELinux"));
     }
 
+    /// Of each refusal the manual has the setting, option or command that lifts it.
+    #[test]
+    fn the_manual_has_every_remedy() {
+        let manual = include_str!("../../../docs/troubleshooting.md");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let manual = words(manual);
+        let facts = |change: fn(&mut Facts)| {
+            let mut facts = Facts::default();
+            change(&mut facts);
+            facts
+        };
+        for (errno, facts, remedy) in [
+            (
+                libc::ENOSPC,
+                facts(|f| f.zero_limits = vec!["user"]),
+                "sysctl -w user.max_user_namespaces=15000",
+            ),
+            (
+                libc::EPERM,
+                facts(|f| f.clone_forbidden = true),
+                "sysctl -w kernel.unprivileged_userns_clone=1",
+            ),
+            (
+                libc::EPERM,
+                facts(|f| (f.apparmor_restricts, f.unconfined) = (true, true)),
+                "flags=(unconfined) { userns, }",
+            ),
+            (
+                libc::EACCES,
+                facts(|f| f.profile = Some("x".to_owned())),
+                "`userns,`",
+            ),
+            (
+                libc::EPERM,
+                facts(|f| f.filtered = true),
+                "--security-opt seccomp=unconfined",
+            ),
+            (libc::EPERM, facts(|f| f.chrooted = true), "pivot_root"),
+            (libc::ENOSYS, Facts::default(), "5.12"),
+            (libc::EACCES, Facts::default(), "SELinux"),
+            (libc::EPERM, Facts::default(), "RestrictNamespaces="),
+        ] {
+            assert!(says(errno, &facts).contains(remedy), "{remedy}");
+            assert!(manual.contains(remedy), "not in the manual: {remedy}");
+        }
+    }
+
     #[test]
     fn sandboxes_and_trees_are_seen() {
         let filtered = Facts {

@@ -9,7 +9,9 @@
 //! Links, fifos and sockets take no such attributes, and some file systems have none at all. Their
 //! owners are in a text file beside the tree, a line each, the last one of a file counts:
 //! `INODE SECONDS.NANOSECONDS UID GID TYPE RDEV`, with the time of the file's birth, which keeps an
-//! entry from being taken for that of a later file with the same inode.
+//! entry from being taken for that of a later file with the same inode. Where files have no such time
+//! (network file systems) it is `-1` and the type of the file system; then whoever makes a file has to
+//! see to it that there is no entry of an earlier one ([`SideFile::has_weak`]).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -148,24 +150,50 @@ pub struct FileKey {
     born: (i64, u32),
 }
 
+/// The time of birth where there is none.
+const UNBORN: i64 = -1;
+
+/// File systems of things that are no files: proc, sysfs, devpts, cgroups, message queues, pipes,
+/// sockets, and what has no name at all (linux/magic.h).
+const KERNELS_OWN: [u32; 9] = [
+    0x9fa0,
+    0x6265_6572,
+    0x1cd1,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1980_0202,
+    0x5049_5045,
+    0x534f_434b,
+    0x0904_1934,
+];
+
 impl FileKey {
     /// That of `name` in the directory `at` (not following a link), or of `at` itself when `name`
-    /// is empty; with its type. `None` where the file system does not say when files were born.
+    /// is empty; with its type. `None` for what is the kernel's own: nothing of it lasts.
     pub fn of(
         at: impl AsFd,
         name: impl rustix::path::Arg,
     ) -> rustix::io::Result<(FileType, Option<Self>)> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::TYPE;
-        let stat = statx(at, name, flags, wanted)?;
-        let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-        let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
-        let key = Self {
-            inode: stat.stx_ino,
-            born,
-        };
+        let stat = statx(&at, name, flags, wanted)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        Ok((kind, (known && born != (0, 0)).then_some(key)))
+        let inode = stat.stx_ino;
+        let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+        if stat.stx_mask & StatxFlags::BTIME.bits() != 0 && born != (0, 0) {
+            return Ok((kind, Some(Self { inode, born })));
+        }
+        let system = rustix::fs::fstatfs(at)?.f_type as u32;
+        let key = Self {
+            inode,
+            born: (UNBORN, system),
+        };
+        Ok((kind, (!KERNELS_OWN.contains(&system)).then_some(key)))
+    }
+
+    /// Whether it may be a later file's too.
+    fn is_weak(&self) -> bool {
+        self.born.0 == UNBORN
     }
 }
 
@@ -175,6 +203,7 @@ pub struct SideFile {
     file: Option<File>,
     read: u64,
     partial: Vec<u8>,
+    weak: bool,
     known: HashMap<FileKey, TrueOwner>,
 }
 
@@ -228,6 +257,7 @@ impl SideFile {
                 }
                 // A line that a crash has cut is nobody's.
                 if let Some((key, owner)) = parse(&self.partial) {
+                    self.weak |= key.is_weak();
                     self.known.insert(key, owner);
                 }
                 self.partial.clear();
@@ -238,6 +268,11 @@ impl SideFile {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
+    }
+
+    /// Whether an entry could be taken for that of a later file: new files need one of their own.
+    pub fn has_weak(&self) -> bool {
+        self.weak
     }
 
     /// The owner of a file, if it is here.
@@ -258,6 +293,7 @@ impl SideFile {
         let mut file = self.file.as_ref().ok_or_else(missing)?;
         // One write, so that lines of several writers stay whole.
         file.write_all(line.as_bytes())?;
+        self.weak |= key.is_weak();
         self.known.insert(key, owner);
         Ok(())
     }
@@ -381,6 +417,23 @@ mod tests {
         ] {
             assert_eq!(TrueOwner::decode(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn files_without_a_birth_are_told_by_their_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("owners");
+        let mut side = SideFile::open(&path).unwrap();
+        let key = |born| FileKey { inode: 7, born };
+        side.set(key((1, 0)), TrueOwner::new(1, 1)).unwrap();
+        assert!(!side.has_weak());
+        let weak = key((UNBORN, 0x6969));
+        side.set(weak, TrueOwner::new(5, 6)).unwrap();
+        let read = SideFile::read(&path).unwrap();
+        assert!(side.has_weak() && read.has_weak());
+        assert_eq!(read.get(&weak), Some(TrueOwner::new(5, 6)));
+        let status = File::open("/proc/self/status").unwrap();
+        assert_eq!(FileKey::of(&status, "").unwrap().1, None);
     }
 
     #[test]

@@ -65,11 +65,16 @@ impl Files {
         self.side.refresh().is_ok() && !self.side.is_empty()
     }
 
+    /// Whether new files must be noted though they are root's: what is noted of an earlier one
+    /// would be taken for theirs.
+    pub(super) fn notes_all(&mut self) -> bool {
+        self.side.refresh().is_ok() && self.side.has_weak()
+    }
+
     /// All about a pinned file.
     pub(super) fn look(&mut self, fd: BorrowedFd<'_>) -> io::Result<Known> {
         let stat = fstat(fd)?;
-        let path = CString::new(path_of(fd))?;
-        let noted = match attribute(&path, true) {
+        let noted = match attribute_of(fd)? {
             Some(owner) => Some(owner),
             None => self.beside(fd)?,
         };
@@ -77,26 +82,21 @@ impl Files {
         Ok(Known { stat, owner })
     }
 
-    /// Note the owner of a pinned file.
-    pub(super) fn note(&mut self, fd: BorrowedFd<'_>, owner: TrueOwner) -> io::Result<()> {
-        let (kind, key) = FileKey::of(fd, c"")?;
-        let path = path_of(fd);
-        let plain = matches!(kind, FileType::RegularFile | FileType::Directory);
-        let set = match (plain, owner.is_root()) {
-            (false, _) => Err(Errno::NOTSUP),
-            (true, true) => match rustix::fs::removexattr(path.as_str(), TRUE_OWNER) {
-                Err(Errno::NODATA) => Ok(()),
-                other => other,
-            },
-            (true, false) => {
-                let value = owner.encode();
-                rustix::fs::setxattr(path.as_str(), TRUE_OWNER, &value, XattrFlags::empty())
-            }
+    /// Note the owner of a pinned file, which is of this kind.
+    pub(super) fn note(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        kind: FileType,
+        owner: TrueOwner,
+    ) -> io::Result<()> {
+        let set = match kind {
+            FileType::RegularFile | FileType::Directory => set_attribute(fd, owner),
+            _ => Err(Errno::NOTSUP),
         };
         match set {
             Ok(()) if owner.device.is_none() => Ok(()),
             // What stands for a device is known beside too, so that others ask for it.
-            Ok(()) | Err(Errno::NOTSUP) => match key {
+            Ok(()) | Err(Errno::NOTSUP) => match FileKey::of(fd, c"")?.1 {
                 Some(key) if !(owner.is_root() && self.beside(fd)?.is_none()) => {
                     self.side.set(key, owner)
                 }
@@ -145,7 +145,7 @@ impl Files {
         if new == old {
             return Ok(());
         }
-        self.note(fd, new)
+        self.note(fd, FileType::from_raw_mode(mode), new)
     }
 
     /// The owner of what `who` makes in the pinned directory `parent`.
@@ -191,6 +191,37 @@ fn attribute(path: &CStr, follow: bool) -> Option<TrueOwner> {
         false => rustix::fs::lgetxattr(path, TRUE_OWNER, &mut value),
     };
     TrueOwner::decode(value.get(..len.ok()?)?)
+}
+
+/// What the attribute of a pinned file says.
+fn attribute_of(fd: BorrowedFd<'_>) -> io::Result<Option<TrueOwner>> {
+    let mut value = [0; 64];
+    match rustix::fs::fgetxattr(fd, TRUE_OWNER, &mut value) {
+        Ok(len) => Ok(value.get(..len).and_then(TrueOwner::decode)),
+        // It is not open, only named.
+        Err(Errno::BADF) => Ok(attribute(&CString::new(path_of(fd))?, true)),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Note an owner in the attribute of a pinned file; root's is what has none.
+fn set_attribute(fd: BorrowedFd<'_>, owner: TrueOwner) -> rustix::io::Result<()> {
+    match rcon_sys::owner::note_on(fd, owner) {
+        // As above.
+        Err(Errno::BADF) => {}
+        set => return set,
+    }
+    let path = path_of(fd);
+    match owner.is_root() {
+        true => match rustix::fs::removexattr(path.as_str(), TRUE_OWNER) {
+            Err(Errno::NODATA) => Ok(()),
+            removed => removed,
+        },
+        false => {
+            let value = owner.encode();
+            rustix::fs::setxattr(path.as_str(), TRUE_OWNER, &value, XattrFlags::empty())
+        }
+    }
 }
 
 /// Tell `thread` the status of a file with its true owner: stat(2).

@@ -7,13 +7,15 @@
 //! is first pinned by a descriptor, on a way without magic links: these would lead to what only
 //! this process may see.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rcon_sys::notify;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
 
 use super::calls::At;
 
@@ -26,11 +28,68 @@ pub(super) struct Places {
     pub(super) roots_differ: bool,
 }
 
+/// Where a name begins.
+#[derive(Clone, Copy, Debug)]
+enum Base {
+    /// At the root.
+    Root,
+    /// At the working directory of this thread.
+    Folder(i32),
+    /// At a descriptor of this thread.
+    Fd(i32, i32),
+}
+
+impl Base {
+    /// Below `/proc`; the root has none.
+    fn path(self) -> Option<String> {
+        match self {
+            Base::Root => None,
+            Base::Folder(thread) => Some(format!("{thread}/cwd")),
+            Base::Fd(thread, fd) => Some(format!("{thread}/fd/{fd}")),
+        }
+    }
+}
+
+/// Names for the processes that call, which last longer than a call.
+#[derive(Debug, Default)]
+pub(super) struct Callers(HashMap<i32, OwnedFd>);
+
+impl Callers {
+    /// A copy of descriptor `fd` of `thread`.
+    fn copy(&mut self, thread: i32, fd: i32) -> io::Result<OwnedFd> {
+        /// Those who do not come back are forgotten with the rest.
+        const MOST: usize = 64;
+        if let Some(pidfd) = self.0.get(&thread) {
+            match notify::copy_fd(pidfd.as_fd(), fd) {
+                // It ended, and another has its number.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                other => return other,
+            }
+        }
+        let pidfd = pidfd(thread)?;
+        let copy = notify::copy_fd(pidfd.as_fd(), fd);
+        if self.0.len() >= MOST {
+            self.0.clear();
+        }
+        self.0.insert(thread, pidfd);
+        copy
+    }
+}
+
+/// A descriptor of `thread` itself.
+pub(super) fn pidfd(thread: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(thread).ok_or(Errno::SRCH)?;
+    // A thread that is not the first of its process (PIDFD_THREAD, Linux 6.9).
+    let one = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+        .or_else(|_| rustix::process::pidfd_open(pid, one))?;
+    Ok(pidfd)
+}
+
 /// A file by its name.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
-    /// The caller's folder or descriptor, below `/proc`.
-    base: Option<String>,
+    base: Base,
     /// From there, or from the root.
     rest: Vec<u8>,
     /// A link at the end is followed.
@@ -101,16 +160,15 @@ impl Named {
         if path.is_empty() && !at.empty {
             return Err(Errno::NOENT.into());
         }
-        let own = || match at.dir {
-            libc::AT_FDCWD => format!("{thread}/cwd"),
-            fd => format!("{thread}/fd/{fd}"),
-        };
         let (base, rest) = match path {
             [b'/', ..] => match stream(path).filter(|_| at.follow) {
-                Some(fd) => (Some(format!("{thread}/fd/{fd}")), &[][..]),
-                None => (None, path),
+                Some(fd) => (Base::Fd(thread, fd.cast_signed()), &[][..]),
+                None => (Base::Root, path),
             },
-            path => (Some(own()), path),
+            path => match at.dir {
+                libc::AT_FDCWD => (Base::Folder(thread), path),
+                fd => (Base::Fd(thread, fd), path),
+            },
         };
         Ok(Self {
             base,
@@ -122,7 +180,7 @@ impl Named {
     /// Its path for a call that follows or does not, as [`Named::follow`] says.
     pub(super) fn path(&self) -> io::Result<CString> {
         let mut path = Vec::with_capacity(self.rest.len() + 24);
-        if let Some(base) = &self.base {
+        if let Some(base) = self.base.path() {
             path.extend_from_slice(base.as_bytes());
             if !self.rest.is_empty() {
                 path.push(b'/');
@@ -135,25 +193,65 @@ impl Named {
     /// A descriptor (`O_PATH`) of it.
     pub(super) fn pin(&self) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let base = match &self.base {
+        let base = match self.base.path() {
             Some(base) => Some(openat(CWD, base.as_str(), flags, Mode::empty())?),
             None => None,
         };
+        match (base, self.rest.is_empty()) {
+            (Some(base), true) => Ok(base),
+            (base, _) => self.open_from(base.as_ref(), OFlags::PATH),
+        }
+    }
+
+    /// A descriptor of it, to note something on: an open one where that is no more than a look,
+    /// since much is quicker done with such. Else, and for what is no file or directory, as
+    /// [`Named::pin`].
+    pub(super) fn pin_open(&self, callers: &mut Callers) -> rustix::io::Result<OwnedFd> {
+        let base = match self.base {
+            Base::Fd(thread, fd) => match callers.copy(thread, fd) {
+                Ok(copy) => Some(copy),
+                Err(_) => return self.pin(),
+            },
+            Base::Folder(_) if self.rest.is_empty() => return self.pin(),
+            Base::Folder(thread) => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                Some(openat(CWD, format!("{thread}/cwd"), flags, Mode::empty())?)
+            }
+            Base::Root => None,
+        };
+        let base = match (base, self.rest.is_empty()) {
+            (Some(base), true) => return Ok(base),
+            (base, _) => base,
+        };
+        let from = base.as_ref().map_or(CWD, AsFd::as_fd);
+        let follow = match self.follow {
+            true => AtFlags::empty(),
+            false => AtFlags::SYMLINK_NOFOLLOW,
+        };
+        let plain = statat(from, &self.rest[..], follow).is_ok_and(|stat| {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            matches!(kind, FileType::RegularFile | FileType::Directory)
+        });
+        // Should it have become something else meanwhile, this neither waits nor takes a terminal.
+        let look = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        if plain && let Ok(file) = self.open_from(base.as_ref(), look) {
+            return Ok(file);
+        }
+        self.open_from(base.as_ref(), OFlags::PATH)
+    }
+
+    fn open_from(&self, base: Option<&OwnedFd>, how: OFlags) -> rustix::io::Result<OwnedFd> {
+        let from = base.map_or(CWD, AsFd::as_fd);
         let last = match self.follow {
             true => OFlags::empty(),
             false => OFlags::NOFOLLOW,
         };
-        match (base, self.rest.is_empty()) {
-            (Some(base), true) => Ok(base),
-            (base, _) => {
-                let from = base.as_ref().map_or(CWD, AsFd::as_fd);
-                loop {
-                    let resolve = ResolveFlags::NO_MAGICLINKS;
-                    match openat2(from, &self.rest[..], flags | last, Mode::empty(), resolve) {
-                        Err(Errno::AGAIN | Errno::INTR) => {}
-                        other => return other,
-                    }
-                }
+        let flags = how | last | OFlags::CLOEXEC;
+        loop {
+            let resolve = ResolveFlags::NO_MAGICLINKS;
+            match openat2(from, &self.rest[..], flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return other,
             }
         }
     }
@@ -171,7 +269,7 @@ impl Named {
             return Ok(None);
         }
         let parent = Self {
-            base: self.base.clone(),
+            base: self.base,
             rest: dir.to_vec(),
             follow: true,
         };
@@ -220,7 +318,7 @@ mod tests {
     #[test]
     fn names_have_parents() {
         let named = |rest: &str| Named {
-            base: None,
+            base: Base::Root,
             rest: rest.as_bytes().to_vec(),
             follow: false,
         };

@@ -37,7 +37,7 @@ use rustix::process::Pid;
 
 use self::files::Files;
 use self::identity::{Four, Identity};
-use self::locate::Places;
+use self::locate::{Callers, Places};
 use self::supervisor::Supervisor;
 use self::table::Table;
 use crate::error::{Context, RawError, Result};
@@ -207,6 +207,7 @@ fn set_up(
     Ok(Supervisor {
         listener: Listener::new(listener),
         places: Places::new()?,
+        callers: Callers::default(),
         table,
         files: Files::new(side),
         powers,

@@ -9,13 +9,12 @@ use rcon_sys::notify::{self, Answer, Call, Listener};
 use rcon_sys::owner::{Device, TrueOwner};
 use rustix::fs::{FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags};
 
 use super::Powers;
 use super::calls::{self, At, Kind, Op};
 use super::files::{self, Files};
 use super::identity::Identity;
-use super::locate::{Named, Places};
+use super::locate::{Callers, Named, Places, pidfd};
 use super::table::Table;
 
 /// The most groups of a process (NGROUPS_MAX).
@@ -25,6 +24,7 @@ const MAX_GROUPS: u64 = 65536;
 pub(super) struct Supervisor {
     pub(super) listener: Listener,
     pub(super) places: Places,
+    pub(super) callers: Callers,
     pub(super) table: Table,
     pub(super) files: Files,
     pub(super) powers: Powers,
@@ -70,16 +70,18 @@ impl Supervisor {
             }),
             Op::Chown(at, uid, gid) => self.chown(call, &at, (uid, gid)),
             Op::Create(at, flags, mode) => self.create(call, &at, flags, mode),
-            Op::Mkdir(at, mode) => self.make(call, &at, |parent, name, mask| {
-                mkdirat(parent, name, Mode::from_raw_mode(mode & 0o1777 & !mask))
-            }),
+            Op::Mkdir(at, mode) => {
+                self.make(call, &at, FileType::Directory, |parent, name, mask| {
+                    mkdirat(parent, name, Mode::from_raw_mode(mode & 0o1777 & !mask))
+                })
+            }
             Op::Symlink(text, at) => {
                 let mut buffer = [0; 4096];
-                if self.table.of(thread)?.is_root() {
+                if self.table.of(thread)?.is_root() && !self.files.notes_all() {
                     return Ok(Some(Answer::Continue));
                 }
                 let len = notify::read_text(thread, text, &mut buffer)?;
-                self.make(call, &at, |parent, name, _| {
+                self.make(call, &at, FileType::Symlink, |parent, name, _| {
                     symlinkat(&buffer[..len], parent, name)
                 })
             }
@@ -236,7 +238,7 @@ impl Supervisor {
         let powerful = who.has_power() && self.powers.chown;
         let name = Named::read(call.thread, at)?;
         let _root = self.places.enter(call.thread)?;
-        let fd = name.pin()?;
+        let fd = name.pin_open(&mut self.callers)?;
         if !self.listener.is_current(call) {
             return Ok(None);
         }
@@ -249,10 +251,11 @@ impl Supervisor {
         &mut self,
         call: &Call,
         at: &At,
+        kind: FileType,
         make: impl FnOnce(&std::os::fd::OwnedFd, &[u8], u32) -> rustix::io::Result<()>,
     ) -> io::Result<Said> {
         let who = self.table.of(call.thread)?;
-        if who.is_root() {
+        if who.is_root() && !self.files.notes_all() {
             return Ok(Some(Answer::Continue));
         }
         let name = Named::read(call.thread, at)?;
@@ -271,7 +274,7 @@ impl Supervisor {
         make(&parent, &last, mask)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(&parent, &last[..], flags, Mode::empty())?;
-        self.files.note(made.as_fd(), owner)?;
+        self.files.note(made.as_fd(), kind, owner)?;
         Ok(Some(Answer::Value(0)))
     }
 
@@ -291,7 +294,7 @@ impl Supervisor {
             self.listener.give(call, fd.as_fd(), close_on_exec)?;
             return Ok(None);
         }
-        if root {
+        if root && !self.files.notes_all() {
             return Ok(Some(Answer::Continue));
         }
         // What cannot be made here the kernel refuses in its own words.
@@ -310,7 +313,7 @@ impl Supervisor {
         let Ok(fd) = openat(&parent, &last[..], new, mode) else {
             return Ok(Some(Answer::Continue));
         };
-        self.files.note(fd.as_fd(), owner)?;
+        self.files.note(fd.as_fd(), FileType::RegularFile, owner)?;
         self.listener.give(call, fd.as_fd(), close_on_exec)?;
         Ok(None)
     }
@@ -324,7 +327,7 @@ impl Supervisor {
                 0 => FileType::RegularFile,
                 _ => kind,
             };
-            return self.make(call, at, |parent, name, mask| {
+            return self.make(call, at, kind, |parent, name, mask| {
                 let mode = Mode::from_raw_mode(mode & 0o7777 & !mask);
                 mknodat(parent, name, kind, mode, number)
             });
@@ -346,7 +349,8 @@ impl Supervisor {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let made = openat(&parent, &last[..], flags, mode)?;
-        self.files.note(made.as_fd(), owner)?;
+        self.files
+            .note(made.as_fd(), FileType::RegularFile, owner)?;
         Ok(Some(Answer::Value(0)))
     }
 
@@ -374,11 +378,7 @@ impl Supervisor {
 
     /// Tell `thread` who is at the other end of its socket `fd` (unix(7), SO_PEERCRED).
     fn peer(&mut self, thread: i32, fd: i32, to: u64, len: u64) -> io::Result<()> {
-        let pid = Pid::from_raw(thread).ok_or(Errno::SRCH)?;
-        // A thread that is not the first of its process (PIDFD_THREAD, Linux 6.9).
-        let one = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
-            .or_else(|_| rustix::process::pidfd_open(pid, one))?;
+        let pidfd = pidfd(thread)?;
         let socket = notify::copy_fd(pidfd.as_fd(), fd)?;
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         let number = peer.pid.as_raw_nonzero().get();
