@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Manager, Paths, trace, wish_for};
+use rcon_engine::{Engine, Manager, Paths, trace, wish_for, wish_option};
 
 use crate::failure::Failure;
 use crate::output;
@@ -26,6 +26,9 @@ pub struct GlobalArgs {
     /// How the layers of a container become one tree: the best way that works (overlay), or copies (vfs)
     #[arg(long, value_name = "string")]
     pub storage_driver: Option<String>,
+    /// An option of the storage: overlay.mount_program=PATH of fuse-overlayfs
+    #[arg(long, value_name = "stringArray")]
+    pub storage_opt: Vec<String>,
     /// Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)
     #[arg(long, value_name = "string")]
     pub log_level: Option<String>,
@@ -39,6 +42,7 @@ impl GlobalArgs {
             runroot: later.runroot.or(self.runroot),
             cgroup_manager: later.cgroup_manager.or(self.cgroup_manager),
             storage_driver: later.storage_driver.or(self.storage_driver),
+            storage_opt: [self.storage_opt, later.storage_opt].concat(),
             log_level: later.log_level.or(self.log_level),
         }
     }
@@ -130,6 +134,9 @@ impl Context {
         )?;
         if let Some(driver) = &self.globals.storage_driver {
             wish_for(&mut paths.wish, driver)?;
+        }
+        for option in &self.globals.storage_opt {
+            wish_option(&mut paths.wish, option)?;
         }
         Ok(paths)
     }

@@ -49,7 +49,7 @@ pub const COMMANDS: &[&str] = &[
 
 const GLOBAL: &str = "--config --conmon --connection -c --events-backend --hooks-dir --identity \
     --imagestore --module --namespace --network-cmd-path --network-config-dir --noout -r --remote --runtime --runtime-flag --ssh \
-    --storage-opt --syslog --tmpdir --transient-store --url --volumepath";
+    --syslog --tmpdir --transient-store --url --volumepath";
 
 const RUN: &str = "--cpu-rt-period --cpu-rt-runtime \
     --decryption-key \
@@ -109,7 +109,7 @@ mod tests {
     fn podmans_flags_are_known() {
         assert!(is_podmans("rcon run", "--pod"));
         assert!(is_podmans("rcon container create", "--cpu-rt-runtime"));
-        assert!(is_podmans("rcon ps", "--storage-opt"));
+        assert!(is_podmans("rcon ps", "--volumepath"));
         assert!(is_podmans("rcon container ls", "--pod"));
         assert!(!is_podmans("rcon run", "--foo"));
         assert!(!is_podmans("rcon", "--pod"));

@@ -1,14 +1,14 @@
 //! No space left: a clear message, a store that is whole, and everything works again when there is space.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, lab, leaks, registry, skip};
 
-scenarios!(pull, run, log);
+scenarios!(pull, run, log, images);
 
 /// A small file system over the folder where the program keeps everything.
 struct Disk(PathBuf);
@@ -38,14 +38,22 @@ impl Disk {
 
     /// Fills it to the last byte.
     fn fill(&self) -> PathBuf {
-        use std::io::Write;
         let path = self.0.join("filler");
-        let mut file = fs::File::create(&path).unwrap();
+        self.fill_up(&path);
+        path
+    }
+
+    fn fill_up(&self, path: &Path) {
+        use std::io::Write;
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
         for size in [1 << 20, 4096] {
             let block = vec![0; size];
             while file.write_all(&block).is_ok() {}
         }
-        path
     }
 }
 
@@ -202,5 +210,65 @@ fn log(t: &mut Rcon) {
     assert!(logs.count() <= 3);
     t.ok(&["rm", "c"]);
     t.run(&["rmi", &image]).code(0);
+    drop(disk);
+}
+
+/// Everything else that changes images: refused on a full disk, or done; the store is whole, and the next try succeeds.
+fn images(t: &mut Rcon) {
+    let Some(disk) = Disk::mount(t, 24) else {
+        return;
+    };
+    let image = t.pull("busybox");
+    t.run(&["tag", &image, "again"]).code(0);
+    let out = t.run(&["run", "--name", "c", &image, "sh", "-c", "echo kept >/kept"]);
+    if out.code != 0 {
+        return skip(&format!("no overlay on this tmpfs: {}", out.stderr.trim()));
+    }
+    let archive = lab().cache.join("archive/docker.tar");
+    let archive = archive.to_str().unwrap();
+    let whole = |t: &Rcon| {
+        t.run(&["system", "check"]).prints("").code(0);
+        let left = leaks::files(&disk.0.join("tmp"));
+        assert!(left.is_empty(), "left behind: {left:#?}");
+    };
+    let filler = disk.fill();
+    for words in [
+        &["load", "-q", "-i", archive][..],
+        &["commit", "-q", "c", "new"],
+        &["commit", "-q", "--squash", "c", "new"],
+        &["tag", &image, "third"],
+    ] {
+        t.run(words).refused(125).says("no space left");
+        whole(t);
+    }
+    // A byte here and there is free: it fails in the middle, later each time.
+    for kilobytes in [16u64, 64, 512] {
+        let size = fs::metadata(&filler).unwrap().len();
+        let file = fs::File::options().write(true).open(&filler).unwrap();
+        file.set_len(size - kilobytes * 1024).unwrap();
+        drop(file);
+        let out = t.run(&["load", "-q", "-i", archive]);
+        if out.code != 0 {
+            out.refused(125).says("no space left");
+        }
+        whole(t);
+        disk.fill_up(&filler);
+    }
+    t.run(&["untag", "again"]).code(0);
+    t.run(&["image", "prune", "-f"]).code(0);
+    whole(t);
+    fs::remove_file(filler).unwrap();
+    t.run(&["load", "-q", "-i", archive]).code(0);
+    t.run(&["commit", "-q", "c", "new"]).code(0);
+    t.run(&["run", "--rm", "new", "cat", "/kept"])
+        .prints("kept\n");
+    let filler = disk.fill();
+    t.run(&["rm", "c"]).code(0);
+    t.run(&["rmi", "-a", "-f"]).code(0);
+    t.run(&["images", "-aq"]).prints("");
+    fs::remove_file(filler).unwrap();
+    t.pull("busybox");
+    whole(t);
+    t.run(&["rmi", "-a"]).code(0);
     drop(disk);
 }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, lab, leaks, registry};
 
-scenarios!(pull, load, remove, save);
+scenarios!(pull, load, remove, save, commit);
 
 /// Moments that a command is killed at; which stage that is differs from machine to machine.
 const MOMENTS: [u64; 7] = [0, 4, 12, 30, 60, 110, 200];
@@ -78,4 +78,27 @@ fn save(t: &mut Rcon) {
     }
     t.run(&["save", "-q", "-o", &path, &image]).code(0);
     t.run(&["load", "-q", "-i", &path]).code(0);
+}
+
+fn commit(t: &mut Rcon) {
+    let image = t.pull("odd");
+    let write =
+        "dd if=/dev/zero of=/big bs=64k count=200 2>/dev/null; echo kept >/odd/kept; rm /odd/keep";
+    t.run(&["run", "--name", "c", &image, "sh", "-c", write])
+        .code(0);
+    for (at, moment) in MOMENTS.into_iter().enumerate() {
+        let squash = if at % 2 == 0 {
+            "--squash=false"
+        } else {
+            "--squash"
+        };
+        kill_at(t, moment, &["commit", "-q", squash, "c", "new"]);
+    }
+    t.run(&["commit", "-q", "c", "new"]).code(0);
+    t.run(&["run", "--rm", "new", "cat", "/odd/kept"])
+        .prints("kept\n");
+    t.run(&["rm", "c"]).code(0);
+    t.run(&["rmi", "-a", "-f"]).code(0);
+    t.run(&["image", "prune", "-f"]).code(0);
+    t.run(&["system", "check"]).prints("").code(0);
 }

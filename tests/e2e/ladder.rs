@@ -16,6 +16,7 @@ scenarios!(
     covered_sys,
     on_tmpfs,
     without_attributes,
+    fuse_overlayfs,
     no_namespaces,
     inside_bubblewrap,
     doctor_tells,
@@ -257,6 +258,112 @@ fn without_attributes(t: &mut Rcon) {
         Mode::OneId => out.code(0).shows(&format!("{owners}3\n0\n")),
         Mode::ManyIds => out.code(0).prints(&format!("{owners}3\n0\n{owners}")),
     };
+}
+
+/// By fuse-overlayfs, asked for, because a kernel that mounts overlays for root alone cannot be had here.
+fn fuse_overlayfs(t: &mut Rcon) {
+    if !can_change() {
+        return;
+    }
+    if !installed("fuse-overlayfs") {
+        return skip("fuse-overlayfs is not installed");
+    }
+    let dev = t.mkdir("dev");
+    let change = format!(
+        "mknod -m 666 {dev}/fuse c 10 229 2>/dev/null || true; mount --bind {dev}/fuse /dev/fuse"
+    );
+    t.write(
+        ".config/containers/storage.conf",
+        "[storage.options.overlay]\nmount_program = '/usr/bin/fuse-overlayfs'\n",
+    );
+    // That says where it is, should it be needed.
+    run(t, &change, &["doctor"])
+        .code(0)
+        .shows("ok    root filesystem    overlay");
+    let run = |t: &Rcon, change: &str, args: &[&str]| {
+        let asked = [
+            "--storage-opt",
+            "overlay.mount_program=/usr/bin/fuse-overlayfs",
+        ];
+        run(t, change, &[&asked[..], args].concat())
+    };
+    let image = crate::lab::registry::plain().name("odd");
+    run(t, &change, &["doctor"])
+        .code(0)
+        .shows("less  root filesystem    fuse-overlayfs");
+    run(
+        t,
+        &change,
+        &[
+            "info",
+            "--format",
+            "{{.Store.GraphDriverName}} {{.Store.GraphOptions}}",
+        ],
+    )
+    .shows("overlay ")
+    .shows("/fuse-overlayfs");
+    run(t, &change, &["pull", "-q", &image]).code(0);
+    let sh = |args: &[&str], script: &str| {
+        let words = [
+            &["run", "--network", "none"][..],
+            args,
+            &[&image, "sh", "-ec", script],
+        ];
+        run(t, &change, &words.concat())
+    };
+    let script = "cd /odd; cat keep replaced dir/b; ls -d gone opaque/old 2>/dev/null || true; stat -c '%a %h' setuid
+        touch x; chown 33 x; stat -c %u x; su app -s /bin/sh -c 'id -u' 2>/dev/null || id -u";
+    sh(&["--rm"], script)
+        .code(0)
+        .shows("keep\na file now\nb\n4755 1\n33\n");
+    sh(
+        &["--name", "c"],
+        "cd /odd; echo kept >mine; rm -r dir keep; mkdir dir; echo two >dir/two",
+    )
+    .code(0);
+    run(t, &change, &["diff", "c"])
+        .shows("A /odd/dir/two\n")
+        .shows("D /odd/dir/b\n")
+        .shows("D /odd/keep\n");
+    let file = t.write("new", "from outside");
+    run(t, &change, &["cp", &file, "c:/odd/new"]).code(0);
+    run(t, &change, &["cp", "c:/odd/mine", "-"])
+        .code(0)
+        .shows("kept");
+    let tar = run(t, &change, &["export", "c"]);
+    assert!(tar.stdout.contains("from outside") && !tar.stdout.contains("odd/dir/b"));
+    run(t, &change, &["commit", "-q", "c", "changes"]).code(0);
+    run(t, &change, &["commit", "-q", "--squash", "c", "all"]).code(0);
+    for name in ["changes", "all"] {
+        let look = "cd /odd; cat mine new; ls dir; test ! -e keep; find / -xdev -name '.wh.*'";
+        run(
+            t,
+            &change,
+            &["run", "--rm", "--network", "none", name, "sh", "-ec", look],
+        )
+        .prints("kept\nfrom outsidetwo\n");
+    }
+    run(t, &change, &["start", "-a", "c"]).code(1);
+    // Without it the container goes on with copies, and takes along what it had.
+    t.run(&["--storage-driver", "vfs", "cp", "c:/odd/mine", "-"])
+        .code(0)
+        .shows("kept");
+    t.run(&["--storage-driver", "vfs", "commit", "-q", "c", "later"])
+        .code(0);
+    t.run(&[
+        "run",
+        "--rm",
+        "later",
+        "sh",
+        "-c",
+        "cd /odd; cat mine new; test ! -e keep -a ! -e dir",
+    ])
+    .prints("kept\nfrom outside");
+    run(t, &change, &["rm", "c"]).code(0);
+    run(t, &change, &["rmi", "-a", "-f"]).code(0);
+    t.run(&["--storage-opt", "overlay.size=1", "ps"])
+        .refused(125)
+        .says("overlay.mount_program");
 }
 
 fn no_namespaces(t: &mut Rcon) {

@@ -129,7 +129,10 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
                 "stopped": store.stopped,
             },
             "graphDriverName": store.graph_driver,
-            "graphOptions": {},
+            "graphOptions": match &store.mount_program {
+                Some(program) => json!({"overlay.mount_program": {"Executable": program}}),
+                None => json!({}),
+            },
             "graphRoot": store.graph_root,
             "graphStatus": {"Backing Filesystem": store.backing_filesystem},
             "imageStore": {"number": store.images},

@@ -59,7 +59,7 @@ impl Engine {
             // Nothing is in it, and so is nothing in the mount point.
             true => vec![path.to_owned()],
             false => match self.store().driver(&self.paths.wish)? {
-                Driver::Copy { .. } if image.layers.len() > 1 => {
+                Driver::Fuse { .. } | Driver::Copy { .. } if image.layers.len() > 1 => {
                     vec![self.store().image_tree(image)?]
                 }
                 _ => self.store().image_trees(&image.layers)?,

@@ -95,6 +95,9 @@ pub struct StoreInfo {
     pub backing_filesystem: String,
     /// What makes one tree of the layers, as podman names it.
     pub graph_driver: String,
+    /// fuse-overlayfs, where that does it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_program: Option<String>,
     /// How many images.
     pub images: usize,
     /// How many containers.
@@ -145,6 +148,7 @@ impl Engine {
         let system = rustix::system::uname();
         let text = |t: &std::ffi::CStr| t.to_string_lossy().into_owned();
         let arch = go_arch().to_string();
+        let driver = self.store.driver(&self.paths.wish)?;
         Ok(Info {
             host: Host {
                 cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -167,11 +171,15 @@ impl Engine {
                 graph_root: self.paths.root.display().to_string(),
                 run_root: self.paths.runroot.display().to_string(),
                 backing_filesystem: filesystem(&self.paths.root),
-                graph_driver: match self.store.driver(&self.paths.wish)? {
-                    Driver::Overlay => "overlay",
+                graph_driver: match &driver {
+                    Driver::Overlay | Driver::Fuse { .. } => "overlay",
                     Driver::Copy { .. } => "vfs",
                 }
                 .into(),
+                mount_program: match &driver {
+                    Driver::Fuse { program, .. } => Some(program.display().to_string()),
+                    _ => None,
+                },
                 images: self.store.images()?.len(),
                 containers: containers.len(),
                 running,

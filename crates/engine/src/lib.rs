@@ -89,7 +89,7 @@ pub use keys::DetachKeys;
 pub use lifecycle::{Health, Lifecycle, LogDriver, LogOptions, RestartPolicy, SdNotify};
 pub use limits::{CgroupChoice, CgroupMode};
 pub use log::{LogLine, Stream};
-pub use paths::{Paths, wish_for};
+pub use paths::{Paths, wish_for, wish_option};
 pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{
     CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,

@@ -42,6 +42,7 @@ impl Paths {
         } else if said.driver.as_deref() == Some(VFS) {
             wish.copies = true;
         }
+        wish.program = said.mount_program;
         let root = match root.map(absolute).transpose()?.or(said.root) {
             Some(path) => path,
             None => match variable("XDG_DATA_HOME") {
@@ -107,6 +108,31 @@ pub fn wish_for(wish: &mut Wish, driver: &str) -> Result<()> {
         _ => {
             return Err(Error::Invalid(format!(
                 "the storage driver {driver:?} is not supported, choose from: overlay, vfs"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a storage option (`NAME=VALUE`, with the driver's name in front or without) comes to.
+///
+/// # Errors
+/// For options that are not known.
+pub fn wish_option(wish: &mut Wish, option: &str) -> Result<()> {
+    let (name, value) = option
+        .split_once('=')
+        .ok_or_else(|| Error::Invalid(format!("storage option {option:?} is not NAME=VALUE")))?;
+    let plain = ["overlay.", "overlay2.", "vfs.", "."];
+    let plain = plain.iter().find_map(|driver| name.strip_prefix(driver));
+    match plain.unwrap_or(name) {
+        "mount_program" => {
+            let path = absolute(Path::new(value))?;
+            wish.fuse = true;
+            wish.program = Some(path);
+        }
+        _ => {
+            return Err(Error::Invalid(format!(
+                "the storage option {name:?} is not supported, choose from: overlay.mount_program"
             )));
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! The user's own file (`CONTAINERS_STORAGE_CONF`, or `~/.config/containers/storage.conf`) may say
 //! `graphroot`, `runroot` and `rootless_storage_path`; the system's only the last, its other places
-//! are root's. `driver = "vfs"` of either is heeded, any other means the best that works. rcon keeps its things in a folder of its own there, beside podman's.
+//! are root's. `driver = "vfs"` of either is heeded, any other means the best that works; `mount_program` says where fuse-overlayfs is, should it be needed. rcon keeps its things in a folder of its own there, beside podman's.
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ pub(crate) struct Places {
     pub(crate) runroot: Option<PathBuf>,
     /// podman's name of what makes one tree of layers.
     pub(crate) driver: Option<String>,
+    /// fuse-overlayfs, for where the kernel mounts no overlay.
+    pub(crate) mount_program: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +38,20 @@ struct Storage {
     runroot: Option<String>,
     rootless_storage_path: Option<String>,
     driver: Option<String>,
+    #[serde(default)]
+    options: Options,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Options {
+    mount_program: Option<String>,
+    #[serde(default)]
+    overlay: OverlayOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct OverlayOptions {
+    mount_program: Option<String>,
 }
 
 impl Places {
@@ -62,6 +78,7 @@ impl Places {
             root: own.root.or(system.rootless),
             runroot: own.runroot,
             driver: own.driver.or(system.driver),
+            mount_program: own.mount_program.or(system.mount_program),
         })
     }
 }
@@ -72,6 +89,7 @@ struct Said {
     runroot: Option<PathBuf>,
     rootless: Option<PathBuf>,
     driver: Option<String>,
+    mount_program: Option<PathBuf>,
 }
 
 fn read(file: &Path) -> Result<Option<Said>> {
@@ -106,11 +124,14 @@ fn parse(text: &str) -> std::result::Result<Said, String> {
     };
     let storage = conf.storage;
     let rootless = place("rootless_storage_path", storage.rootless_storage_path)?;
+    let program = storage.options.overlay.mount_program;
+    let program = program.or(storage.options.mount_program);
     Ok(Said {
         root: place("graphroot", storage.graphroot)?.or_else(|| rootless.clone()),
         runroot: place("runroot", storage.runroot)?,
         rootless,
         driver: storage.driver.filter(|driver| !driver.is_empty()),
+        mount_program: program.filter(|p| !p.is_empty()).map(PathBuf::from),
     })
 }
 

@@ -78,6 +78,8 @@ pub enum Error {
         status: u16,
         /// Its code and message, or the status in words.
         message: String,
+        /// When it wants to be asked again (Retry-After).
+        after: Option<std::time::Duration>,
     },
     /// The repository or the tag does not exist (or is kept from us).
     #[error("reading manifest {selector} in {name}: {message}")]

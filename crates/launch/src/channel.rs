@@ -15,6 +15,7 @@ const GO: u8 = b'g';
 const READY: u8 = b'r';
 const ERROR: u8 = b'e';
 const HANDED_OVER: u8 = b'h';
+const DEVICE: u8 = b'd';
 
 /// The longest message: an error with two texts at their longest.
 const MOST: usize = 40 * 1024;
@@ -79,6 +80,22 @@ pub(crate) fn wait_listener(
             let ids = words.map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]));
             Ok((fds.next(), fds.next(), ids.collect()))
         }
+        [ERROR, error @ ..] => Err(Error::decode(error)),
+        _ => Err(gone()),
+    }
+}
+
+/// Hand over the device whose file system is to be served.
+pub(crate) fn send_device(socket: &OwnedFd, device: OwnedFd) -> Result<()> {
+    fdpass::send_fds(socket, &[DEVICE], &[device.as_fd()]).map_err(|_| gone())
+}
+
+/// Take it.
+pub(crate) fn wait_device(socket: &OwnedFd) -> Result<OwnedFd> {
+    let mut data = vec![0; MOST];
+    let (len, mut fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    match &data[..len] {
+        [DEVICE] => fds.pop().ok_or_else(gone),
         [ERROR, error @ ..] => Err(Error::decode(error)),
         _ => Err(gone()),
     }

@@ -18,8 +18,8 @@ use crate::hooks::{self, Point, StateOf};
 use crate::init::{self, WITH_CONSOLE};
 use crate::namespaces::Namespaces;
 use crate::program::OwnFile;
-use crate::request::{KnownAs, Request, Running};
-use crate::{channel, idmap, support};
+use crate::request::{FuseOverlay, KnownAs, Request, Rootfs, Running};
+use crate::{channel, idmap, rootfs, support};
 
 /// A container whose every part is set up and whose program waits to be started.
 ///
@@ -87,6 +87,10 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         None => CloneFlags::empty(),
     };
     let emulation = request.emulation.clone();
+    let fuse = match &request.rootfs {
+        Rootfs::Fuse(layers) => Some(layers.clone()),
+        _ => None,
+    };
     let described = request.spec.process().as_ref();
     flush();
     let folder = cgroup.as_ref().and_then(cgroup::Prepared::folder);
@@ -114,7 +118,8 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
     let mut group = None;
     let met = place(pid, cgroup).and_then(|placed| {
         group = placed;
-        meet(pid, &namespaces, maps, answers, &ours, spec, known_as)
+        let wants = Wants { answers, fuse };
+        meet(pid, &namespaces, maps, wants, &ours, spec, known_as)
     });
     let (userns, netns, number, mut passed) = match met {
         Ok(met) => met,
@@ -158,13 +163,21 @@ pub(crate) fn program_of(spec: &Spec) -> String {
     first.cloned().unwrap_or_default()
 }
 
+/// What the new process needs others for.
+struct Wants<'a> {
+    /// Who answers its calls about owners.
+    answers: Option<(&'a Emulation, &'a Process)>,
+    /// What its root file system is served from.
+    fuse: Option<FuseOverlay>,
+}
+
 /// Map the ids of the new process and wait until it is set up: its user and network namespaces,
 /// and its "ready". On the way, run the hooks that belong here.
 fn meet(
     pid: Pid,
     namespaces: &Namespaces,
     maps: &IdMaps,
-    emulation: Option<(&Emulation, &Process)>,
+    wants: Wants<'_>,
     socket: &OwnedFd,
     spec: &Spec,
     known_as: Option<KnownAs<'_>>,
@@ -177,6 +190,7 @@ fn meet(
         true => namespaces.of_process(pid, CloneFlags::CLONE_NEWNET)?,
         false => None,
     };
+    let emulation = wants.answers;
     let inside = match (emulation, namespaces.is_hidden()) {
         (Some(_), false) => Some(Inside::of(pid)?),
         _ => None,
@@ -187,6 +201,9 @@ fn meet(
     trace::mark("ids mapped");
     let number = pid.as_raw_nonzero().get();
     channel::send_go(socket, number.unsigned_abs())?;
+    if let Some(layers) = wants.fuse {
+        rootfs::serve(&layers, &userns, channel::wait_device(socket)?)?;
+    }
     if let Some(who) = known_as.filter(|_| hooks::any_at_creation(spec)) {
         channel::wait_ready(socket)?;
         let state = StateOf::new(spec, who, "creating", Some(number));

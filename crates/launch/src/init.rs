@@ -187,7 +187,7 @@ fn set_up<'a>(
     }
     name_host(spec, &namespaces, request.any_host_name)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
-    let root = rootfs::mount(&request.rootfs)?;
+    let root = rootfs::mount(&request.rootfs, socket)?;
     trace::mark("root mounted");
     Mounter::new(spec, &root, maps, &namespaces, mapped).run()?;
     if let Some(accounts) = &request.accounts {

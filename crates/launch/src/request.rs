@@ -122,6 +122,21 @@ pub enum Rootfs {
         /// Never wait for the disk: for containers that do not outlive a crash of the machine.
         volatile: bool,
     },
+    /// The same by fuse-overlayfs, where the kernel mounts no overlay for ordinary users.
+    Fuse(FuseOverlay),
+}
+
+/// Layers that fuse-overlayfs puts together.
+#[derive(Clone, Debug)]
+pub struct FuseOverlay {
+    /// The program.
+    pub program: PathBuf,
+    /// The read-only layers, the topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Takes the writes.
+    pub upper: PathBuf,
+    /// The work folder, on the file system of `upper`.
+    pub work: PathBuf,
 }
 
 /// The standard streams of a program.

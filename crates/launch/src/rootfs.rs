@@ -1,6 +1,6 @@
 //! Mounting what becomes the root of the container.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -10,9 +10,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount as mount_old, mount_change};
 
+use crate::channel;
 use crate::error::{Context, Error, RawError, Result};
 use crate::namespaces::Namespaces;
-use crate::request::Rootfs;
+use crate::request::{FuseOverlay, Rootfs};
 use crate::root::Root;
 
 /// Cut the mounts of this new mount namespace off from those they are copies of, as far as `spec`
@@ -39,9 +40,10 @@ pub(crate) fn isolate(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
 
 /// Mount `rootfs` in the mount namespace of this process; its root folder.
 ///
-/// The working directory of this process may have changed afterwards.
-pub(crate) fn mount(rootfs: &Rootfs) -> Result<Root> {
+/// The working directory of this process may have changed afterwards. `socket` leads to the caller.
+pub(crate) fn mount(rootfs: &Rootfs, socket: &OwnedFd) -> Result<Root> {
     match rootfs {
+        Rootfs::Fuse(layers) => fuse(layers, socket),
         Rootfs::Dir(path) => bind(path),
         Rootfs::Overlay {
             lower,
@@ -120,6 +122,36 @@ fn overlay<'a>(
     folder(upper)
         .map(Root::new)
         .context(|| "cannot open the mounted root filesystem".to_owned())
+}
+
+/// Mount what the caller will have served to us.
+fn fuse(layers: &FuseOverlay, socket: &OwnedFd) -> Result<Root> {
+    let step = || "cannot mount the layers by fuse-overlayfs".to_owned();
+    let (device, tree) = rcon_sys::fuse::make().context(step)?;
+    channel::send_device(socket, device)?;
+    let target = folder(&layers.upper).context(step)?;
+    mount::attach(&tree, &target).context(step)?;
+    Ok(Root::new(tree))
+}
+
+/// The caller's part: start the program that serves `device`, with the ids of `userns`.
+pub(crate) fn serve(layers: &FuseOverlay, userns: &OwnedFd, device: OwnedFd) -> Result<()> {
+    let step = || format!("cannot start {}", layers.program.display());
+    let work = |_: &mut dyn std::io::Write| {
+        let parts = rcon_sys::fuse::Layers {
+            lower: &layers.lower,
+            upper: Some((&layers.upper, &layers.work)),
+        };
+        match rcon_sys::fuse::serve(&layers.program, parts, device) {
+            Ok(()) => 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        }
+    };
+    let (status, _) = rcon_sys::userns::run_in(userns.as_fd(), work).context(step)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(Errno::from_raw_os_error(code.unwrap_or(libc::EIO))).context(step),
+    }
 }
 
 fn folder(path: &Path) -> rustix::io::Result<OwnedFd> {

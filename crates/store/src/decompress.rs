@@ -2,6 +2,8 @@
 //! first bytes, not by their media type, which is wrong often enough.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -36,12 +38,37 @@ impl Compression {
     }
 }
 
-type Sniffed<R> = Chain<Cursor<Vec<u8>>, R>;
+/// A stream may unpack to so much whatever it is.
+const FREE: u64 = 1 << 30;
+/// Beyond that, to so many times its size: more than gzip can, and more than files that somebody
+/// made for their content do.
+const RATIO: u64 = 1100;
+
+type Sniffed<R> = Chain<Cursor<Vec<u8>>, Counted<R>>;
+
+/// How much has come from a source.
+struct Counted<R> {
+    source: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buf)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
 
 /// A reader of what a stream unpacks to.
 ///
 /// The stream is read to its very end, so that a digest computed on the way covers all of it.
-pub struct Decompressor<R: Read>(Inner<R>);
+pub struct Decompressor<R: Read> {
+    inner: Inner<R>,
+    came: Arc<AtomicU64>,
+    out: u64,
+    free: u64,
+}
 
 enum Inner<R: Read> {
     None(Sniffed<R>),
@@ -60,7 +87,14 @@ impl<R: Read> std::fmt::Debug for Decompressor<R> {
 /// Look at the first bytes of `source` and unpack it accordingly.
 ///
 /// Fails if the source does, and for packings that are known but not supported.
-pub fn decompress<R: Read>(mut source: R) -> io::Result<Decompressor<R>> {
+///
+/// Reading fails where it unpacks to so much more than it is (1100 times its size, beyond 1 GiB) that
+/// it was made to fill disks.
+pub fn decompress<R: Read>(source: R) -> io::Result<Decompressor<R>> {
+    decompress_with(source, FREE)
+}
+
+fn decompress_with<R: Read>(mut source: R, free: u64) -> io::Result<Decompressor<R>> {
     let mut start = Vec::with_capacity(4);
     source.by_ref().take(4).read_to_end(&mut start)?;
     let compression = Compression::sniff(&start).map_err(|name| {
@@ -69,8 +103,13 @@ pub fn decompress<R: Read>(mut source: R) -> io::Result<Decompressor<R>> {
             format!("compression {name} is not supported (gzip, zstd and none are)"),
         )
     })?;
-    let whole = Cursor::new(start).chain(source);
-    Ok(Decompressor(match compression {
+    let came = Arc::new(AtomicU64::new(start.len() as u64));
+    let counted = Counted {
+        source,
+        count: Arc::clone(&came),
+    };
+    let whole = Cursor::new(start).chain(counted);
+    let inner = match compression {
         Compression::None => Inner::None(whole),
         Compression::Gzip => Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(
             BUFFER, whole,
@@ -81,13 +120,19 @@ pub fn decompress<R: Read>(mut source: R) -> io::Result<Decompressor<R>> {
                 buffered,
             )?))
         }
-    }))
+    };
+    Ok(Decompressor {
+        inner,
+        came,
+        out: 0,
+        free,
+    })
 }
 
 impl<R: Read> Decompressor<R> {
     /// How the stream is packed.
     pub fn compression(&self) -> Compression {
-        match self.0 {
+        match self.inner {
             Inner::None(_) => Compression::None,
             Inner::Gzip(_) => Compression::Gzip,
             Inner::Zstd(_) => Compression::Zstd,
@@ -106,12 +151,12 @@ impl<R: Read> Decompressor<R> {
                     count => buffered.consume(count),
                 }
             }
-            Ok(buffered.into_inner().into_inner().1)
+            Ok(buffered.into_inner().into_inner().1.source)
         }
-        match self.0 {
+        match self.inner {
             Inner::None(mut source) => {
                 io::copy(&mut source, &mut io::sink())?;
-                Ok(source.into_inner().1)
+                Ok(source.into_inner().1.source)
             }
             Inner::Gzip(decoder) => drain(decoder.into_inner()),
             Inner::Zstd(decoder) => drain(decoder.finish()),
@@ -121,11 +166,19 @@ impl<R: Read> Decompressor<R> {
 
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Inner::None(source) => source.read(buf),
-            Inner::Gzip(decoder) => decoder.read(buf),
-            Inner::Zstd(decoder) => decoder.read(buf),
+        let count = match &mut self.inner {
+            Inner::None(source) => return source.read(buf),
+            Inner::Gzip(decoder) => decoder.read(buf)?,
+            Inner::Zstd(decoder) => decoder.read(buf)?,
+        };
+        self.out += count as u64;
+        if self.out > self.free && self.out / RATIO > self.came.load(Ordering::Relaxed) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it unpacks to more than {RATIO} times its size: a decompression bomb"),
+            ));
         }
+        Ok(count)
     }
 }
 
@@ -171,6 +224,22 @@ mod tests {
         frames.extend(zstd::stream::encode_all(&b"one "[..], 1).unwrap());
         frames.extend(zstd::stream::encode_all(&b"two"[..], 1).unwrap());
         assert_eq!(unpack(&frames).unwrap().1, b"one two");
+    }
+
+    #[test]
+    fn bombs_are_defused() {
+        let zeros = vec![0; 8 << 20];
+        let bomb = zstd::stream::encode_all(&zeros[..], 19).unwrap();
+        assert!(zeros.len() / bomb.len() > 2000);
+        let read = |bytes: &[u8], free| {
+            let mut reader = decompress_with(bytes, free)?;
+            io::copy(&mut reader, &mut io::sink())
+        };
+        let error = read(&bomb, 1 << 20).unwrap_err();
+        assert!(error.to_string().contains("bomb"), "{error}");
+        assert_eq!(read(&bomb, 16 << 20).unwrap(), 8 << 20);
+        // gzip cannot be one.
+        assert_eq!(read(&gzip(&zeros), 1 << 20).unwrap(), 8 << 20);
     }
 
     #[test]

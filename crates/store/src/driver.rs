@@ -1,5 +1,7 @@
 //! How containers get one tree of the layers here: the best way that works, or the one that is asked for.
 
+use std::path::PathBuf;
+
 use crate::error::Result;
 use crate::store::Store;
 
@@ -8,6 +10,10 @@ use crate::store::Store;
 pub struct Wish {
     /// Copies, whatever else works (podman's driver `vfs`).
     pub copies: bool,
+    /// fuse-overlayfs, whatever else works.
+    pub fuse: bool,
+    /// Where that is, if not in the usual places.
+    pub program: Option<PathBuf>,
 }
 
 /// How it is done.
@@ -15,6 +21,13 @@ pub struct Wish {
 pub enum Driver {
     /// The kernel's overlay.
     Overlay,
+    /// fuse-overlayfs.
+    Fuse {
+        /// The program.
+        program: PathBuf,
+        /// Why it is nothing better; for people. Nothing where it was asked for.
+        why: Option<String>,
+    },
     /// Copies of all layers, for each container.
     Copy {
         /// Why it is nothing better; for people. Nothing where it was asked for.
@@ -23,7 +36,8 @@ pub enum Driver {
 }
 
 impl Store {
-    /// The way that works. Tried once ([`Store::probe_overlay`]), so the caller must have one thread.
+    /// The way that works. What is best is tried once ([`Store::probe_overlay`]), what is less each time until
+    /// it is not needed any more; so the caller must have one thread.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -34,17 +48,39 @@ impl Store {
         if let Some(known) = self.driver.get() {
             return Ok(known.clone());
         }
-        let found = self.find_driver()?;
+        let found = self.find_driver(wish)?;
         Ok(self.driver.get_or_init(|| found).clone())
     }
 
-    fn find_driver(&self) -> Result<Driver> {
+    fn find_driver(&self, wish: &Wish) -> Result<Driver> {
+        let program = wish.program.clone().or_else(rcon_sys::fuse::program);
+        if let (true, Some(program)) = (wish.fuse, &program) {
+            return Ok(Driver::Fuse {
+                program: program.clone(),
+                why: None,
+            });
+        }
         let overlay = self.probe_overlay()?;
-        Ok(match overlay.works {
-            true => Driver::Overlay,
-            false => Driver::Copy {
-                why: Some(overlay.reason.unwrap_or_default()),
+        if overlay.works {
+            return Ok(Driver::Overlay);
+        }
+        let why = overlay.reason.unwrap_or_default();
+        let Some(program) = program else {
+            return Ok(Driver::Copy { why: Some(why) });
+        };
+        Ok(match self.try_fuse(&program)? {
+            None => Driver::Fuse {
+                program,
+                why: Some(why),
             },
+            Some(reason) => {
+                // The remedy stays at the end.
+                let why = match why.split_once("; ") {
+                    Some((why, help)) => format!("{why}, and {reason}; {help}"),
+                    None => format!("{why}, and {reason}"),
+                };
+                Driver::Copy { why: Some(why) }
+            }
         })
     }
 }

@@ -6,11 +6,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rcon_sys::ids::IdMaps;
 use rcon_sys::userns;
-use rustix::fs::{Mode, XattrFlags};
+use rustix::fs::{CWD, Mode, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::atomic;
 use crate::error::{Context, Result};
 use crate::stage::Stage;
-use crate::store::Store;
+use crate::store::{DIRECTORY, Store};
+use crate::unpack::hide;
 
 /// Whether containers can have an overlay as their root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,33 @@ impl Store {
 
     /// Mount one and use it; why it does not work, if it does not.
     fn try_overlay(&self, here: &Memory) -> Result<Option<String>> {
+        let said = self.tried(exercise)?;
+        Ok(said.map(|failed| match failed {
+            Failed::Step(step, number) => explain(&step, number, &here.kernel),
+            Failed::Before(why) => why,
+        }))
+    }
+
+    /// The same with fuse-overlayfs.
+    pub(crate) fn try_fuse(&self, program: &Path) -> Result<Option<String>> {
+        let said = self.tried(|dir| exercise_fuse(program, dir))?;
+        Ok(said.map(|failed| match failed {
+            Failed::Step(step, number) => {
+                let why = crate::error::Why(&io::Error::from_raw_os_error(number)).to_string();
+                match &*step {
+                    "device" => format!("fuse-overlayfs cannot use /dev/fuse ({why})"),
+                    step => format!("fuse-overlayfs does not work ({step}: {why})"),
+                }
+            }
+            Failed::Before(why) => why,
+        }))
+    }
+
+    /// Have `exercise` try something in a user namespace, in a directory with what it needs.
+    fn tried(
+        &self,
+        exercise: impl FnOnce(&Path) -> std::result::Result<(), (&'static str, io::Error)>,
+    ) -> Result<Option<Failed>> {
         let stage = Stage::new(self, "overlay")?;
         let what = || format!("cannot make folders in {}", self.path("tmp").display());
         for folder in ["lower", "lower/sub", "upper", "work", "merged"] {
@@ -100,10 +129,10 @@ impl Store {
         let (status, said) = match ran {
             Ok(result) => result,
             Err(error) => {
-                return Ok(Some(format!(
+                return Ok(Some(Failed::Before(format!(
                     "a user namespace cannot be made here: {}",
                     crate::error::Why(&error)
-                )));
+                ))));
             }
         };
         let said = String::from_utf8_lossy(&said);
@@ -111,11 +140,21 @@ impl Store {
             Some(("0", _)) if status.success() => None,
             Some((number, step)) => {
                 let number = number.parse().unwrap_or(libc::EIO);
-                Some(explain(step, number, &here.kernel))
+                Some(Failed::Step(step.to_owned(), number))
             }
-            None => Some("the trial mount in a user namespace could not be set up".to_owned()),
+            None => Some(Failed::Before(
+                "the trial mount in a user namespace could not be set up".to_owned(),
+            )),
         })
     }
+}
+
+/// Why a trial was none.
+enum Failed {
+    /// It came as far as this, and got this error number.
+    Step(String, i32),
+    /// It did not come to anything.
+    Before(String),
 }
 
 /// Mount an overlay and do in it what containers do.
@@ -131,6 +170,34 @@ fn exercise(dir: &Path) -> Result<(), (&'static str, io::Error)> {
         c"lowerdir=lower,upperdir=upper,workdir=work,userxattr",
     )
     .map_err(|error| ("mount", error.into()))?;
+    use_tree(&merged)?;
+    rustix::fs::setxattr(dir.join("upper"), "user.rcon", b"x", XattrFlags::empty())
+        .map_err(|error| ("mark", error.into()))
+}
+
+/// Have fuse-overlayfs make one, and do the same in it.
+fn exercise_fuse(program: &Path, dir: &Path) -> Result<(), (&'static str, io::Error)> {
+    let (device, tree) = rcon_sys::fuse::make().map_err(|error| ("device", error))?;
+    // Of the two forms that deletions have in layers it knows one; which it is depends on the file system.
+    fs::create_dir(dir.join("over")).map_err(|error| ("layers", error))?;
+    let over = rustix::fs::openat(CWD, dir.join("over"), DIRECTORY, Mode::empty());
+    over.and_then(|over| hide(&over, b"hidden"))
+        .map_err(|error| ("layers", error.into()))?;
+    fs::write(dir.join("lower/hidden"), "").map_err(|error| ("layers", error))?;
+    let layers = rcon_sys::fuse::Layers {
+        lower: &[dir.join("over"), dir.join("lower")],
+        upper: Some((&dir.join("upper"), &dir.join("work"))),
+    };
+    rcon_sys::fuse::serve(program, layers, device).map_err(|error| ("start", error))?;
+    let merged = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    if fs::exists(format!("{merged}/hidden")).map_err(|error| ("start", error))? {
+        return Err(("deletions of layers", Errno::NOTSUP.into()));
+    }
+    use_tree(Path::new(&merged))
+}
+
+fn use_tree(merged: &Path) -> Result<(), (&'static str, io::Error)> {
+    let at = |step: &'static str| move |error: io::Error| (step, error);
     // Copying up, whiteouts and replaced directories each need something else of the file system.
     fs::write(merged.join("sub/file"), "above").map_err(at("write"))?;
     fs::remove_file(merged.join("sub/file")).map_err(at("remove"))?;
@@ -139,8 +206,7 @@ fn exercise(dir: &Path) -> Result<(), (&'static str, io::Error)> {
     if fs::exists(merged.join("sub/file")).map_err(at("read"))? {
         return Err(("mark", Errno::NOTSUP.into()));
     }
-    rustix::fs::setxattr(dir.join("upper"), "user.rcon", b"x", XattrFlags::empty())
-        .map_err(|error| ("mark", error.into()))
+    Ok(())
 }
 
 fn explain(step: &str, number: i32, kernel: &str) -> String {

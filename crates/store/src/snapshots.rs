@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode};
 use rustix::io::Errno;
@@ -44,12 +44,17 @@ pub struct Snapshot {
 }
 
 /// What makes one tree of the layers and of what the container writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// The kernel's overlay.
     #[default]
     Overlay,
+    /// fuse-overlayfs, which leaves marks of its own in the upper directory.
+    Fuse {
+        /// The program.
+        program: PathBuf,
+    },
     /// All was copied: `merged` is the tree, and nothing is mounted.
     Copy {
         /// When the copy was whole: what was changed after that, the container changed.
@@ -61,7 +66,7 @@ impl Form {
     /// As podman names the driver.
     pub fn driver(&self) -> &'static str {
         match self {
-            Self::Overlay => "overlay",
+            Self::Overlay | Self::Fuse { .. } => "overlay",
             Self::Copy { .. } => "vfs",
         }
     }
@@ -187,6 +192,24 @@ impl Store {
                 seconds: stat.st_ctime,
                 nanoseconds: stat.st_ctime_nsec,
             },
+        };
+        let text =
+            serde_json::to_vec(&note).map_err(|error| Error::io(what(), io::Error::from(error)))?;
+        atomic::write(self, &format!("{path}/{NOTE}"), &text)?;
+        Ok(self.describe(container_id, &path, note))
+    }
+
+    /// Write down that fuse-overlayfs puts a container's layers together from now on.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn use_fuse(&self, container_id: &str, program: &Path) -> Result<Snapshot> {
+        let path = snapshot_path(container_id)?;
+        let what = || format!("cannot change {}", self.path(&path).display());
+        let note = self.read_note(&path)?;
+        let mut note = note.ok_or_else(|| Error::io(what(), Errno::NOENT))?;
+        note.form = Form::Fuse {
+            program: program.to_owned(),
         };
         let text =
             serde_json::to_vec(&note).map_err(|error| Error::io(what(), io::Error::from(error)))?;

@@ -6,6 +6,7 @@
 pub mod fdpass;
 pub mod floor;
 pub mod forbidden;
+pub mod fuse;
 pub mod ids;
 pub mod memory;
 pub mod mount;

@@ -179,8 +179,16 @@ impl Engine {
     fn root_filesystem(&self, place: Place) -> Finding {
         match self.store().driver(&self.paths().wish) {
             Ok(Driver::Overlay) => Finding::good("root filesystem", "overlay"),
-            Ok(Driver::Copy { why }) => copies(
+            Ok(Driver::Fuse { why, .. }) => lesser(
+                "fuse-overlayfs",
+                why.unwrap_or_else(|| "fuse-overlayfs is asked for".into()),
+                "every access to a file of a container takes the way through another process",
+                place,
+            ),
+            Ok(Driver::Copy { why }) => lesser(
+                "copies of the layers",
                 why.unwrap_or_else(|| "the storage driver \"vfs\" is asked for".into()),
+                "each container takes the time and the space that a copy of its image takes",
                 place,
             ),
             Err(error) => Finding {
@@ -212,19 +220,13 @@ impl Engine {
     }
 }
 
-fn copies(reason: String, place: Place) -> Finding {
+fn lesser(used: &str, reason: String, matters: &str, place: Place) -> Finding {
     let (why, help) = match reason.split_once("; ") {
         Some((why, help)) => (why.to_owned(), Some(help.to_owned())),
         None => (reason, None),
     };
     let known = remedy(Missing::Storage, place).map(str::to_owned);
-    Finding::less(
-        "root filesystem",
-        "copies of the layers",
-        why,
-        "each container takes the time and the space that a copy of its image takes",
-    )
-    .helped_by(match place.in_container() {
+    Finding::less("root filesystem", used, why, matters).helped_by(match place.in_container() {
         true => known.or(help),
         false => help.or(known),
     })
@@ -404,8 +406,10 @@ mod tests {
             family: place::Family::Debian,
             around: place::Around::Machine,
         };
-        let finding = copies(
+        let finding = lesser(
+            "copies",
             "it does not work; give --root on a local disk".into(),
+            "time",
             place,
         );
         assert_eq!(finding.why.as_deref(), Some("it does not work"));

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
-use rcon_launch::{Request, Rootfs, Running, Stdio};
+use rcon_launch::{FuseOverlay, Request, Rootfs, Running, Stdio};
 use rcon_net::{Guest, PortMapping};
 use rcon_store::{Form, Snapshot};
 use rcon_sys::trace;
@@ -181,7 +181,13 @@ fn start_in(
         hidden: joined.as_ref().is_some_and(Joined::has_others_users),
         shares_processes: config.sharing.pid != Place::Private,
     };
-    let rootfs = match snapshot.form {
+    let rootfs = match &snapshot.form {
+        Form::Fuse { program } => Rootfs::Fuse(FuseOverlay {
+            program: program.clone(),
+            lower: snapshot.lower.clone(),
+            upper: snapshot.upper.clone(),
+            work: snapshot.work.clone(),
+        }),
         Form::Copy { .. } => Rootfs::Dir(snapshot.merged.clone()),
         Form::Overlay => Rootfs::Overlay {
             lower: snapshot.lower.clone(),

@@ -105,12 +105,20 @@ impl Engine {
         })
     }
 
-    /// Sees to it that the layers of a container can become one tree: where no overlay can be mounted, they are copied,
-    /// together with what the container wrote when one could be.
+    /// Sees to it that the layers of a container can become one tree: where no overlay can be mounted, nor fuse-overlayfs
+    /// does it, they are copied, together with what the container wrote when one could be.
     pub(crate) fn put_together(&self, snapshot: Snapshot) -> Result<Snapshot> {
-        match (snapshot.form, self.store.driver(&self.paths.wish)?) {
-            (Form::Copy { .. }, _) | (_, Driver::Overlay) => Ok(snapshot),
-            (Form::Overlay, Driver::Copy { .. }) => {
+        match (&snapshot.form, self.store.driver(&self.paths.wish)?) {
+            (Form::Copy { .. }, _) | (Form::Overlay, Driver::Overlay) => Ok(snapshot),
+            (Form::Fuse { program }, Driver::Fuse { program: here, .. }) if *program == here => {
+                Ok(snapshot)
+            }
+            (Form::Overlay | Form::Fuse { .. }, Driver::Fuse { program, .. }) => {
+                Ok(self.store.use_fuse(&snapshot.id, &program)?)
+            }
+            // The kernel's overlay does not know the marks of fuse-overlayfs.
+            (Form::Overlay, Driver::Copy { .. })
+            | (Form::Fuse { .. }, Driver::Overlay | Driver::Copy { .. }) => {
                 let id = snapshot.id;
                 self.in_worker(|store| store.flatten_snapshot(&id).map(drop))?;
                 let gone = || Error::NoSuchContainer(id.clone());

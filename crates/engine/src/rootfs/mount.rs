@@ -21,7 +21,8 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
 
 /// The files of a container that does not run.
 pub(crate) fn tree(snapshot: &Snapshot, write: bool) -> Result<OwnedFd> {
-    match (snapshot.form, write) {
+    match (&snapshot.form, write) {
+        (Form::Fuse { program }, _) => fuse(program, snapshot, write),
         (Form::Copy { .. }, _) => {
             overlay(std::slice::from_ref(&snapshot.merged), None, Path::new(""))
         }
@@ -35,6 +36,29 @@ pub(crate) fn tree(snapshot: &Snapshot, write: bool) -> Result<OwnedFd> {
             overlay(&all, None, &snapshot.merged)
         }
     }
+}
+
+/// The same by fuse-overlayfs.
+fn fuse(program: &Path, snapshot: &Snapshot, write: bool) -> Result<OwnedFd> {
+    let why = || {
+        format!(
+            "cannot mount the files of the container by {}",
+            program.display()
+        )
+    };
+    let (device, tree) = rcon_sys::fuse::make().context(why)?;
+    let mut lower = snapshot.lower.clone();
+    if !write {
+        lower.insert(0, snapshot.upper.clone());
+    }
+    let layers = rcon_sys::fuse::Layers {
+        lower: &lower,
+        upper: write.then_some((&snapshot.upper, &snapshot.work)),
+    };
+    rcon_sys::fuse::serve(program, layers, device).context(why)?;
+    // The program stays where the tree will not be mounted: else each would keep the other.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context(why)?;
+    Ok(tree)
 }
 
 /// Layers (the top one first) as one tree, with what is written into it going to `upper` (and its work directory), if that

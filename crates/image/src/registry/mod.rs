@@ -465,6 +465,7 @@ pub(crate) async fn download(
             what,
             status: answer.status,
             message: answer.text(),
+            after: None,
         });
     }
     let url = response.url().clone();

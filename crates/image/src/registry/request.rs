@@ -55,6 +55,7 @@ impl Client<'_> {
                     what: what.to_owned(),
                     status,
                     message: answer.text(),
+                    after: None,
                 },
             });
         }

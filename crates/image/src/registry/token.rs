@@ -118,6 +118,7 @@ impl Client<'_> {
                     what,
                     status,
                     message: answer.text(),
+                    after: None,
                 },
             });
         }

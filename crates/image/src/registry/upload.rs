@@ -206,6 +206,7 @@ impl<'a> Client<'a> {
         let mut session = session;
         let mut failures = 0;
         loop {
+            let mut wish = None;
             let error = match self.attempt(repository, blob, &mut session, piece).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -217,7 +218,11 @@ impl<'a> Client<'a> {
                     continue;
                 }
                 Error::Transport { cause, .. } if cause.may_pass() => {}
-                Error::Refused { status, .. } if failure::may_pass(*status) => {}
+                Error::Refused { status, after, .. }
+                    if failure::may_pass(*status) && !self.is_too_long(*after) =>
+                {
+                    wish = *after;
+                }
                 // It lost what we sent: from the beginning.
                 Error::Refused {
                     status: 404 | 416, ..
@@ -228,7 +233,7 @@ impl<'a> Client<'a> {
             if failures > self.patience.retries {
                 return Err(error);
             }
-            self.wait(&error.to_string(), failures, None).await;
+            self.wait(&error.to_string(), failures, wish).await;
         }
     }
 
@@ -376,19 +381,31 @@ impl<'a> Client<'a> {
             let asked = self
                 .ask(method.clone(), url.clone(), headers, body, 0, what)
                 .await;
-            let reason = match &asked {
-                Err(Error::Transport { cause, .. }) if cause.may_pass() => cause.to_string(),
+            let (reason, wish) = match &asked {
+                Err(Error::Transport { cause, .. }) if cause.may_pass() => {
+                    (cause.to_string(), None)
+                }
                 Err(Error::Refused {
-                    status, message, ..
-                }) if failure::may_pass(*status) => message.clone(),
+                    status,
+                    message,
+                    after,
+                    ..
+                }) if failure::may_pass(*status) && !self.is_too_long(*after) => {
+                    (message.clone(), *after)
+                }
                 _ => return asked,
             };
             if attempt >= self.patience.retries {
                 return asked;
             }
             attempt += 1;
-            self.wait(&reason, attempt, None).await;
+            self.wait(&reason, attempt, wish).await;
         }
+    }
+
+    /// Whether the registry wants to be left alone for longer than anybody waits.
+    fn is_too_long(&self, wish: Option<Duration>) -> bool {
+        wish.is_some_and(|wish| wish > self.patience.longest)
     }
 
     /// Send one request, logged in as the registry wishes; only success comes back as `Ok`. Progress
@@ -441,6 +458,7 @@ impl<'a> Client<'a> {
                 continue;
             }
             let wanted = challenge::challenges(response.headers());
+            let after = failure::retry_after(response.headers());
             let answer = Answer::read(response).await;
             if status == 401
                 && !std::mem::replace(&mut renewed, true)
@@ -455,6 +473,7 @@ impl<'a> Client<'a> {
                     what: what.to_owned(),
                     status,
                     message: answer.text(),
+                    after,
                 },
             });
         }

@@ -117,6 +117,7 @@ pub(crate) fn is_allowed(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.")
             && !name.starts_with(b"user.overlay.")
+            && !name.starts_with(b"user.fuseoverlayfs.")
             && name != TRUE_OWNER.as_bytes())
 }
 
