@@ -128,6 +128,37 @@ class Rcon(Network):
         self.lab.run([self.lab.rcon, "rm", "-f", "-t", "0", self.container])
 
 
+class Alone(Network):
+    """rcon's network without the rest of it: the example with_network of crates/net, in rcon's place."""
+
+    name, program, path = "rcon", "rcon", None
+
+    @classmethod
+    def missing(cls):
+        return None
+
+    @classmethod
+    def prepare(cls, lab):
+        cls.copy = shutil.copy(cls.path, lab.path("with_network"))
+        os.chmod(cls.copy, 0o755)
+
+    def start(self):
+        publish = [word for port in self.tcp_ports() for word in ("-p", f"{port}:{port}")]
+        self.told = self.lab.path("work", f"pid-{self.base}")
+        process = self.begin(
+            [self.copy, *publish, "-p", f"{self.iperf}:{self.iperf}/udp", "-o", f"mtu={self.mtu}",
+             "--pid-file", self.told, self.lab.flows, "hold"]
+        )  # fmt: skip
+        self.pid = int(until(self.written, "a namespace", gone=process.ended))
+        self.routed(process)
+        served = [line for line in process.errors().splitlines() if line.startswith("served by ")]
+        self.relays = [int(served[0].split()[-1])]
+
+    def written(self):
+        text = open(self.told).read() if os.path.exists(self.told) else ""
+        return text.strip() if text.endswith("\n") else None
+
+
 class Slirp4netns(Network):
     name, program = "slirp4netns", "slirp4netns"
 
@@ -217,4 +248,4 @@ class Bare(Network):
 
 ALL = (Bare, Rcon, Slirp4netns, Pasta, Rootlesskit)
 PEERS = tuple(kind.name for kind in (Slirp4netns, Pasta, Rootlesskit))
-__all__ = ["ALL", "PEERS", "SPREAD", "Bare", "Network", "Rcon"]
+__all__ = ["ALL", "PEERS", "SPREAD", "Alone", "Bare", "Network", "Rcon"]
