@@ -53,19 +53,16 @@ impl Store {
     }
 
     fn find_driver(&self, wish: &Wish) -> Result<Driver> {
-        let program = wish.program.clone().or_else(rcon_sys::fuse::program);
-        if let (true, Some(program)) = (wish.fuse, &program) {
-            return Ok(Driver::Fuse {
-                program: program.clone(),
-                why: None,
-            });
+        let program = || wish.program.clone().or_else(rcon_sys::fuse::program);
+        if let Some(program) = wish.fuse.then(program).flatten() {
+            return Ok(Driver::Fuse { program, why: None });
         }
         let overlay = self.probe_overlay()?;
         if overlay.works {
             return Ok(Driver::Overlay);
         }
         let why = overlay.reason.unwrap_or_default();
-        let Some(program) = program else {
+        let Some(program) = program() else {
             return Ok(Driver::Copy { why: Some(why) });
         };
         Ok(match self.try_fuse(&program)? {
