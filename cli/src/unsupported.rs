@@ -81,7 +81,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("tree", "--whatrequires"),
     ("unshare", "--rootless-netns"),
     ("update", "--cpu-rt-period --cpu-rt-runtime --restart"),
-    ("wait", "--return-on-first"),
 ];
 
 const PS: &str = "--external --ns -p --pod --sync -w --watch";

@@ -27,6 +27,9 @@ pub struct Wait {
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
+    /// Return when the condition is true of one of the containers
+    #[arg(long)]
+    return_on_first: bool,
     names: Vec<String>,
 }
 
@@ -52,6 +55,14 @@ impl Command for Wait {
             ..Selection::default()
         }
         .resolve(&engine)?;
+        if self.return_on_first {
+            let code = match engine.wait_for_one(&names, &request) {
+                Err(error) if self.ignore && is_missing(&error) => -1,
+                code => code?,
+            };
+            output::println(&code.to_string())?;
+            return Ok(0);
+        }
         for_each(
             &names,
             |name| match engine.wait(name, &request) {

@@ -181,6 +181,54 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// As [`Engine::wait`], for the first of several containers of which it is true.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`] when one of them is not there.
+    pub fn wait_for_one(&self, names: &[String], request: &WaitRequest) -> Result<i32> {
+        let mut watched = Vec::new();
+        for name in names {
+            let container = self.container(name)?;
+            let end = container
+                .state
+                .status
+                .is_alive()
+                .then(|| End::of(self, &container));
+            watched.push((name, container, end));
+        }
+        let wants = |what| request.conditions.contains(&what);
+        loop {
+            for (name, container, end) in &mut watched {
+                let held = request
+                    .conditions
+                    .iter()
+                    .any(|what| holds(*what, container));
+                if held {
+                    return Ok(match container.state.status {
+                        Status::Exited => container.state.exit_code,
+                        _ => -1,
+                    });
+                }
+                // One that removes itself says its code to who listens.
+                let told = end.as_ref().and_then(End::hear);
+                if let Some(code) = told.filter(|_| wants(WaitFor::Stopped)) {
+                    return Ok(code);
+                }
+                *container = match self.current(container.id())? {
+                    Some(now) => now,
+                    None if wants(WaitFor::Removed) => return Ok(-1),
+                    None => return Err(Error::NoSuchContainer(name.to_string())),
+                };
+                if end.is_none() && container.state.status.is_alive() {
+                    *end = Some(End::of(self, container));
+                }
+            }
+            std::thread::sleep(request.interval.unwrap_or(LOOK_AGAIN));
+        }
+    }
+}
+
 /// Whether what is waited for is true.
 fn holds(what: WaitFor, container: &Container) -> bool {
     let state = &container.state;
