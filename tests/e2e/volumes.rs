@@ -32,9 +32,6 @@ fn volumes(t: &mut Rcon) {
     t.run(&["volume", "create", "-d", "nfs", "x"])
         .refused(125)
         .says("drivers");
-    t.run(&["volume", "create", "--opt", "type=tmpfs", "x"])
-        .refused(125)
-        .says("--opt");
     t.run(&["volume", "exists", "data"]).code(0).quiet();
     t.run(&["volume", "exists", "nosuch"]).code(1).quiet();
     t.run(&["volume", "ls", "-q", "--filter", "label=a=1"])

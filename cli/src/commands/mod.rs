@@ -45,6 +45,7 @@ mod pause;
 pub mod port;
 mod progress;
 mod ps;
+mod ps_namespaces;
 mod pull;
 mod push;
 mod rename;
@@ -133,6 +134,8 @@ pub const COMMANDS: &[Entry] = &[
     entry::<volume::VolumeImport>(&["volume import"]),
     entry::<volume::VolumeInspect>(&["volume inspect"]),
     entry::<volume::VolumeLs>(&["volume ls", "volume list"]),
+    entry::<volume::VolumeMount>(&["volume mount"]),
+    entry::<volume::VolumeUnmount>(&["volume unmount", "volume umount"]),
     entry::<net::Net>(&["net"]),
     entry::<network::NetworkLs>(&["network ls", "network list"]),
     entry::<network::NetworkInspect>(&["network inspect"]),

@@ -1,6 +1,7 @@
 //! `rcon volume create|exists|inspect|ls|rm|prune|export|import|mount|unmount`
 
 mod list;
+mod mount;
 mod transfer;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::output::{self, human, json};
 use crate::usage::arity;
 
 pub use list::VolumeLs;
+pub use mount::{VolumeMount, VolumeUnmount};
 pub use transfer::{VolumeExport, VolumeImport};
 
 /// The arguments of `volume create`.
@@ -29,17 +31,29 @@ pub struct VolumeCreate {
     /// Do not fail if a volume of that name exists
     #[arg(long)]
     ignore: bool,
+    /// Set the owning group of the volume
+    #[arg(long, value_name = "uint")]
+    gid: Option<u32>,
     /// Set metadata for a volume
     #[arg(short = 'l', long, value_name = "stringArray")]
     label: Vec<String>,
+    /// Set driver specific options: type (tmpfs, bind, none), device, o (as mount(8) has them)
+    #[arg(short = 'o', long, value_name = "stringArray")]
+    opt: Vec<String>,
+    /// Set the owner of the volume
+    #[arg(long, value_name = "uint")]
+    uid: Option<u32>,
     args: Vec<String>,
 }
 
 impl Command for VolumeCreate {
     const ABOUT: &'static str = "Create a new volume";
     const USAGE: &'static str = "[options] [NAME]";
-    const EXAMPLES: &'static [&'static str] =
-        &["volume create", "volume create --label app=web data"];
+    const EXAMPLES: &'static [&'static str] = &[
+        "volume create",
+        "volume create --label app=web data",
+        "volume create --opt type=tmpfs --opt device=tmpfs --opt o=size=64m scratch",
+    ];
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 0, 1)?;
@@ -52,7 +66,15 @@ impl Command for VolumeCreate {
         let engine = context.engine()?;
         let name = self.args.first().map(String::as_str);
         let labels = labels(&self.label)?;
-        let name = match (engine.create_volume(name, labels), name) {
+        let mut options = options(&self.opt)?;
+        for (name, id) in [("uid", self.uid), ("gid", self.gid)] {
+            if let Some(id) = id {
+                let words = options.entry("o".into()).or_default();
+                let comma = if words.is_empty() { "" } else { "," };
+                *words += &format!("{comma}{name}={id}");
+            }
+        }
+        let name = match (engine.create_volume(name, labels, options), name) {
             (Err(Error::VolumeExists(_)), Some(name)) if self.ignore => name.to_owned(),
             (result, _) => result?.name,
         };
@@ -75,6 +97,16 @@ pub fn labels(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
             (name, value) => Ok((name.to_owned(), value.to_owned())),
         })
         .collect()
+}
+
+fn options(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |word: &String| match word.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(Failure::new(format!(
+            "unable to process options: invalid option format: {word:?}"
+        ))),
+    };
+    words.iter().map(pair).collect()
 }
 
 /// The arguments of `volume exists`.
@@ -157,7 +189,7 @@ impl Command for VolumeInspect {
 }
 
 /// A volume as `inspect` and `ls` show it.
-fn object(engine: &Engine, volume: &Volume) -> Value {
+pub fn object(engine: &Engine, volume: &Volume) -> Value {
     let mut object = json!({
         "Name": volume.name,
         "Driver": "local",
@@ -165,11 +197,15 @@ fn object(engine: &Engine, volume: &Volume) -> Value {
         "CreatedAt": human::rfc3339(Some(volume.created)),
         "Labels": volume.labels,
         "Scope": "local",
-        "Options": {},
+        "Options": volume.options,
         "MountCount": 0,
         "NeedsCopyUp": volume.fresh,
     });
     object["Anonymous"] = volume.anonymous.into();
+    if let Some((uid, gid)) = volume.owner() {
+        object["UID"] = uid.into();
+        object["GID"] = gid.into();
+    }
     object
 }
 
@@ -182,6 +218,9 @@ pub struct VolumeRm {
     /// Remove a volume by force, even if it is being used by a container
     #[arg(short = 'f', long)]
     force: bool,
+    /// Seconds to wait for running containers to stop before killing them, with --force
+    #[arg(short = 't', long, value_name = "int")]
+    time: Option<i64>,
     names: Vec<String>,
 }
 
@@ -194,6 +233,15 @@ impl Command for VolumeRm {
         if self.all != self.names.is_empty() {
             return Err(Failure::new("choose either one or more volumes or all"));
         }
+        if self.time.is_some() && !self.force {
+            return Err(Failure::new(
+                "--force option must be specified to use the --time option",
+            ));
+        }
+        // A negative one is no limit.
+        let timeout = self
+            .time
+            .map(|time| u32::try_from(time).unwrap_or(u32::MAX));
         let engine = context.engine()?;
         let names = match self.all {
             true => engine.volumes()?.into_iter().map(|v| v.name).collect(),
@@ -203,7 +251,7 @@ impl Command for VolumeRm {
             &names,
             |name| {
                 let removed = match self.force {
-                    true => engine.force_remove_volume(name),
+                    true => engine.force_remove_volume(name, timeout),
                     false => engine.volume(name).and_then(|volume| {
                         engine.remove_volume(&volume.name)?;
                         Ok(volume.name)

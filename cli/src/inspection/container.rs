@@ -86,12 +86,21 @@ fn build(engine: &Engine, container: &Container) -> Option<bundle::Bundle> {
     let volumes = config
         .volumes
         .iter()
-        .map(|v| (v.destination.clone(), engine.volume_data(&v.name)))
+        .map(|v| {
+            let at = bundle::VolumeAt::Folder(engine.volume_data(&v.name));
+            (v.destination.clone(), at)
+        })
+        .collect();
+    let images = config.options.mounts.iter();
+    let images = images
+        .filter(|m| matches!(m.source, Source::Image(_)))
+        .map(|m| (m.destination.clone(), Vec::new()))
         .collect();
     let context = bundle::Context {
         container_id: config.id.clone(),
         host_name: engine.host_name_of(config),
         volumes,
+        images,
         limits: bundle::HardLimits::current(),
         ..bundle::Context::default()
     };
@@ -217,6 +226,12 @@ fn mounts(engine: &Engine, container: &Container) -> Vec<Value> {
                         object("volume", Some(&volume.name), data, "local"),
                     );
                 }
+            }
+            Source::Image(id) => {
+                list.insert(
+                    mount.destination.as_str(),
+                    object("image", None, id.clone(), ""),
+                );
             }
             Source::Tmpfs => {}
         }

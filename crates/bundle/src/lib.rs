@@ -36,7 +36,7 @@ pub use command::{Command, command, display};
 pub use error::Error;
 pub use image_config::ImageConfig;
 pub use limits::HardLimits;
-pub use mounts::{Source, UserMount, VolumeUse, combine, volumes};
+pub use mounts::{Source, UserMount, VolumeAt, VolumeUse, combine, volumes};
 pub use options::{
     Accounts, Device, ImageVolumes, Namespaces, Network, Options, Personality, Share, SystemdMode,
 };
@@ -61,7 +61,9 @@ pub struct Context {
     /// What becomes `/etc/localtime`; `None` leaves the image's.
     pub localtime_file: Option<PathBuf>,
     /// The directory of each volume that [`volumes`] asked for, by destination.
-    pub volumes: BTreeMap<String, PathBuf>,
+    pub volumes: BTreeMap<String, VolumeAt>,
+    /// The layers of each image that is mounted, the top one first, by destination.
+    pub images: BTreeMap<String, Vec<PathBuf>>,
     /// How many user ids the container has, counted from 0; 0 is taken for "all".
     pub uids: u32,
     /// How many group ids the container has, counted from 0; 0 is taken for "all".

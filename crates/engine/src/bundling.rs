@@ -1,6 +1,9 @@
 //! From a container's record to the runtime specification that launch takes.
 
-use rcon_bundle::{Bundle, Context, HardLimits, Options, parse};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rcon_bundle::{Bundle, Context, HardLimits, Options, Source, parse};
 use rcon_launch::Emulation;
 use rcon_net::PortMapping;
 use rcon_sys::ids::IdRange;
@@ -37,13 +40,27 @@ fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bun
         volumes: config
             .volumes
             .iter()
-            .map(|v| (v.destination.clone(), engine.volume_data(&v.name)))
-            .collect(),
+            .map(|v| Ok((v.destination.clone(), engine.volume_at(&v.name)?)))
+            .collect::<Result<_>>()?,
+        images: images(engine, config)?,
         uids: count(&engine.maps.uid),
         gids: count(&engine.maps.gid),
         limits: HardLimits::current(),
     };
     Ok(rcon_bundle::build(&config.image_config, options, &context)?)
+}
+
+/// The layers of the images that are mounted.
+fn images(engine: &Engine, config: &Config) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    let mut found = BTreeMap::new();
+    for mount in &config.options.mounts {
+        if let Source::Image(id) = &mount.source {
+            let image = engine.find_image(id)?;
+            let trees = engine.store.image_trees(&image.layers)?;
+            found.insert(mount.destination.clone(), trees);
+        }
+    }
+    Ok(found)
 }
 
 impl Engine {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use chrono::Utc;
-use rcon_bundle::ImageConfig;
+use rcon_bundle::{ImageConfig, Source};
 
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
@@ -168,6 +168,12 @@ impl Engine {
         }
         let image_config = ImageConfig::parse(&request.image.config()?)?;
         let mut options = request.options.clone();
+        for mount in &mut options.mounts {
+            if let Source::Image(name) = &mut mount.source {
+                // Whatever becomes of its names.
+                *name = self.find_image(name)?.id;
+            }
+        }
         let network = self.network(request)?;
         options.network = match network {
             Network::Host => rcon_bundle::Network::Host,

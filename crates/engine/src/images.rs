@@ -6,7 +6,7 @@ use rcon_store::{ImageHold, ImageRecord};
 use crate::error::{Error, Result};
 use crate::events::{Action, Event};
 use crate::requests::PullPolicy;
-use crate::{Engine, ImageRequest, RemoveRequest};
+use crate::{Engine, ImageRequest, ListRequest, RemoveRequest};
 
 /// What became of an image that was to be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -332,16 +332,26 @@ impl Engine {
         })
     }
 
-    /// The ids of the containers made of an image.
+    /// The ids of the containers made of an image, or that have it mounted.
     ///
     /// # Errors
     /// When the records cannot be read.
     pub fn image_users(&self, image_id: &str) -> Result<Vec<String>> {
         let snapshots = self.store.snapshots()?.into_iter();
-        Ok(snapshots
-            .filter(|s| s.image_id == image_id)
-            .map(|s| s.id)
-            .collect())
+        let made = snapshots.filter(|s| s.image_id == image_id).map(|s| s.id);
+        let mut users: Vec<String> = made.collect();
+        for container in self.list(&ListRequest {
+            all: true,
+            ..ListRequest::default()
+        })? {
+            let mut mounts = container.config.options.mounts.iter();
+            let has = mounts
+                .any(|m| matches!(&m.source, rcon_bundle::Source::Image(id) if id == image_id));
+            if has && !users.contains(&container.config.id) {
+                users.push(container.config.id);
+            }
+        }
+        Ok(users)
     }
 
     /// An image that was there a moment ago.

@@ -326,7 +326,7 @@ pub(crate) fn added(config: &Config, dir: &Path) -> Result<Options> {
                 options: ["bind", "rprivate", "nosuid", "nodev", "noexec"]
                     .map(String::from)
                     .to_vec(),
-                copy: false,
+                ..UserMount::default()
             });
         }
     }

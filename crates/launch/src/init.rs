@@ -18,6 +18,7 @@ use crate::channel;
 use crate::console::Console;
 use crate::emulate;
 use crate::error::{Context, Error, Result};
+use crate::giving::Owner;
 use crate::hooks::{self, Point, StateOf};
 use crate::idmap::IdMapped;
 use crate::mounts::Mounter;
@@ -27,6 +28,7 @@ use crate::request::{Request, Size, Stdio};
 use crate::root::Root;
 use crate::rootfs;
 use crate::seccomp::{self, Filter, Listener};
+use crate::user;
 
 /// The bit of the "ready" message's number that says that a terminal is the last file with it.
 pub(crate) const WITH_CONSOLE: u32 = 1 << 31;
@@ -189,7 +191,17 @@ fn set_up<'a>(
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
     let root = rootfs::mount(&request.rootfs, socket)?;
     trace::mark("root mounted");
-    Mounter::new(spec, &root, maps, &namespaces, mapped).run()?;
+    let owner = match gives(spec) {
+        true => {
+            let user = request.user.as_deref();
+            let identity = user::resolve(&root, user, &[], described.user())?;
+            Some(Owner::new(&identity, request.emulation.is_some()))
+        }
+        false => None,
+    };
+    Mounter::new(spec, &root, maps, &namespaces, mapped)
+        .giving_to(owner)
+        .run()?;
     if let Some(accounts) = &request.accounts {
         accounts.add(&root, spec, described, request.user.as_deref())?;
     }
@@ -268,6 +280,15 @@ fn own_pid() -> Option<i32> {
 fn visitor(door: OwnedFd) -> Result<OwnedFd> {
     let accept = || rustix::net::accept_with(&door, rustix::net::SocketFlags::CLOEXEC);
     rustix::io::retry_on_intr(accept).context(|| "cannot wait to be started".to_owned())
+}
+
+/// Whether the files of a mount are to be given to the program's user.
+fn gives(spec: &Spec) -> bool {
+    let mut mounts = spec.mounts().iter().flatten();
+    mounts.any(|mount| {
+        let options = mount.options().iter().flatten();
+        options.into_iter().any(|option| option == "rcon.give")
+    })
 }
 
 /// The process of the specification.

@@ -18,6 +18,7 @@ mod devices;
 mod emulate;
 mod error;
 mod exec;
+mod giving;
 pub mod hooks;
 mod idmap;
 mod init;

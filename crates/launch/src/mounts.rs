@@ -17,11 +17,13 @@ use rustix::io::Errno;
 use crate::copyup;
 use crate::devices;
 use crate::error::{Context, Error, Result};
+use crate::giving::Owner;
 use crate::idmap::IdMapped;
 use crate::namespaces::Namespaces;
 use crate::options::{self, Options};
 use crate::procfs;
 use crate::root::{Kind, Root, is_folder};
+use crate::rootfs;
 
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
@@ -32,6 +34,7 @@ pub(crate) struct Mounter<'a> {
     maps: &'a IdMaps,
     namespaces: &'a Namespaces,
     mapped: IdMapped,
+    owner: Option<Owner>,
     sysctls_set: bool,
     dev_populated: bool,
 }
@@ -52,9 +55,15 @@ impl<'a> Mounter<'a> {
             maps,
             namespaces,
             mapped,
+            owner: None,
             sysctls_set: false,
             dev_populated: false,
         }
+    }
+
+    /// Whose the files of mounts with the option `rcon.give` become.
+    pub(crate) fn giving_to(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Mount everything, set the sysctls, and take away what the container shall not have.
@@ -123,6 +132,7 @@ impl<'a> Mounter<'a> {
             )));
         }
         match kind {
+            "rcon.layers" => self.layers(entry, &options),
             "proc" => self.proc(entry, &options),
             "sysfs" if !self.has(CloneFlags::CLONE_NEWNET) => self.host_tree("/sys", entry),
             "sysfs" => match self.filesystem("sysfs", entry, &options) {
@@ -234,8 +244,51 @@ impl<'a> Mounter<'a> {
             copyup::fill(&target, &filesystem, own_mode)
                 .context(|| format!("cannot copy what is in {}", place.display()))?;
         }
+        self.give(&filesystem, options, place)?;
         mount::attach(&filesystem, &target).context(step)?;
         Ok(filesystem)
+    }
+
+    /// Folders over one another, as the options `lowerdir` name them, the topmost first; what is
+    /// written where it may be written goes to memory.
+    fn layers(&self, entry: &Mount, options: &Options) -> Result<()> {
+        let place = entry.destination();
+        let step = || format!("cannot mount layers on {}", place.display());
+        let lower = options.data.iter().filter(|(name, _)| name == "lowerdir");
+        let lower: Vec<&Path> = lower
+            .filter_map(|(_, path)| Some(Path::new(path.as_deref()?)))
+            .collect();
+        let attributes = options.attributes.0 | options.recursive.0;
+        let writable = !attributes.contains(Attributes::MOUNT_ATTR_RDONLY);
+        let tree = match (&lower[..], writable) {
+            ([], _) => return Err(Error::Invalid(format!("{}: nothing to mount", step()))),
+            ([only], false) => mount::copy_of_path(only, false).context(step)?,
+            (lower, false) => rootfs::layers(lower)?,
+            (lower, true) => {
+                let target = self.root.find_or_create(place, Kind::Folder);
+                let target = target.context(step)?;
+                let memory = mount::new_filesystem("tmpfs", None, &[], Attributes::empty());
+                mount::attach(&memory.context(step)?, &target).context(step)?;
+                let memory = self.root.find(place).context(step)?;
+                rootfs::layers_over(lower, &memory)?;
+                let mounted = self.root.find(place).context(step)?;
+                mount::copy_of(&mounted, false).context(step)?
+            }
+        };
+        self.put(tree, Path::new("an image"), place, false, options)
+    }
+
+    /// Hand the files of a new mount over to the program's user, if they are to be.
+    fn give(&self, tree: &OwnedFd, options: &Options, place: &Path) -> Result<()> {
+        match &self.owner {
+            Some(owner) if options.give => owner.take(tree).context(|| {
+                format!(
+                    "cannot give the files at {} to the container's user",
+                    place.display()
+                )
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn bind(&self, source: &Path, place: &Path, recursive: bool, options: &Options) -> Result<()> {
@@ -260,6 +313,17 @@ impl<'a> Mounter<'a> {
         options: &Options,
     ) -> Result<()> {
         let step = || format!("cannot mount {} on {}", source.display(), place.display());
+        let tree = match &options.part {
+            Some(part) => {
+                let within = Root::new(tree);
+                let part = within
+                    .find(Path::new(part))
+                    .context(|| format!("cannot find {part} in {}", source.display()))?;
+                mount::copy_of(&part, recursive).context(step)?
+            }
+            None => tree,
+        };
+        self.give(&tree, options, place)?;
         let kind = match is_folder(&tree).context(step)? {
             true => Kind::Folder,
             false => Kind::File,

@@ -23,6 +23,10 @@ pub(crate) struct Options {
     pub(crate) propagation: Option<(Propagation, bool)>,
     /// Fill the new file system with what it covers.
     pub(crate) copy_up: bool,
+    /// All of it is given to the program's user.
+    pub(crate) give: bool,
+    /// Only this part of it is mounted.
+    pub(crate) part: Option<String>,
     /// Everything else: for the file system.
     pub(crate) data: Vec<(String, Option<String>)>,
 }
@@ -72,6 +76,7 @@ pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Op
             "runbindable" => parsed.propagation = Some((Propagation::Unbindable, true)),
             "tmpcopyup" | "copyup" => parsed.copy_up = true,
             "notmpcopyup" | "nocopyup" => parsed.copy_up = false,
+            "rcon.give" => parsed.give = true,
             "idmap" => parsed.idmap = Some(false),
             "ridmap" => parsed.idmap = Some(true),
             _ => {
@@ -79,6 +84,10 @@ pub(crate) fn parse<'a>(options: impl IntoIterator<Item = &'a str>) -> Result<Op
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (option, None),
                 };
+                if name == "rcon.part" {
+                    parsed.part = value;
+                    continue;
+                }
                 parsed.data.push((name.to_owned(), value));
             }
         }

@@ -81,6 +81,64 @@ fn keep_to_ourselves(path: &Path) -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// The folders `lower` over one another, the topmost first, read-only and not attached anywhere yet.
+///
+/// The working directory of this process may have changed afterwards.
+pub(crate) fn layers(lower: &[&Path]) -> Result<OwnedFd> {
+    let (_open, names) = open_layers(lower)?;
+    let data = [
+        ("lowerdir".to_owned(), Some(names)),
+        ("userxattr".to_owned(), None),
+    ];
+    mount::new_filesystem("overlay", None, &data, Attributes::MOUNT_ATTR_RDONLY).map_err(|error| {
+        Error::Overlay {
+            errno: error.raw_os_error(),
+        }
+    })
+}
+
+/// Mount the folders `lower` over one another on the folder `scratch`, in which writes go to two new
+/// folders.
+///
+/// The working directory of this process may have changed afterwards.
+pub(crate) fn layers_over(lower: &[&Path], scratch: &OwnedFd) -> Result<()> {
+    let (_open, names) = open_layers(lower)?;
+    let mut options = format!("lowerdir={names},userxattr");
+    let mut kept = Vec::new();
+    for (name, option) in [("upper", "upperdir"), ("work", "workdir")] {
+        let step = || "cannot make a place for what is written".to_owned();
+        rustix::fs::mkdirat(scratch, name, Mode::from(0o755)).context(step)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let made = openat(scratch, name, flags, Mode::empty()).context(step)?;
+        options.push_str(&format!(",{option}={}", made.as_raw_fd()));
+        kept.push(made);
+    }
+    let options = std::ffi::CString::new(options)
+        .map_err(|_| Error::Invalid("a layer has an impossible name".to_owned()))?;
+    let place = scratch.as_raw_fd().to_string();
+    let flags = MountFlags::empty();
+    mount_old(
+        "overlay",
+        Path::new(&place),
+        "overlay",
+        flags,
+        options.as_c_str(),
+    )
+    .map_err(|error| Error::Overlay {
+        errno: error.raw_os_error(),
+    })
+}
+
+/// Opens layers; with them their names in `/proc/self/fd`, which is the working directory then.
+fn open_layers(lower: &[&Path]) -> Result<(Vec<OwnedFd>, String)> {
+    let open =
+        |path: &&Path| folder(path).context(|| format!("cannot open the layer {}", path.display()));
+    let open: Vec<OwnedFd> = lower.iter().map(open).collect::<Result<_>>()?;
+    rustix::process::chdir("/proc/self/fd").context(|| "cannot enter /proc/self/fd".to_owned())?;
+    let names: Vec<String> = open.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    Ok((open, names.join(":")))
+}
+
 /// Mount layers as an overlay over the folder `upper`, which nobody needs in this namespace.
 ///
 /// The layers are named by the numbers of open descriptors, relative to `/proc/self/fd`: the

@@ -19,7 +19,7 @@ use crate::times;
 /// The arguments of `volume ls`.
 #[derive(Args, Debug)]
 pub struct VolumeLs {
-    /// Filter volume output: dangling, driver, label, name, scope, since, until
+    /// Filter volume output: dangling, driver, label, name, opt, scope, since, until
     #[arg(short = 'f', long)]
     filter: Vec<String>,
     /// Format volume output using JSON or a Go template
@@ -105,6 +105,7 @@ enum Key {
     Label,
     NoLabel,
     Name,
+    Opt,
     Since,
     Until,
 }
@@ -133,9 +134,7 @@ impl Filter {
                 "name" => Key::Name,
                 "since" | "after" => Key::Since,
                 "until" => Key::Until,
-                "opt" => {
-                    return Err(Failure::new("volumes of rcon have no options to filter by"));
-                }
+                "opt" => Key::Opt,
                 _ => {
                     return Err(Failure::new(format!("{key:?} is an invalid volume filter")));
                 }
@@ -181,6 +180,10 @@ fn holds(key: Key, value: &str, volume: &Volume, used: &BTreeSet<String>) -> boo
         Key::Label => labelled(),
         Key::NoLabel => !labelled(),
         Key::Name => rcon_engine::filter::matches_pattern(&volume.name, value),
+        Key::Opt => match value.split_once('=') {
+            Some((name, text)) => volume.options.get(name).is_some_and(|o| o == text),
+            None => volume.options.contains_key(value),
+        },
         Key::Since => moment(value).is_some_and(|t| volume.created > t),
         Key::Until => moment(value).is_some_and(|t| volume.created < t),
     }

@@ -1,12 +1,12 @@
-//! `--mount`.
+//! `--mount`: `type=bind|volume|tmpfs|image` and the fields of each.
 
 use std::path::Path;
 
-use super::words::{PROPAGATION, complete, destination, effective, volume_name};
+use super::words::{PROPAGATION, complete, destination, subpath, volume_name};
 use super::{Source, UserMount, tmpfs};
 use crate::Error;
 
-/// Reads `type=bind|volume|tmpfs,KEY[=VALUE],…`, comma-separated as in a CSV file (a field may be quoted).
+/// Reads `type=bind|volume|tmpfs|image,KEY[=VALUE],…`, comma-separated as in a CSV file (a field may be quoted).
 ///
 /// Relative sources of binds are taken from `cwd`. Whether a path exists is checked when the container is built.
 ///
@@ -42,6 +42,7 @@ enum Kind {
     Bind,
     Volume,
     Tmpfs,
+    Image,
 }
 
 impl Kind {
@@ -50,6 +51,7 @@ impl Kind {
             "bind" => Ok(Kind::Bind),
             "volume" => Ok(Kind::Volume),
             "tmpfs" => Ok(Kind::Tmpfs),
+            "image" => Ok(Kind::Image),
             other => Err(Error::value(format!("invalid filesystem type {other:?}"))),
         }
     }
@@ -65,6 +67,8 @@ struct Asked {
     words: Vec<String>,
     nocopy: bool,
     relabelled: bool,
+    chown: bool,
+    subpath: Option<String>,
 }
 
 impl Asked {
@@ -94,13 +98,18 @@ impl Asked {
             // Docker for Mac's cache modes mean nothing here, as they mean nothing to podman.
             "consistency" => {}
             "U" | "chown" => {
-                if truth(value).ok_or_else(|| not_a_truth("'U' or 'chown'", value))? {
-                    effective(&["U"])?;
-                }
+                self.chown = truth(value).ok_or_else(|| not_a_truth("'U' or 'chown'", value))?;
             }
             _ => match self.kind {
                 Kind::Bind => self.bind_field(key, value)?,
                 Kind::Volume => self.volume_field(key, value)?,
+                Kind::Image => match key {
+                    "readwrite" => self.access("rw", value)?,
+                    "subpath" | "image-subpath" => {
+                        self.subpath = Some(subpath(value.ok_or_else(needs)?)?);
+                    }
+                    _ => return Err(unknown()),
+                },
                 Kind::Tmpfs => match (key, value) {
                     ("tmpcopyup" | "notmpcopyup", _) => self.words.push(key.to_string()),
                     ("tmpfs-size", Some(size)) => self.words.push(format!("size={size}")),
@@ -147,6 +156,13 @@ impl Asked {
 
     fn volume_field(&mut self, key: &str, value: Option<&str>) -> Result<(), Error> {
         match key {
+            "z" | "Z" => self.relabel()?,
+            "subpath" | "volume-subpath" => {
+                let value = value.ok_or_else(|| {
+                    Error::value(format!("{key}: must provide an argument for option"))
+                })?;
+                self.subpath = Some(subpath(value)?);
+            }
             "nocopy" => self.nocopy = true,
             "copy" => self.nocopy = false,
             // Docker's spelling.
@@ -223,8 +239,25 @@ impl Asked {
                     source: Source::Tmpfs,
                     destination,
                     options,
-                    copy: false,
+                    chown: self.chown,
+                    ..UserMount::default()
                 });
+            }
+            (Kind::Image, Some(_)) if self.chown => {
+                return Err(Error::value("U: invalid mount option"));
+            }
+            (Kind::Image, Some(name)) => {
+                // Read-only unless the opposite is said.
+                if !options.iter().any(|word| word == "rw") {
+                    options.retain(|word| word != "ro");
+                    options.push("ro".into());
+                }
+                Source::Image(name)
+            }
+            (Kind::Image, None) => {
+                return Err(Error::value(
+                    "must set source and destination for image volume",
+                ));
             }
             (Kind::Bind, source) => {
                 Source::Bind(cwd.join(source.as_deref().unwrap_or(&destination)))
@@ -232,12 +265,16 @@ impl Asked {
             (Kind::Volume, Some(name)) => Source::Volume(volume_name(&name)?),
             (Kind::Volume, None) => Source::Anonymous,
         };
-        complete(&mut options, self.kind == Kind::Volume, true);
+        let image = self.kind == Kind::Image;
+        complete(&mut options, self.kind == Kind::Volume || image, !image);
         Ok(UserMount {
             source,
             destination,
             options,
-            copy: !self.nocopy,
+            copy: !self.nocopy && !image,
+            chown: self.chown,
+            subpath: self.subpath,
+            ..UserMount::default()
         })
     }
 }
@@ -382,6 +419,25 @@ mod tests {
     }
 
     #[test]
+    fn images_and_parts() {
+        let m = read("type=image,src=alpine,dst=/b").unwrap();
+        assert_eq!(m.source, Source::Image("alpine".into()));
+        assert_eq!(m.options.join(","), "ro,rprivate,nosuid,nodev");
+        assert_eq!(
+            options("type=image,src=a,dst=/b,readwrite=true"),
+            "rw,rprivate,nosuid,nodev"
+        );
+        for part in ["subpath", "image-subpath"] {
+            let m = read(&format!("type=image,src=a,dst=/b,{part}=/etc/x")).unwrap();
+            assert_eq!(m.subpath.as_deref(), Some("etc/x"));
+        }
+        let m = read("type=volume,src=v,dst=/b,volume-subpath=d,U=true").unwrap();
+        assert!(m.chown && m.subpath.as_deref() == Some("d"));
+        assert!(read("type=tmpfs,dst=/b,chown").unwrap().chown);
+        assert!(!read("type=bind,src=/tmp,dst=/b,U=false").unwrap().chown);
+    }
+
+    #[test]
     fn refuses_as_podman_does() {
         let format = "incorrect mount format: should be --mount \
                       type=<bind|tmpfs|volume>,[src=<host-dir|volume-name>,]target=<ctr-dir>[,options]";
@@ -452,7 +508,12 @@ mod tests {
             "type=bind,\"src=/tmp,dst=/b",
             "type=bind,src=\"/tmp\",dst=/b",
             "type=bind,\"src=/tmp\"x,dst=/b",
-            "type=bind,src=/tmp,dst=/b,U",
+            "type=image,src=i,dst=/b,U",
+            "type=image,dst=/b",
+            "type=image,src=i,dst=/b,rw,ro",
+            "type=volume,src=v,dst=/b,subpath=a/../..",
+            "type=volume,src=v,dst=/b,subpath=",
+            "type=bind,src=/tmp,dst=/b,subpath=a",
         ] {
             assert!(read(text).is_err(), "{text}");
         }

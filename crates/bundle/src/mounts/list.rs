@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::{Source, UserMount, below, image_volumes};
+use super::{Source, UserMount, VolumeAt, below, image_volumes};
 use crate::{Context, Error, ImageConfig, ImageVolumes, Network, Options, Share, devices, systemd};
 
 /// Where the user's own `--init-path` is in the container.
@@ -81,12 +81,11 @@ pub(crate) fn list(
                 "tmpfs",
                 "rprivate,rw,nodev,exec,nosuid,tmpcopyup",
             ),
-            _ => Entry::new(
-                &place,
-                "bind",
-                volume_path(context, &place)?,
-                "rprivate,rw,nodev,exec,nosuid,rbind",
-            ),
+            _ => {
+                let options = "rprivate,rw,nodev,exec,nosuid,rbind";
+                let options = options.split(',').map(str::to_string).collect();
+                volume_entry(context, &place, options)?
+            }
         });
     }
     all.sort_by_key(|m| m.place.split('/').count());
@@ -293,8 +292,48 @@ fn has_place(place: &str, options: &Options) -> bool {
     }
 }
 
+/// An option for the launcher: the files are given to the program's user.
+const GIVE: &str = "rcon.give";
+
+/// An option for the launcher: only this part is mounted.
+const PART: &str = "rcon.part=";
+
+/// A kind of mount for the launcher: directories over one another, each an option `lowerdir=`, the top one first; with `rw`
+/// what is written goes to memory.
+const LAYERS: &str = "rcon.layers";
+
 fn users(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
+    let mut entry = users_source(mount, context)?;
+    if mount.overlay {
+        let lower = format!("lowerdir={}", entry.source.display());
+        entry.kind = LAYERS;
+        entry.source = "overlay".into();
+        entry.options.retain(|o| o != "bind" && o != "rbind");
+        entry.options.push(lower);
+    }
+    if mount.chown {
+        entry.options.push(GIVE.into());
+    }
+    if let Some(path) = &mount.subpath {
+        entry.options.push(format!("{PART}{path}"));
+    }
+    Ok(entry)
+}
+
+fn users_source(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
     let (kind, source) = match &mount.source {
+        Source::Bind(path) if mount.chown && is_systems(path) => {
+            return Err(Error::with_hint(
+                format!(
+                    "chowning host path {:?} is not allowed",
+                    path.display().to_string()
+                ),
+                format!(
+                    "`rcon unshare chown -R USER {}` does it, if it is meant",
+                    path.display()
+                ),
+            ));
+        }
         Source::Bind(path) => {
             std::fs::metadata(path).map_err(|e| {
                 Error::value(format!(
@@ -306,7 +345,22 @@ fn users(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
             ("bind", path.clone())
         }
         Source::Volume(_) | Source::Anonymous => {
-            ("bind", volume_path(context, &mount.destination)?)
+            return volume_entry(context, &mount.destination, mount.options.clone());
+        }
+        Source::Image(name) => {
+            let layers = context
+                .images
+                .get(&mount.destination)
+                .ok_or_else(|| Error::value(format!("no files are known of the image {name}")))?;
+            let lower = layers
+                .iter()
+                .map(|layer| format!("lowerdir={}", layer.display()));
+            return Ok(Entry {
+                place: mount.destination.clone(),
+                kind: LAYERS,
+                source: "overlay".into(),
+                options: mount.options.iter().cloned().chain(lower).collect(),
+            });
         }
         Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
     };
@@ -318,9 +372,75 @@ fn users(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
     })
 }
 
-fn volume_path(context: &Context, place: &str) -> Result<PathBuf, Error> {
-    let path = context.volumes.get(place).cloned();
-    path.ok_or_else(|| Error::value(format!("no directory is known for the volume at {place}")))
+/// Directories that belong to everybody, whose owner is not to be changed by a slip.
+fn is_systems(path: &Path) -> bool {
+    const SYSTEMS: [&str; 28] = [
+        "/",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/home",
+        "/lib",
+        "/lib64",
+        "/media",
+        "/mnt",
+        "/opt",
+        "/proc",
+        "/root",
+        "/run",
+        "/sbin",
+        "/srv",
+        "/sys",
+        "/tmp",
+        "/usr",
+        "/usr/bin",
+        "/usr/lib",
+        "/usr/local",
+        "/usr/share",
+        "/var",
+        "/var/lib",
+        "/var/log",
+        "/var/run",
+        "/var/tmp",
+    ];
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    SYSTEMS.iter().any(|systems| path == Path::new(systems))
+}
+
+/// The mount of a volume at `place`.
+fn volume_entry(context: &Context, place: &str, mut options: Vec<String>) -> Result<Entry, Error> {
+    let missing = || Error::value(format!("no directory is known for the volume at {place}"));
+    let (kind, source) = match context.volumes.get(place).ok_or_else(missing)? {
+        VolumeAt::Folder(path) => ("bind", path.clone()),
+        VolumeAt::New(path) => {
+            options.push(GIVE.into());
+            ("bind", path.clone())
+        }
+        VolumeAt::Bind(path, own) => {
+            for word in own {
+                // What the volume says of itself, the mount says again or more strictly.
+                if word == "ro" {
+                    options.retain(|o| o != "rw" && o != "ro");
+                }
+                if !options.contains(word) {
+                    options.push(word.clone());
+                }
+            }
+            ("bind", path.clone())
+        }
+        VolumeAt::Tmpfs(own) => {
+            options.retain(|o| o != "bind" && o != "rbind");
+            options.extend(own.iter().cloned());
+            ("tmpfs", PathBuf::from("tmpfs"))
+        }
+    };
+    Ok(Entry {
+        place: place.to_string(),
+        kind,
+        source,
+        options,
+    })
 }
 
 #[cfg(test)]
@@ -445,8 +565,8 @@ mod tests {
         assert_eq!(error, "no directory is known for the volume at /data");
         let mut context = context();
         context.volumes = [
-            ("/data".to_string(), "/v/d".into()),
-            ("/vol".to_string(), "/v/a".into()),
+            ("/data".to_string(), VolumeAt::Folder("/v/d".into())),
+            ("/vol".to_string(), VolumeAt::Folder("/v/a".into())),
         ]
         .into();
         let lines = shown(&image, &options, &context);
@@ -459,6 +579,62 @@ mod tests {
         let lines = shown(&image, &memory, &context);
         assert!(
             lines.contains(&"/vol tmpfs tmpfs rprivate,rw,nodev,exec,nosuid,tmpcopyup".to_string())
+        );
+    }
+
+    #[test]
+    fn volumes_of_memory_and_of_other_places() {
+        let mut context = context();
+        let words = |text: &str| text.split(',').map(String::from).collect();
+        context.volumes = [
+            ("/m".to_string(), VolumeAt::Tmpfs(words("size=1m"))),
+            ("/n".to_string(), VolumeAt::New("/v/n".into())),
+            (
+                "/b".to_string(),
+                VolumeAt::Bind("/x".into(), words("ro,noexec")),
+            ),
+        ]
+        .into();
+        let lines = shown(
+            &ImageConfig::default(),
+            &with(&["m:/m", "b:/b", "n:/n"]),
+            &context,
+        );
+        assert!(lines.contains(&"/m tmpfs tmpfs rw,rprivate,nosuid,nodev,size=1m".to_string()));
+        let new = "/n bind /v/n rw,rprivate,nosuid,nodev,rbind,rcon.give";
+        assert!(lines.contains(&new.to_string()), "{lines:?}");
+        let bind = "/b bind /x rprivate,nosuid,nodev,rbind,ro,noexec".to_string();
+        assert!(lines.contains(&bind), "{lines:?}");
+    }
+
+    #[test]
+    fn layers_parts_and_owners() {
+        let mut context = context();
+        context.images = [("/i".to_string(), vec!["/l/2".into(), "/l/1".into()])].into();
+        let mut options = with(&["/tmp:/o:O", "/nowhere/:/u:U"]);
+        options.mounts.push(
+            crate::mounts::mount("type=image,src=i,dst=/i,subpath=etc", Path::new("/")).unwrap(),
+        );
+        options.mounts[1].source = Source::Bind(std::env::current_dir().unwrap());
+        let lines = shown(&ImageConfig::default(), &options, &context);
+        let has = |line: &str| lines.iter().any(|l| l == line);
+        assert!(
+            has(
+                "/i rcon.layers overlay ro,rprivate,nosuid,nodev,lowerdir=/l/2,lowerdir=/l/1,rcon.part=etc"
+            ),
+            "{lines:?}"
+        );
+        assert!(has("/o rcon.layers overlay rw,rprivate,lowerdir=/tmp"));
+        assert!(
+            lines
+                .iter()
+                .any(|l| l.ends_with("rw,rprivate,rbind,rcon.give"))
+        );
+        let options = with(&["/etc:/u:U"]);
+        let error = list(&ImageConfig::default(), &options, &context, false);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "chowning host path \"/etc\" is not allowed"
         );
     }
 

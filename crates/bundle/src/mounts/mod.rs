@@ -22,7 +22,7 @@ pub use tmpfs::tmpfs;
 pub use volume::volume;
 
 /// One mount a user asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserMount {
     /// What is mounted.
     pub source: Source,
@@ -32,10 +32,19 @@ pub struct UserMount {
     pub options: Vec<String>,
     /// For volumes: fill a new volume with what the image has at the destination (`nocopy` says no).
     pub copy: bool,
+    /// `U`: all of it is given to the container's user before the program runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chown: bool,
+    /// `O`: what is written goes to memory and is gone with the container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overlay: bool,
+    /// `subpath`: only this file or directory of a volume or an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
 }
 
 /// What is mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A file or directory of the host, absolute.
     Bind(PathBuf),
@@ -43,7 +52,10 @@ pub enum Source {
     Volume(String),
     /// A volume of the container's own, removed with it.
     Anonymous,
+    /// The files of an image, by its name or id.
+    Image(String),
     /// Memory.
+    #[default]
     Tmpfs,
 }
 
@@ -58,6 +70,19 @@ pub struct VolumeUse {
     pub copy: bool,
     /// Whether the image, not the user, asks for it.
     pub from_image: bool,
+}
+
+/// Where a volume's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeAt {
+    /// In its own directory.
+    Folder(PathBuf),
+    /// The same, of a new volume that becomes the container's user's.
+    New(PathBuf),
+    /// In a directory of the host that it stands for, with mount options of its own.
+    Bind(PathBuf, Vec<String>),
+    /// In memory, each container's its own, with these options.
+    Tmpfs(Vec<String>),
 }
 
 /// Puts the mounts of all flags together.
@@ -95,7 +120,7 @@ pub fn volumes(image: &ImageConfig, options: &Options) -> Vec<VolumeUse> {
         let name = match &m.source {
             Source::Volume(name) => Some(name.clone()),
             Source::Anonymous => None,
-            Source::Bind(_) | Source::Tmpfs => return None,
+            Source::Bind(_) | Source::Image(_) | Source::Tmpfs => return None,
         };
         Some(VolumeUse {
             destination: m.destination.clone(),

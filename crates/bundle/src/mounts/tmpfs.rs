@@ -18,7 +18,7 @@ pub fn tmpfs(text: &str) -> Result<UserMount, Error> {
         source: Source::Tmpfs,
         destination,
         options: finish(options)?,
-        copy: false,
+        ..UserMount::default()
     })
 }
 

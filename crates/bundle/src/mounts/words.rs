@@ -60,30 +60,29 @@ pub(super) fn check(words: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes out the words that say nothing to the kernel, and refuses what cannot be done.
+/// Takes out the words that say nothing to the kernel.
 ///
-/// `z` and `Z` relabel for SELinux, which a rootless container without SELinux does not need.
-pub(super) fn effective(words: &[&str]) -> Result<Vec<String>, Error> {
-    let mut kept = Vec::new();
-    for word in words {
-        match *word {
-            "z" | "Z" | "copy" | "nocopy" => {}
-            word if WITHOUT_EFFECT.contains(&word) => {}
-            "U" => {
-                return Err(Error::with_hint(
-                    "the 'U' option (change the owner of the source) is not supported",
-                    "change the owner with `rcon unshare chown`",
-                ));
-            }
-            "O" => {
-                return Err(Error::value(
-                    "the 'O' option (mount as a temporary overlay) is not supported",
-                ));
-            }
-            word => kept.push(word.to_string()),
-        }
+/// `z` and `Z` relabel for SELinux, which a rootless container without SELinux does not need; `U` and `O` are kept elsewhere.
+pub(super) fn effective(words: &[&str]) -> Vec<String> {
+    let silent = |word: &str| {
+        ["z", "Z", "U", "O", "copy", "nocopy"].contains(&word) || WITHOUT_EFFECT.contains(&word)
+    };
+    let words = words.iter().filter(|word| !silent(word));
+    words.map(|word| (*word).to_string()).collect()
+}
+
+/// Checks the path of a part of a volume or an image.
+///
+/// # Errors
+/// For one that leads out of it.
+pub(super) fn subpath(path: &str) -> Result<String, Error> {
+    let relative = path.trim_start_matches('/');
+    if relative.is_empty() || relative.split('/').any(|part| part == "..") || path.contains('\0') {
+        return Err(Error::value(format!(
+            "subpath {path:?} must name a file or directory inside of what is mounted"
+        )));
     }
-    Ok(kept)
+    Ok(relative.to_string())
 }
 
 /// Completes the options: access, propagation, for what is not the user's own directory `nosuid,nodev`, and the kind of bind.

@@ -267,6 +267,9 @@ fn start_in(
             net: net.as_ref(),
         },
     )?;
+    if !config.volumes.is_empty() {
+        engine.note_owned(config)?;
+    }
     let mut running = created.start()?;
     trace::mark("program executed");
     running.netns = None;

@@ -128,10 +128,11 @@ impl Engine {
     }
 
     fn binds(&self, config: &Config) -> Vec<(PathBuf, PathBuf, bool)> {
-        let volumes = config
-            .volumes
-            .iter()
-            .map(|v| (self.volume_data(&v.name), PathBuf::from(&v.destination)));
+        let volumes = config.volumes.iter().filter_map(|v| {
+            let volume = self.volume(&v.name).ok()?;
+            let files = self.volume_files(&volume).ok()?;
+            Some((files, PathBuf::from(&v.destination)))
+        });
         let hosts = config
             .options
             .mounts

@@ -18,8 +18,8 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Makes `target` a copy of the directory `path` in `tree`; an empty directory when there is none.
-pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<()> {
+/// Makes `target` a copy of the directory `path` in `tree`; an empty directory and false when there is none.
+pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<bool> {
     fs::create_dir(target).on("create", target)?;
     let to = rustix::fs::openat(CWD, target, DIRECTORY, Mode::empty()).on("open", target)?;
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -27,11 +27,13 @@ pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<()
     let from = match rustix::fs::openat2(tree, path, flags, Mode::empty(), inside) {
         Ok(from) => from,
         Err(Errno::NOENT | Errno::NOTDIR) => {
-            return rustix::fs::fchmod(&to, Mode::from_raw_mode(0o755)).on("change", target);
+            rustix::fs::fchmod(&to, Mode::from_raw_mode(0o755)).on("change", target)?;
+            return Ok(false);
         }
         Err(error) => return Err(error).on("open", path),
     };
-    copy_directory(&from, &to).context(|| format!("cannot copy {}", path.display()))
+    copy_directory(&from, &to).context(|| format!("cannot copy {}", path.display()))?;
+    Ok(true)
 }
 
 fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {

@@ -10,10 +10,11 @@ use rcon_bundle::{Source, UserMount};
 use rcon_store::TreeForm;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::Volume;
+use super::{Volume, kind};
 use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
+use crate::record::Container;
 use crate::records::{self, Lock};
 use crate::rootfs::notes::Notes;
 use crate::rootfs::place::Place;
@@ -29,7 +30,9 @@ impl Engine {
         &self,
         name: Option<&str>,
         labels: BTreeMap<String, String>,
+        options: BTreeMap<String, String>,
     ) -> Result<Volume> {
+        kind::check(&options)?;
         let name = match name {
             Some(name) if records::valid_name(name) => name.to_string(),
             Some(name) => return Err(Error::BadName(name.to_string())),
@@ -50,7 +53,10 @@ impl Engine {
             anonymous: false,
             labels,
             fresh: true,
+            unowned: false,
+            options,
         };
+        self.give_volume(&volume)?;
         files::replace(&dir, "volume.json", &volume, Durable::Yes)?;
         self.emit(&Event::volume(&volume.name, Action::Create));
         Ok(volume)
@@ -103,7 +109,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::remove_volume`].
-    pub fn force_remove_volume(&self, name: &str) -> Result<String> {
+    pub fn force_remove_volume(&self, name: &str, timeout: Option<u32>) -> Result<String> {
         let name = self.volume(name)?.name;
         for container in self.volume_users(&name)? {
             self.remove(
@@ -111,7 +117,7 @@ impl Engine {
                 &crate::RemoveRequest {
                     force: true,
                     volumes: false,
-                    timeout: None,
+                    timeout,
                 },
             )?;
         }
@@ -144,7 +150,7 @@ impl Engine {
             .options
             .mounts
             .iter()
-            .filter(|m| matches!(m.source, Source::Bind(_)))
+            .filter(|m| matches!(m.source, Source::Bind(_) | Source::Image(_)))
             .cloned()
             .collect();
         for volume in &config.volumes {
@@ -159,7 +165,7 @@ impl Engine {
                 source: Source::Volume(volume.name.clone()),
                 destination: volume.destination.clone(),
                 options: options.unwrap_or_else(|| usual.map(String::from).to_vec()),
-                copy: false,
+                ..UserMount::default()
             });
         }
         if let Some(access) = access {
@@ -176,8 +182,7 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchVolume`]; files that cannot be read; an `out` that cannot be written.
     pub fn export_volume(&self, name: &str, out: impl AsFd) -> Result<()> {
-        let name = self.volume(name)?.name;
-        let data = self.volume_data(&name);
+        let data = self.volume_files(&self.volume(name)?)?;
         let out = out
             .as_fd()
             .try_clone_to_owned()
@@ -197,7 +202,7 @@ impl Engine {
     pub fn import_volume(&self, name: &str, archive: impl Read) -> Result<()> {
         let volume = self.volume(name)?;
         let name = volume.name.clone();
-        let data = self.volume_data(&name);
+        let data = self.volume_files(&volume)?;
         self.in_worker(|_| -> Result<()> {
             let archive = rcon_store::decompress(archive)
                 .context(|| "cannot read the archive".to_string())?;
@@ -221,9 +226,22 @@ impl Engine {
         let _lock = Lock::take(&dir)?;
         let volume = Volume {
             fresh: false,
+            unowned: false,
             ..volume
         };
         files::replace(&dir, "volume.json", &volume, Durable::Yes)
+    }
+
+    /// Bytes of what a container wrote, and of that with its image.
+    ///
+    /// # Errors
+    /// As [`Engine::sizes`].
+    pub fn container_size(&self, container: &Container) -> Result<(u64, u64)> {
+        let id = &container.config.id;
+        let (written, _) = self.sizes(std::slice::from_ref(id), &[])?;
+        let written = written.get(id).copied().unwrap_or(0);
+        let image = self.store.image_by_id(&container.config.image_id)?;
+        Ok((written, written + image.map_or(0, |image| image.size)))
     }
 
     /// Bytes of what containers wrote, by their ids, and of volumes, by their names.

@@ -5,6 +5,7 @@
 //! filled again.
 
 mod copy;
+mod kind;
 mod manage;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,12 @@ pub struct Volume {
     /// Made by itself and never mounted: it gets what the image has where it is mounted first.
     #[serde(default)]
     pub fresh: bool,
+    /// It becomes that user's whose container has it first: the image has nothing at its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unowned: bool,
+    /// `--opt`: what it is made of instead of its own directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
 }
 
 /// The volumes a container is to have: those the user named or asked for, and those the image declares.
@@ -128,8 +135,14 @@ impl Engine {
             if before.as_ref().is_some_and(|before| !before.fresh) {
                 continue;
             }
-            if volume.copy {
-                self.fill_volume(volume, snapshot)?;
+            let mut unowned = before
+                .as_ref()
+                .is_none_or(|before| before.owner().is_none());
+            if before.as_ref().is_some_and(Volume::is_elsewhere) {
+                unowned = false;
+                self.make_volume_data(&volume.name)?;
+            } else if volume.copy && before.as_ref().is_none_or(|before| !before.is_given()) {
+                unowned &= !self.fill_volume(volume, snapshot)?;
             } else {
                 self.make_volume_data(&volume.name)?;
             }
@@ -137,6 +150,7 @@ impl Engine {
             let record = match before {
                 Some(before) => Volume {
                     fresh: false,
+                    unowned,
                     ..before
                 },
                 None => Volume {
@@ -145,8 +159,11 @@ impl Engine {
                     anonymous: volume.anonymous,
                     labels: BTreeMap::new(),
                     fresh: false,
+                    unowned,
+                    options: BTreeMap::new(),
                 },
             };
+            self.give_volume(&record)?;
             files::replace(&dir, "volume.json", &record, Durable::No)?;
             if is_new {
                 self.emit(&Event::volume(&record.name, Action::Create));
@@ -155,8 +172,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a volume what the image has at its place.
-    fn fill_volume(&self, volume: &VolumeUse, snapshot: &Snapshot) -> Result<()> {
+    /// Gives a volume what the image has at its place, if it has anything there.
+    fn fill_volume(&self, volume: &VolumeUse, snapshot: &Snapshot) -> Result<bool> {
         let data = self.volume_data(&volume.name);
         let what = format!("cannot fill the volume {}", volume.name);
         let destination = volume.destination.clone();
