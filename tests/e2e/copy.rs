@@ -281,6 +281,14 @@ fn commits(t: &mut Rcon) {
         r#"["sleep","1000"] 1 2"#
     );
     assert_eq!(t.ok(&["commit", "-q", "c"]).len(), 64);
+    // Where there is a freezer it is used when that is asked for; the container goes on in any case.
+    let paused = t.run(&["commit", "-q", "--pause", "c"]);
+    assert!(
+        paused.code == 0 || paused.refused(125).stderr.contains("cgroup"),
+        "{}",
+        paused.story()
+    );
+    assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
     for args in [
         &["commit", "nosuch"][..],
         &["commit", "c", "UPPER"],

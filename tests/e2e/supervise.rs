@@ -30,7 +30,8 @@ scenarios!(
     records_of_before,
     records_of_the_future,
     cleanup,
-    waits_for_conditions
+    waits_for_conditions,
+    policy_is_changed,
 );
 
 fn time_limit(t: &mut Rcon) {
@@ -674,4 +675,49 @@ fn waits_for_conditions(t: &mut Rcon) {
     t.run(&["wait", "--condition", "asleep", "c"])
         .refused(125)
         .says("unknown container state");
+}
+
+/// `update --restart` holds for a container that runs already.
+fn policy_is_changed(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let dir = t.mkdir("dir");
+    let bind = format!("{dir}:/v");
+    let script = "until test -e /v/end; do sleep 0.05; done; exit 3";
+    t.ok(&[
+        "run", "-d", "--name", "c", "-v", &bind, &image, "sh", "-c", script,
+    ]);
+    t.run(&["update", "--restart", "nosuch", "c"])
+        .refused(125)
+        .says("not a valid restart policy");
+    t.ok(&["update", "--restart", "on-failure:2", "c"]);
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}"
+        ),
+        "on-failure 2"
+    );
+    t.write("dir/end", "");
+    eventually("it was started twice more", 60, || {
+        (t.inspect(
+            "c",
+            "{{.RestartCount}} {{.State.Status}} {{.State.ExitCode}}",
+        ) == "2 exited 3")
+            .then_some(())
+    });
+    // And the other way round.
+    t.ok(&["update", "--restart", "always", "c"]);
+    std::fs::remove_file(format!("{dir}/end")).unwrap();
+    t.ok(&["start", "c"]);
+    t.ok(&["update", "--restart", "no", "c"]);
+    t.write("dir/end", "");
+    t.run(&["wait", "c"]).prints("3\n");
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.RestartCount}}"),
+        "exited 0"
+    );
+    t.ok(&["create", "--rm", "--name", "brief", &image, "true"]);
+    t.run(&["update", "--restart", "always", "brief"])
+        .refused(125)
+        .says("--rm");
 }

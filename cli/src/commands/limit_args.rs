@@ -160,6 +160,7 @@ impl CgroupArgs {
                 .clone()
                 .filter(|parent| !parent.is_empty()),
             manager,
+            usual_pids: None,
         })
     }
 

@@ -124,7 +124,7 @@ pub fn object(
         "Isolation": "",
     });
     if let Some(map) = object.as_object_mut() {
-        map.extend(limits(container));
+        map.extend(limits(engine, container));
         map.insert("Devices".into(), devices(container));
         map.insert("Ulimits".into(), ulimits(built));
     }
@@ -145,7 +145,7 @@ fn devices(container: &Container) -> Value {
 }
 
 /// Its limits.
-fn limits(container: &Container) -> Map<String, Value> {
+fn limits(engine: &Engine, container: &Container) -> Map<String, Value> {
     let resources = &container.config.options.resources;
     let choice = &container.config.cgroup;
     let devices = |list: &[DeviceRate], name: &str| -> Value {
@@ -177,7 +177,7 @@ fn limits(container: &Container) -> Map<String, Value> {
         "CpusetMems": resources.cpuset_mems.clone().unwrap_or_default(),
         "CpuCount": 0,
         "CpuPercent": 0,
-        "PidsLimit": resources.pids_limit.unwrap_or(0),
+        "PidsLimit": engine.pids_limit(container).unwrap_or(0),
         "BlkioWeight": resources.blkio_weight.unwrap_or(0),
         "BlkioWeightDevice": devices(&resources.blkio_weight_devices, "Weight"),
         "BlkioDeviceReadBps": devices(&resources.read_bps, "Rate"),
@@ -230,6 +230,7 @@ fn binds(container: &Container) -> Vec<String> {
         let source = match &mount.source {
             Source::Bind(path) => path.display().to_string(),
             Source::Volume(name) => name.clone(),
+            Source::Image(id) => id.clone(),
             Source::Anonymous | Source::Tmpfs => continue,
         };
         binds.push(format!(

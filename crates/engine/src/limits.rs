@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files::{self, Durable};
+use crate::lifecycle::RestartPolicy;
 use crate::record::{Config, Container, Status};
 use crate::records::{self, Lock};
 use crate::{Engine, Paths, processes};
@@ -82,7 +83,13 @@ pub struct CgroupChoice {
     pub parent: Option<String>,
     /// Who is to make it.
     pub manager: Manager,
+    /// The most processes when the user says nothing of it (containers.conf), where it can be limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual_pids: Option<i64>,
 }
+
+/// podman's usual limit of processes.
+const USUAL_PIDS: i64 = 2048;
 
 impl CgroupChoice {
     /// Whether nothing was said.
@@ -123,6 +130,7 @@ pub(crate) fn settings(config: &Config, required: bool) -> Result<Option<Setting
         description: format!("rcon container {}", config.name),
         required: required || choice.mode != CgroupMode::Default || parent.is_some(),
         parent,
+        usual_pids: Some(choice.usual_pids.unwrap_or(USUAL_PIDS)),
         ..Settings::named(format!("rcon-{}", config.id))
     }))
 }
@@ -197,13 +205,25 @@ impl Engine {
         }
     }
 
-    /// Changes the limits of a container, from now on and for its later starts; its full id.
+    /// Changes the limits of a container and when it is started again, from now on and for its later starts; its full id.
     ///
     /// # Errors
     /// Limits that do not go together or cannot be had; they are then as they were.
-    pub fn update(&self, name_or_id: &str, changes: &Resources) -> Result<String> {
+    pub fn update(
+        &self,
+        name_or_id: &str,
+        changes: &Resources,
+        restart: Option<RestartPolicy>,
+    ) -> Result<String> {
         let gone = || Error::NoSuchContainer(name_or_id.to_string());
         let container = self.container(name_or_id)?;
+        if container.config.auto_remove && restart.is_some_and(|policy| policy != RestartPolicy::No)
+        {
+            return Err(Error::Invalid(
+                "cannot set a restart policy on a container that will be removed automatically (--rm)"
+                    .into(),
+            ));
+        }
         let mut config = container.config.clone();
         config.options.resources = config.options.resources.overlaid(changes);
         let all = settings(&config, false)?;
@@ -219,6 +239,7 @@ impl Engine {
         let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
         let mut now = records::load(&dir)?.ok_or_else(gone)?.config;
         now.options.resources = config.options.resources;
+        now.restart = restart.unwrap_or(now.restart);
         files::replace(&dir, "config.json", &now, Durable::Yes)?;
         Ok(now.id)
     }
@@ -260,6 +281,15 @@ impl Engine {
         }
         note(&self.paths, id, &cgroup)?;
         Ok(cgroup)
+    }
+
+    /// The most processes a container may have, as far as that is known.
+    pub fn pids_limit(&self, container: &Container) -> Option<i64> {
+        let config = &container.config;
+        config.options.resources.pids_limit.or_else(|| {
+            let usual = config.cgroup.usual_pids.unwrap_or(USUAL_PIDS);
+            of(&self.paths, container.id()).map(|_| usual)
+        })
     }
 
     /// The path of a running container's cgroup, if it has one of its own.

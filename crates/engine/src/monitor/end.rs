@@ -140,12 +140,18 @@ impl Monitor {
     /// Whether it is to be started again.
     fn goes_on(&self, code: i32) -> bool {
         let (config, state) = (&self.container.config, &self.container.state);
+        let dir = self.engine.paths.container(&config.id);
+        let policy = || match records::load(&dir) {
+            // It may have been changed since it was started.
+            Ok(Some(now)) => now.config.restart,
+            _ => config.restart,
+        };
         // What it was started with may have gone with another monitor.
         let complete = !self.started.taken_up || !state.has_files;
         complete
             && !config.auto_remove
             && !self.asked_to_end
-            && (self.restart_wanted || config.restart.wants(code, state.restarts))
+            && (self.restart_wanted || policy().wants(code, state.restarts))
     }
 
     fn record(&mut self, dir: &Path) {

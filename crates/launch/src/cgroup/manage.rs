@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxPids, LinuxResources};
 
 use super::error::Lack;
 use super::host::{self, Host, MOUNT};
@@ -22,6 +22,7 @@ const ASIDE: &str = "rcon-aside";
 pub struct Prepared {
     way: Way,
     resources: Option<LinuxResources>,
+    usual_pids: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,14 @@ pub fn prepare(settings: &Settings) -> Result<Option<Prepared>> {
         Host::Legacy(_) | Host::Missing => None,
     };
     match way {
-        Some(way) => Ok(Some(Prepared { way, resources })),
+        Some(way) => {
+            let said = resources.as_ref().is_some_and(|all| all.pids().is_some());
+            Ok(Some(Prepared {
+                way,
+                resources,
+                usual_pids: settings.usual_pids.filter(|limit| *limit > 0 && !said),
+            }))
+        }
         None if settings.is_required() => {
             Err(Error::Unavailable(match (&host, settings.manager) {
                 (Host::Unified { .. }, Manager::Cgroupfs) => Lack::Delegation,
@@ -282,7 +290,11 @@ impl Prepared {
     /// # Errors
     /// When systemd refuses, a limit cannot be set, or a process cannot be moved.
     pub fn enter(self, pids: &[i32]) -> Result<Cgroup> {
-        let Prepared { way, resources } = self;
+        let Prepared {
+            way,
+            resources,
+            usual_pids,
+        } = self;
         let (cgroup, born) = match way {
             Way::Made(cgroup, handle) => (cgroup, handle.is_some()),
             // The rest follows one by one: systemd takes all that it is told or none.
@@ -300,6 +312,14 @@ impl Prepared {
                         other => other,
                     })
             });
+        if let (Ok(()), Some(limit)) = (&set, usual_pids) {
+            let mut most = LinuxPids::default();
+            most.set_limit(limit);
+            let mut resources = LinuxResources::default();
+            resources.set_pids(Some(most));
+            // Nobody asked for it: where this cannot be limited it is not.
+            let _ = cgroup.limit(&resources);
+        }
         match set {
             Ok(()) => Ok(cgroup),
             Err(error) => {

@@ -81,6 +81,8 @@ pub struct Settings {
     pub resources: Option<LinuxResources>,
     /// It is an error when there can be none, even if nothing is limited.
     pub required: bool,
+    /// The most processes and threads, where that can be set and `resources` says nothing of it.
+    pub usual_pids: Option<i64>,
 }
 
 impl Settings {
