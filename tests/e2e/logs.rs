@@ -113,8 +113,11 @@ fn partial_lines(t: &mut Rcon) {
         "printf half; sleep 0.2; printf ' whole\\nlast without end'",
     ])
     .code(0);
-    let out = t.run(&["logs", "c"]);
-    assert_eq!(out.ok(), "half whole\nlast without end", "{}", out.story());
+    t.run(&["logs", "c"]).prints("half whole\nlast without end");
+    t.run(&["logs", "--tail", "1", "c"])
+        .prints("last without end");
+    t.run(&["logs", "--follow", "c"])
+        .prints("half whole\nlast without end");
     // One line longer than any buffer.
     t.run(&[
         "run",

@@ -73,20 +73,15 @@ fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     pub(super) stream: Stream,
-    /// The last piece had no line end.
-    open: bool,
 }
 
 impl Encoder {
     pub fn new(stream: Stream) -> Encoder {
-        Encoder {
-            stream,
-            open: false,
-        }
+        Encoder { stream }
     }
 
     /// Appends the lines for `data`, read at `time`, to `out`.
-    pub fn encode(&mut self, time: DateTime<Utc>, data: &[u8], out: &mut Vec<u8>) {
+    pub fn encode(&self, time: DateTime<Utc>, data: &[u8], out: &mut Vec<u8>) {
         if data.is_empty() {
             return;
         }
@@ -102,24 +97,11 @@ impl Encoder {
         }
     }
 
-    /// At the end of the stream: completes a line that has no end.
-    pub fn finish(&mut self, time: DateTime<Utc>, out: &mut Vec<u8>) {
-        if self.open {
-            self.line(
-                &time.to_rfc3339_opts(SecondsFormat::Nanos, false),
-                'F',
-                b"",
-                out,
-            );
-        }
-    }
-
-    fn line(&mut self, time: &str, tag: char, text: &[u8], out: &mut Vec<u8>) {
+    fn line(&self, time: &str, tag: char, text: &[u8], out: &mut Vec<u8>) {
         // Writing to memory cannot fail.
         let _ = write!(out, "{time} {} {tag} ", self.stream.as_str());
         out.extend_from_slice(text);
         out.push(b'\n');
-        self.open = tag == 'P';
     }
 }
 
@@ -134,11 +116,9 @@ mod tests {
     #[test]
     fn lines_go_there_and_back() {
         let mut out = Vec::new();
-        let mut encoder = Encoder::new(Stream::Stdout);
+        let encoder = Encoder::new(Stream::Stdout);
         encoder.encode(at(0), b"one\n\ntw", &mut out);
         encoder.encode(at(1), b"o \xff", &mut out);
-        encoder.finish(at(2), &mut out);
-        encoder.finish(at(2), &mut out);
         assert!(out.starts_with(b"1970-01-01T00:00:00.000000005+00:00 stdout F one\n"));
         let lines: Vec<_> = out
             .strip_suffix(b"\n")
@@ -155,7 +135,6 @@ mod tests {
             (b"", false),
             (b"tw", true),
             (b"o \xff", true),
-            (b"", false),
         ];
         assert_eq!(pieces, expected);
         assert_eq!((lines[3].time, lines[3].stream), (at(1), Stream::Stdout));

@@ -60,12 +60,10 @@ impl Log {
         }
     }
 
-    /// Completes the last line of a stream that has ended.
-    pub fn finish(&mut self, encoder: &mut Encoder, time: DateTime<Utc>) {
-        match self {
-            Log::File(file) => file.write(|text| encoder.finish(time, text)),
-            Log::Journal(journal) => journal.finish(encoder.stream()),
-            Log::Nothing => {}
+    /// Hands on the last line of a stream that has ended. In a file it stays without an end, as it was written.
+    pub fn finish(&mut self, encoder: &Encoder) {
+        if let Log::Journal(journal) = self {
+            journal.finish(encoder.stream());
         }
     }
 }

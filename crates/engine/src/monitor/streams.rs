@@ -131,7 +131,7 @@ impl Monitor {
         let outputs = &mut self.streams.outputs;
         if outputs.iter().any(|output| output.ended) {
             for output in outputs.iter_mut().filter(|output| output.ended) {
-                self.started.log.finish(&mut output.encoder, Utc::now());
+                self.started.log.finish(&output.encoder);
             }
             outputs.retain(|output| !output.ended);
         }
