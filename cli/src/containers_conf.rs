@@ -28,9 +28,13 @@ struct File {
 #[serde(default)]
 struct Containers {
     annotations: List,
+    cgroup_conf: List,
+    cgroupns: Option<String>,
+    cgroups: Option<String>,
     default_capabilities: List,
     default_sysctls: List,
     default_ulimits: List,
+    devices: List,
     dns_options: List,
     dns_searches: List,
     dns_servers: List,
@@ -38,13 +42,24 @@ struct Containers {
     env_host: Option<bool>,
     http_proxy: Option<bool>,
     init: Option<bool>,
+    ipcns: Option<String>,
+    log_driver: Option<String>,
+    log_size_max: Option<i64>,
+    log_tag: Option<String>,
     mounts: List,
     netns: Option<String>,
     no_hosts: Option<bool>,
+    oom_score_adj: Option<i32>,
+    pidns: Option<String>,
+    pids_limit: Option<i64>,
+    privileged: Option<bool>,
     read_only: Option<bool>,
     seccomp_profile: Option<String>,
     shm_size: Option<String>,
+    tz: Option<String>,
     umask: Option<String>,
+    userns: Option<String>,
+    utsns: Option<String>,
     volumes: List,
 }
 
@@ -52,7 +67,10 @@ struct Containers {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Engine {
+    cgroup_manager: Option<String>,
+    detach_keys: Option<String>,
     image_volume_mode: Option<String>,
+    network_cmd_options: List,
     pull_policy: Option<String>,
     stop_timeout: Option<u32>,
 }
@@ -93,6 +111,28 @@ pub struct Defaults {
     /// The files that were read, in that order.
     pub files: Vec<PathBuf>,
     annotations: Option<Vec<String>>,
+    cgroup_conf: Option<Vec<String>>,
+    cgroups: Option<String>,
+    /// Who makes cgroups.
+    pub cgroup_manager: Option<String>,
+    /// The keys that leave a container.
+    pub detach_keys: Option<String>,
+    /// Options of the user-mode network, in the words of slirp4netns.
+    pub network_options: Option<Vec<String>>,
+    /// The most processes of a container.
+    pub pids_limit: Option<i64>,
+    log_size_max: Option<u64>,
+    cgroupns: Option<String>,
+    devices: Option<Vec<String>>,
+    ipcns: Option<String>,
+    oom_score_adj: Option<i32>,
+    pidns: Option<String>,
+    tz: Option<String>,
+    userns: Option<String>,
+    utsns: Option<String>,
+    log_driver: Option<String>,
+    log_tag: Option<String>,
+    privileged: Option<bool>,
     capabilities: Option<Vec<String>>,
     sysctls: Option<Vec<String>>,
     ulimits: Option<Vec<String>>,
@@ -153,6 +193,9 @@ impl Defaults {
             ))
         })?;
         containers.annotations.add_to(&mut self.annotations);
+        containers.cgroup_conf.add_to(&mut self.cgroup_conf);
+        containers.devices.add_to(&mut self.devices);
+        engine.network_cmd_options.add_to(&mut self.network_options);
         containers
             .default_capabilities
             .add_to(&mut self.capabilities);
@@ -168,6 +211,24 @@ impl Defaults {
             if value.is_some() {
                 *field = value;
             }
+        }
+        later(&mut self.cgroupns, containers.cgroupns);
+        later(&mut self.ipcns, containers.ipcns);
+        later(&mut self.oom_score_adj, containers.oom_score_adj);
+        later(&mut self.pidns, containers.pidns);
+        later(&mut self.tz, containers.tz);
+        later(&mut self.userns, containers.userns);
+        later(&mut self.utsns, containers.utsns);
+        later(&mut self.cgroups, containers.cgroups);
+        later(&mut self.cgroup_manager, engine.cgroup_manager);
+        later(&mut self.detach_keys, engine.detach_keys);
+        later(&mut self.log_driver, containers.log_driver);
+        later(&mut self.log_tag, containers.log_tag);
+        later(&mut self.pids_limit, containers.pids_limit);
+        later(&mut self.privileged, containers.privileged);
+        if let Some(size) = containers.log_size_max {
+            // A negative one is no limit.
+            self.log_size_max = u64::try_from(size).ok();
         }
         later(&mut self.env_host, containers.env_host);
         later(&mut self.http_proxy, containers.http_proxy);
@@ -188,6 +249,7 @@ impl Defaults {
     pub fn apply(&self, args: &mut ContainerArgs, said: impl Fn(&str) -> bool) {
         let lists = [
             (&mut args.annotation, &self.annotations),
+            (&mut args.cgroup.cgroup_conf, &self.cgroup_conf),
             (&mut args.ulimit, &self.ulimits),
         ];
         for (given, defaults) in lists {
@@ -216,6 +278,7 @@ impl Defaults {
         for (given, flag, default) in [
             (&mut args.env_host, "--env-host", self.env_host),
             (&mut args.init, "--init", self.init),
+            (&mut args.privileged, "--privileged", self.privileged),
             (&mut args.no_hosts, "--no-hosts", self.no_hosts),
             (&mut args.read_only, "--read-only", self.read_only),
         ] {
@@ -225,7 +288,30 @@ impl Defaults {
         }
         args.http_proxy = args.http_proxy.or(self.http_proxy);
         args.stop_timeout = args.stop_timeout.or(self.stop_timeout);
+        let has = |word: &str| args.log_opt.iter().any(|opt| opt.starts_with(word));
+        let (has_driver, has_size, has_tag) = (has("driver="), has("max-size="), has("tag="));
+        if !has_driver && args.log_driver.is_none() {
+            args.log_driver.clone_from(&self.log_driver);
+        }
+        if let (false, Some(size)) = (has_size, self.log_size_max) {
+            args.log_opt.push(format!("max-size={size}"));
+        }
+        if let (false, Some(tag)) = (has_tag, &self.log_tag) {
+            args.log_opt.push(format!("tag={tag}"));
+        }
+        let own = &mut args.isolation;
+        own.oom_score_adj = own.oom_score_adj.or(self.oom_score_adj);
+        if own.device.is_empty() {
+            own.device.extend(self.devices.iter().flatten().cloned());
+        }
         for (given, default) in [
+            (&mut own.cgroupns, &self.cgroupns),
+            (&mut own.ipc, &self.ipcns),
+            (&mut own.pid, &self.pidns),
+            (&mut own.tz, &self.tz),
+            (&mut own.userns, &self.userns),
+            (&mut own.uts, &self.utsns),
+            (&mut args.cgroup.cgroups, &self.cgroups),
             (&mut args.shm_size, &self.shm_size),
             (&mut args.umask, &self.umask),
             (&mut args.pull, &self.pull_policy),
@@ -267,6 +353,87 @@ impl Defaults {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect()
     }
+}
+
+/// The fields that are followed, as `TABLE.NAME`; for `info`.
+const FOLLOWED: [&str; 40] = [
+    "containers.annotations",
+    "containers.cgroup_conf",
+    "containers.cgroupns",
+    "containers.cgroups",
+    "containers.default_capabilities",
+    "containers.default_sysctls",
+    "containers.default_ulimits",
+    "containers.devices",
+    "containers.dns_options",
+    "containers.dns_searches",
+    "containers.dns_servers",
+    "containers.env",
+    "containers.env_host",
+    "containers.http_proxy",
+    "containers.init",
+    "containers.ipcns",
+    "containers.log_driver",
+    "containers.log_size_max",
+    "containers.log_tag",
+    "containers.mounts",
+    "containers.netns",
+    "containers.no_hosts",
+    "containers.oom_score_adj",
+    "containers.pidns",
+    "containers.pids_limit",
+    "containers.privileged",
+    "containers.read_only",
+    "containers.seccomp_profile",
+    "containers.shm_size",
+    "containers.tz",
+    "containers.umask",
+    "containers.userns",
+    "containers.utsns",
+    "containers.volumes",
+    "engine.cgroup_manager",
+    "engine.detach_keys",
+    "engine.image_volume_mode",
+    "engine.network_cmd_options",
+    "engine.pull_policy",
+    "engine.stop_timeout",
+];
+
+/// One field of a file, as it stands there.
+#[derive(Debug)]
+pub struct Said {
+    /// `TABLE.NAME`
+    pub name: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// Where it stands.
+    pub file: PathBuf,
+    /// Whether it means anything here.
+    pub followed: bool,
+}
+
+/// All that the files say, the first file first.
+///
+/// # Errors
+/// As [`Defaults::load`].
+pub fn said() -> Result<Vec<Said>, Failure> {
+    let mut all = Vec::new();
+    for file in Defaults::load()?.files {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let tables: toml::Table = toml::from_str(&text).unwrap_or_default();
+        for (table, fields) in &tables {
+            for (field, value) in fields.as_table().into_iter().flatten() {
+                let name = format!("{table}.{field}");
+                all.push(Said {
+                    followed: FOLLOWED.contains(&name.as_str()),
+                    value: serde_json::to_value(value).unwrap_or_default(),
+                    file: file.clone(),
+                    name,
+                });
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Whether nothing is said in the file but the names of tables.
@@ -347,6 +514,39 @@ mod tests {
             "[containers]\nenv = [\"B=2\"]\n",
         ]);
         assert_eq!(all.env(), [("B".into(), "2".into())]);
+    }
+
+    #[test]
+    fn what_is_followed_is_what_is_read() {
+        // Of every field that is named, a value that cannot be is refused; of others it is passed over.
+        for name in FOLLOWED {
+            let (table, field) = name.split_once('.').unwrap();
+            let text = format!("[{table}]\n{field} = {{}}\n");
+            let read = Defaults::default().add(Path::new("/x"), &text);
+            assert!(read.is_err(), "{name} is not read");
+        }
+        let other = "[engine]\nruntime = {}\n";
+        assert!(Defaults::default().add(Path::new("/x"), other).is_ok());
+    }
+
+    #[test]
+    fn logs_and_limits() {
+        let all = read(&[
+            "[containers]\nlog_driver = \"none\"\nlog_size_max = 5000\npids_limit = 7\ncgroups = \"disabled\"\n\
+             [engine]\ndetach_keys = \"ctrl-a\"\nnetwork_cmd_options = [\"mtu=1500\"]\n",
+            "[containers]\nlog_size_max = -1\n",
+        ]);
+        assert_eq!((all.log_size_max, all.pids_limit), (None, Some(7)));
+        let mut args = ContainerArgs::default();
+        all.apply(&mut args, |_| false);
+        assert_eq!(args.log_driver.as_deref(), Some("none"));
+        assert_eq!(args.cgroup.cgroups.as_deref(), Some("disabled"));
+        let mut args = ContainerArgs {
+            log_opt: vec!["driver=k8s-file".into()],
+            ..ContainerArgs::default()
+        };
+        all.apply(&mut args, |_| false);
+        assert_eq!(args.log_driver, None);
     }
 
     #[test]

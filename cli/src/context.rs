@@ -20,6 +20,9 @@ pub struct GlobalArgs {
     /// Path to the 'run directory' where all state information is stored
     #[arg(long)]
     pub runroot: Option<PathBuf>,
+    /// Path of the folder of Docker's config.json, of which only the credentials are read
+    #[arg(long, value_name = "string")]
+    pub config: Option<PathBuf>,
     /// Who makes cgroups ("cgroupfs"|"systemd"); whoever can when nothing is said
     #[arg(long, value_name = "string")]
     pub cgroup_manager: Option<String>,
@@ -40,6 +43,7 @@ impl GlobalArgs {
         GlobalArgs {
             root: later.root.or(self.root),
             runroot: later.runroot.or(self.runroot),
+            config: later.config.or(self.config),
             cgroup_manager: later.cgroup_manager.or(self.cgroup_manager),
             storage_driver: later.storage_driver.or(self.storage_driver),
             storage_opt: [self.storage_opt, later.storage_opt].concat(),
@@ -100,6 +104,9 @@ impl Context {
             trace::enable();
             trace::mark("command line read");
         }
+        if let Some(folder) = &globals.config {
+            rcon_engine::image::auth::set_docker_config(folder.clone());
+        }
         Ok(Context {
             globals,
             level,
@@ -108,12 +115,14 @@ impl Context {
         })
     }
 
-    /// `--cgroup-manager`
+    /// `--cgroup-manager`, or what a configuration file has for it.
     ///
     /// # Errors
     /// For a word that is neither.
-    pub fn cgroup_manager(&self) -> Result<Manager, Failure> {
+    pub fn cgroup_manager(&self, usual: Option<&str>) -> Result<Manager, Failure> {
         match self.globals.cgroup_manager.as_deref() {
+            // The usual word of configuration files: whoever can.
+            None | Some("") if usual == Some("cgroupfs") => Ok(Manager::Cgroupfs),
             None | Some("") => Ok(Manager::Auto),
             Some("systemd") => Ok(Manager::Systemd),
             Some("cgroupfs") => Ok(Manager::Cgroupfs),

@@ -2,13 +2,18 @@
 
 use crate::lab::Rcon;
 use crate::lab::scenario::scenarios;
+use crate::lab::tmux::Tmux;
 
 scenarios!(
     containers_conf,
+    more_fields,
+    credentials_of_docker,
     order_of_files,
     bad_files,
     completion,
     completion_in_bash,
+    completion_in_zsh,
+    completion_in_fish,
     manual_pages
 );
 
@@ -66,6 +71,104 @@ stop_timeout = 7
     );
     t.run(&["info", "--format", "{{json .configuration.containersConf}}"])
         .shows(CONF);
+}
+
+fn more_fields(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.write(
+        CONF,
+        r#"
+[containers]
+log_driver = "k8s-file"
+log_size_max = 10000
+log_tag = "tagged"
+pids_limit = 99
+cgroups = "disabled"
+mounts = ["type=tmpfs,dst=/memory"]
+init = true
+utsns = "host"
+ipcns = "none"
+[engine]
+cgroup_manager = "cgroupfs"
+detach_keys = "ctrl-a"
+network_cmd_options = ["mtu=1400"]
+runtime = "crun"
+[network]
+network_backend = "cni"
+"#,
+    );
+    let host = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let script =
+        "cat /sys/class/net/tap0/mtu; stat -f -c %T /memory; test $$ != 1 && echo init; hostname";
+    t.run(&["run", "--rm", &image, "sh", "-c", script])
+        .prints(&format!("1400\ntmpfs\ninit\n{host}\n"));
+    t.ok(&["create", "--name", "c", &image, "true"]);
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Tag}} {{.HostConfig.LogConfig.Size}} {{.HostConfig.Cgroups}}"
+        ),
+        "k8s-file tagged 10kB disabled"
+    );
+    // What is said wins.
+    t.ok(&[
+        "create",
+        "--name",
+        "d",
+        "--log-driver",
+        "none",
+        "--log-opt",
+        "tag=other",
+        "--cgroups",
+        "enabled",
+        "--network",
+        "slirp4netns:mtu=1300",
+        &image,
+        "true",
+    ]);
+    assert_eq!(
+        t.inspect(
+            "d",
+            "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Tag}} {{.HostConfig.Cgroups}}"
+        ),
+        "none other default"
+    );
+    // `info` says where each comes from, and what is passed over.
+    let over = t.write("over", "[containers]\npids_limit = 5\n");
+    t.set_env("CONTAINERS_CONF_OVERRIDE", &over);
+    let info: serde_json::Value =
+        serde_json::from_str(&t.ok(&["info", "--format", "json"])).unwrap();
+    let configuration = &info["configuration"];
+    let fields = configuration["fields"].as_array().unwrap();
+    let said: Vec<String> = fields
+        .iter()
+        .filter(|field| field["name"] == "containers.pids_limit")
+        .map(|field| format!("{} {}", field["value"], field["file"].as_str().unwrap()))
+        .collect();
+    let own = t.home(CONF).display().to_string();
+    assert_eq!(said, [format!("99 {own}"), format!("5 {over}")]);
+    let others = configuration["fieldsNotFollowed"].to_string();
+    assert!(others.contains("engine.runtime") && others.contains("network.network_backend"));
+    let variables = configuration["environment"].to_string();
+    assert!(variables.contains(&format!("CONTAINERS_CONF_OVERRIDE={over}")));
+}
+
+/// `--config`: the folder of Docker's config.json.
+fn credentials_of_docker(t: &mut Rcon) {
+    let registry = "127.0.0.1:1";
+    // `user:secret`
+    let text = format!(r#"{{"auths": {{"{registry}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#);
+    t.write("docker/config.json", &text);
+    t.run(&["login", "--get-login", registry]).refused(125);
+    t.run(&["--config", "docker", "login", "--get-login", registry])
+        .prints("user\n");
+    t.set_env("DOCKER_CONFIG", "docker");
+    t.run(&["login", "--get-login", registry]).prints("user\n");
+    t.run(&["--config", "nowhere", "login", "--get-login", registry])
+        .refused(125);
 }
 
 fn order_of_files(t: &mut Rcon) {
@@ -153,6 +256,57 @@ fn completion_in_bash(t: &mut Rcon) {
     let out = t.command_of(&words).output().unwrap();
     let out = String::from_utf8(out.stdout).unwrap();
     assert_eq!(out, "awake\n\ncomplete -F _rcon rcon\n");
+}
+
+fn completion_in_zsh(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "awake", &image, "sleep", "1000"]);
+    t.ok(&["volume", "create", "data"]);
+    t.ok(&["completion", "zsh", "-f", "completion"]);
+    let tmux = Tmux::new(t);
+    tmux.line("clear; PS1='zsh$ ' zsh -f");
+    tmux.see_last("zsh$ ");
+    tmux.line("autoload -U compinit && compinit -u -D && . ./completion; clear");
+    tmux.see_last("zsh$ ");
+    for (typed, completed) in [
+        ("rcon stop aw", "rcon stop awake"),
+        ("rcon volume rm da", "rcon volume rm data"),
+        ("rcon run --rm 127", &format!("rcon run --rm {image}")),
+        ("rcon unpa", "rcon unpause"),
+    ] {
+        tmux.text(typed);
+        tmux.keys(&["Tab"]);
+        tmux.see(completed);
+        tmux.keys(&["C-u"]);
+    }
+    tmux.line("exit");
+    tmux.see_last("host$ ");
+    drop(tmux);
+    t.ok(&["volume", "rm", "data"]);
+}
+
+fn completion_in_fish(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "awake", &image, "sleep", "1000"]);
+    t.ok(&["volume", "create", "data"]);
+    t.ok(&["completion", "fish", "-f", "completion"]);
+    let path = format!("{}:/usr/bin:/bin", t.program.parent().unwrap().display());
+    t.set_env("PATH", &path);
+    let offered = |line: &str| {
+        let ask = format!("source completion; complete -C '{line}'");
+        let words = ["fish", "--no-config", "-c", &ask].map(String::from);
+        let out = t.command_of(&words).output().expect("fish");
+        let out = String::from_utf8(out.stdout).unwrap();
+        let words = out
+            .lines()
+            .map(|l| l.split('\t').next().unwrap().to_owned());
+        words.collect::<Vec<String>>().join(" ")
+    };
+    assert_eq!(offered("rcon stop aw"), "awake");
+    assert_eq!(offered("rcon volume rm da"), "data");
+    assert_eq!(offered(&format!("rcon run --rm {}", &image[..14])), image);
+    assert_eq!(offered("rcon unpa"), "unpause");
+    t.ok(&["volume", "rm", "data"]);
 }
 
 fn manual_pages(t: &mut Rcon) {

@@ -40,8 +40,11 @@ impl Command for Attach {
         let engine = context.engine()?;
         let name = select::one(&engine, &mut self.args, self.latest, nothing)?;
         let options = engine.container(&name)?.config.options;
-        let relay =
-            run::relay_options(self.detach_keys.as_deref(), self.sig_proxy.unwrap_or(true))?;
+        let relay = run::relay_options(
+            self.detach_keys.as_deref(),
+            self.sig_proxy.unwrap_or(true),
+            true,
+        )?;
         let streams = Streams {
             stdin: !self.no_stdin && options.interactive,
             ..Streams::OUTPUT

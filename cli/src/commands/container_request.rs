@@ -43,7 +43,8 @@ pub fn make(
             .map_or(Ok(PullPolicy::Missing), PullPolicy::parse)?,
         pull: args.registry.resolve()?,
     };
-    let network = network(&args.network, context)?;
+    let usual = defaults.network_options.as_deref().unwrap_or_default();
+    let network = network(&args.network, &usual.join(","), context)?;
     let publish = publish(&args.publish)?;
     if matches!(network, Network::Container(_) | Network::Path(_))
         && (!publish.is_empty() || args.publish_all)
@@ -66,7 +67,11 @@ pub fn make(
     args.isolation.add_to(&mut options)?;
     let sharing = args.isolation.sharing()?;
     defaults.begin(&mut options)?;
-    let cgroup = args.cgroup.choice(context.cgroup_manager()?)?;
+    let manager = context.cgroup_manager(defaults.cgroup_manager.as_deref())?;
+    let cgroup = rcon_engine::CgroupChoice {
+        usual_pids: defaults.pids_limit,
+        ..args.cgroup.choice(manager)?
+    };
     let env = defaults.env().into_iter();
     let given = options.host_env.clone();
     let new = env.filter(|(name, _)| given.iter().all(|(other, _)| other != name));
@@ -258,9 +263,20 @@ pub fn caller_environment() -> Vec<(String, String)> {
 }
 
 /// `--network`
-fn network(words: &[String], context: &Context) -> Result<Network, Failure> {
+///
+/// `usual` are options of the user-mode network that come before those that are given.
+fn network(words: &[String], usual: &str, context: &Context) -> Result<Network, Failure> {
+    let slirp = |options: &str| -> Result<Network, Failure> {
+        let both = [usual, options].into_iter().filter(|text| !text.is_empty());
+        let both = both.collect::<Vec<_>>().join(",");
+        let config = net::Config::parse_slirp_options(&both).map_err(Error::from)?;
+        Ok(Network::Slirp(Box::new(config)))
+    };
     let word = match words {
-        [] => return Ok(Network::Slirp(Box::new(net::Config::for_this_host()))),
+        [] if usual.is_empty() => {
+            return Ok(Network::Slirp(Box::new(net::Config::for_this_host())));
+        }
+        [] => return slirp(""),
         [word] => word,
         _ => {
             return Err(
@@ -276,10 +292,7 @@ fn network(words: &[String], context: &Context) -> Result<Network, Failure> {
         }
         "none" => Ok(Network::None),
         "host" => Ok(Network::Host),
-        "" | "default" | "private" | "slirp4netns" | "slirp" => {
-            let config = net::Config::parse_slirp_options(options).map_err(Error::from)?;
-            Ok(Network::Slirp(Box::new(config)))
-        }
+        "" | "default" | "private" | "slirp4netns" | "slirp" => slirp(options),
         "pasta" if options.is_empty() => {
             context.warn("rcon has one user-mode network of its own: pasta stands for it");
             Ok(Network::Slirp(Box::new(net::Config::for_this_host())))
@@ -366,11 +379,18 @@ mod tests {
 
     #[test]
     fn networks() {
-        let of = |word: &str| network(&[word.to_owned()], &context());
+        let of = |word: &str| network(&[word.to_owned()], "", &context());
         assert!(matches!(of("none"), Ok(Network::None)));
         assert!(matches!(of("host"), Ok(Network::Host)));
         assert!(matches!(of("slirp4netns:mtu=1500"), Ok(Network::Slirp(c)) if c.mtu == 1500));
-        assert!(matches!(network(&[], &context()), Ok(Network::Slirp(_))));
+        assert!(matches!(
+            network(&[], "", &context()),
+            Ok(Network::Slirp(_))
+        ));
+        for words in [&[][..], &["slirp4netns:enable_ipv6=true".to_owned()]] {
+            let usual = network(words, "mtu=1400", &context());
+            assert!(matches!(usual, Ok(Network::Slirp(c)) if c.mtu == 1400));
+        }
         for bad in [
             "foo",
             "host:x",

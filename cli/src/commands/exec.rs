@@ -66,7 +66,7 @@ impl Command for Exec {
     ];
 
     fn run(mut self, context: &Context) -> Outcome {
-        let relay = run::relay_options(self.detach_keys.as_deref(), true)?;
+        let relay = run::relay_options(self.detach_keys.as_deref(), true, self.tty)?;
         let inherit = descriptors::inherit(
             self.preserve_fds.unwrap_or(0),
             &split_lists(&self.preserve_fd),

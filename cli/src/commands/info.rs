@@ -7,7 +7,7 @@ use rcon_engine::Options;
 use serde_json::{Value, json};
 
 use crate::app::Command;
-use crate::containers_conf::Defaults;
+use crate::containers_conf::{self, Defaults};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::format::{self, Format};
@@ -46,7 +46,20 @@ impl Command for Info {
     }
 }
 
-/// Which files are read, of those there are.
+/// The variables that name files or folders of ours.
+const VARIABLES: [&str; 9] = [
+    "CONTAINERS_CONF",
+    "CONTAINERS_CONF_OVERRIDE",
+    "CONTAINERS_REGISTRIES_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "DOCKER_CONFIG",
+    "REGISTRY_AUTH_FILE",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+];
+
+/// Which files are read, of those there are, and what they say.
 fn configuration() -> Result<Value, Failure> {
     let variable = |name: &str| {
         std::env::var_os(name)
@@ -69,12 +82,34 @@ fn configuration() -> Result<Value, Failure> {
     let runtime = variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json"));
     let auth = [variable("REGISTRY_AUTH_FILE"), runtime];
     let auth = auth.into_iter().flatten().find(|path| path.exists());
+    let said = containers_conf::said()?;
     let files: Vec<String> = Defaults::load()?
         .files
         .iter()
         .map(|path| path.display().to_string())
         .collect();
+    let followed = said.iter().filter(|said| said.followed).map(|said| {
+        json!({
+            "name": said.name,
+            "value": said.value,
+            "file": said.file.display().to_string(),
+        })
+    });
+    let followed: Vec<Value> = followed.collect();
+    let others: Vec<&String> = said
+        .iter()
+        .filter(|said| !said.followed)
+        .map(|said| &said.name)
+        .collect();
+    let variables: Vec<String> = VARIABLES
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", variable(name)?.display())))
+        .collect();
     Ok(json!({
+        "fields": followed,
+        "fieldsNotFollowed": others,
+        "environment": variables,
+        "storageConf": first("CONTAINERS_STORAGE_CONF", "storage.conf"),
         "authFile": auth.map(|path| path.display().to_string()),
         "containersConf": files,
         "policy": first("", "policy.json"),

@@ -9,6 +9,7 @@ use super::container_args::ContainerArgs;
 use super::container_request;
 use super::descriptors;
 use crate::app::Command;
+use crate::containers_conf::Defaults;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output;
@@ -68,7 +69,8 @@ impl Command for Run {
             descriptors::inherit(preserve_fds.unwrap_or(0), &split_lists(&preserve_fd), true)?;
         let (tty, interactive) = (container.tty, container.interactive);
         let streams = streams(&attach, interactive)?;
-        let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true))?;
+        let terminal = tty && !detach;
+        let relay = relay_options(detach_keys.as_deref(), sig_proxy.unwrap_or(true), terminal)?;
         if tty && interactive && !std::io::stdin().is_terminal() {
             context.warn("The input device is not a TTY. The --tty and --interactive flags might not work properly");
         }
@@ -104,12 +106,22 @@ impl Command for Run {
     }
 }
 
-/// How the calling terminal is to behave.
+/// How the calling terminal is to behave. Where there may be one, the keys may be in a configuration file.
 ///
 /// # Errors
 /// For keys that are none.
-pub fn relay_options(keys: Option<&str>, sig_proxy: bool) -> Result<RelayOptions, Failure> {
-    let detach_keys = keys.map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
+pub fn relay_options(
+    keys: Option<&str>,
+    sig_proxy: bool,
+    terminal: bool,
+) -> Result<RelayOptions, Failure> {
+    let usual = match keys {
+        None if terminal => Defaults::load()?.detach_keys,
+        _ => None,
+    };
+    let detach_keys = keys
+        .or(usual.as_deref())
+        .map_or_else(|| Ok(DetachKeys::default()), DetachKeys::parse)?;
     Ok(RelayOptions {
         detach_keys,
         sig_proxy,

@@ -77,8 +77,11 @@ impl Command for Start {
                 stdin: self.interactive && options.interactive,
                 ..Streams::OUTPUT
             };
-            let relay =
-                run::relay_options(self.detach_keys.as_deref(), self.sig_proxy.unwrap_or(true))?;
+            let relay = run::relay_options(
+                self.detach_keys.as_deref(),
+                self.sig_proxy.unwrap_or(true),
+                true,
+            )?;
             return match engine.start(
                 name,
                 &StartRequest {

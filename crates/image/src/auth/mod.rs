@@ -19,6 +19,7 @@ use crate::registry::{Client, Settings};
 use crate::{Error, Result, Silent, work};
 use file::{AuthFile, normalize};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// A user and a password, or a token that stands for both.
 #[derive(Clone, PartialEq, Eq)]
@@ -211,6 +212,13 @@ fn named_by_environment() -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+static DOCKER_CONFIG: OnceLock<PathBuf> = OnceLock::new();
+
+/// Says where Docker's `config.json` is, instead of `DOCKER_CONFIG` (`--config`). The first word holds.
+pub fn set_docker_config(folder: PathBuf) {
+    let _ = DOCKER_CONFIG.set(folder);
+}
+
 fn file_to_write(opts: &AuthOptions) -> Result<PathBuf> {
     if let Some(named) = opts.authfile.clone().or_else(named_by_environment) {
         return Ok(named);
@@ -228,9 +236,11 @@ fn file_to_write(opts: &AuthOptions) -> Result<PathBuf> {
 fn usual_files() -> Vec<PathBuf> {
     let mut files = Vec::from_iter(runtime_file());
     files.extend(config_dir().map(|d| d.join("containers/auth.json")));
-    let docker = std::env::var_os("DOCKER_CONFIG")
-        .filter(|v| !v.is_empty())
-        .map(PathBuf::from)
+    let docker = DOCKER_CONFIG
+        .get()
+        .cloned()
+        .or_else(|| std::env::var_os("DOCKER_CONFIG").map(PathBuf::from))
+        .filter(|dir| !dir.as_os_str().is_empty())
         .or_else(|| Some(home()?.join(".docker")));
     files.extend(docker.map(|d| d.join("config.json")));
     files
