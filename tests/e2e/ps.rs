@@ -12,6 +12,8 @@ scenarios!(
     filters,
     formats,
     json,
+    namespaces,
+    watched,
     inspect_json,
     inspect_formats
 );
@@ -66,6 +68,61 @@ fn table(t: &mut Rcon) {
         "{}",
         out.story()
     );
+}
+
+fn namespaces(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
+    t.ok(&["create", "--name", "made", &image, "true"]);
+    let out = t.ok(&["ps", "-a", "--ns", "--sort", "names"]);
+    let words: Vec<Vec<&str>> = out
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let titles = "CONTAINER ID NAMES PID CGROUPNS IPC MNT NET PIDNS USERNS UTS";
+    assert_eq!(words[0].join(" "), titles);
+    let script = "readlink /proc/self/ns/net /proc/self/ns/pid | tr -dc '0-9\\n'";
+    let inside = t.ok(&["exec", "c", "sh", "-c", script]);
+    let [net, pid] = inside.lines().collect::<Vec<_>>()[..] else {
+        panic!("{inside}")
+    };
+    assert_eq!((words[1][6], words[1][7]), (net, pid), "{out}");
+    assert_eq!(words[2][1..], ["made", "0"]);
+    t.run(&[
+        "ps",
+        "--ns",
+        "--format",
+        "{{.Names}} {{.NET}} {{.Namespaces.Pidns}}",
+    ])
+    .prints(&format!("c {net} {pid}\n"));
+    let json: Value = serde_json::from_str(&t.ok(&["ps", "--ns", "--format", "json"])).unwrap();
+    assert_eq!(json[0]["Namespaces"]["Net"], net);
+    t.run(&["ps", "--ns", "--size"])
+        .refused(125)
+        .says("namespace");
+    t.run(&["ps", "--external", "--latest"]).refused(125);
+    t.run(&["ps", "--sync", "-q", "--external"]).prints(
+        &t.ok(&["ps", "-q"])
+            .lines()
+            .map(|l| format!("{l}\n"))
+            .collect::<String>(),
+    );
+}
+
+fn watched(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let mut terminal = t.terminal_of(24, 200, &["ps", "-a", "--watch", "1"]);
+    terminal.expect("CONTAINER ID");
+    t.ok(&["create", "--name", "new", &image, "true"]);
+    terminal.expect("new");
+    terminal.send("\x03");
+    terminal.wait();
+    // A reader that has gone ends it.
+    let command = format!("{} ps --watch 1 | head -n 1", t.program.display());
+    let command = t.command_of(&["sh".into(), "-c".into(), command]);
+    let out = crate::lab::program::Running::start(command, std::process::Stdio::null()).wait();
+    assert_eq!(out.code, 0, "{}", out.story());
+    assert!(out.stderr.is_empty(), "{}", out.story());
 }
 
 fn selections(t: &mut Rcon) {

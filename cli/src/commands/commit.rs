@@ -11,7 +11,7 @@ use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, errno_text};
 use crate::output;
-use crate::usage::{arity, parse_bool};
+use crate::usage::{arity, parse_bool, unknown_flag};
 
 /// The arguments of `commit`.
 #[derive(Args, Debug)]
@@ -56,6 +56,12 @@ impl Command for Commit {
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 1, 2)?;
+        let after = context.argv.iter().skip_while(|word| *word != "commit");
+        let mut after = after.map(|word| word.to_string_lossy());
+        if after.any(|word| word.split('=').next() == Some("--config")) {
+            // Not the one that every command has.
+            return Err(unknown_flag("--config", None, "rcon commit"));
+        }
         let format = match self.format.as_deref().unwrap_or("oci") {
             "oci" => Format::Oci,
             "docker" => Format::Docker,

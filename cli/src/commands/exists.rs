@@ -11,16 +11,21 @@ use crate::usage::arity;
 /// The arguments of `container exists`.
 #[derive(Args, Debug)]
 pub struct ContainerExists {
+    /// Check external storage containers as well as containers of rcon, of which there are none
+    #[arg(long)]
+    external: bool,
     args: Vec<String>,
 }
 
 impl Command for ContainerExists {
     const ABOUT: &'static str = "Check if a container exists in local storage";
-    const USAGE: &'static str = "CONTAINER";
+    const USAGE: &'static str = "[options] CONTAINER";
     const EXAMPLES: &'static [&'static str] =
         &["container exists ctrID || rcon run --name ctrID alpine"];
 
     fn run(self, context: &Context) -> Outcome {
+        // There are none, so that the answer is the same.
+        let _ = self.external;
         arity(&self.args, 1, 1)?;
         match context.engine()?.container(&self.args[0]) {
             Ok(_) => Ok(0),

@@ -4,7 +4,7 @@ use clap::Args;
 use rcon_engine::{Engine, Error};
 use serde_json::Value;
 
-use super::select;
+use super::{network, select, volume};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -21,7 +21,10 @@ pub struct Inspect {
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
-    /// Specify inspect-object type ("all"|"container"|"image") (default "all")
+    /// Display total file size
+    #[arg(short = 's', long)]
+    size: bool,
+    /// Specify inspect-object type ("all"|"container"|"image"|"network"|"volume") (default "all")
     #[arg(short = 't', long = "type")]
     kind: Option<String>,
     names: Vec<String>,
@@ -41,11 +44,9 @@ impl Command for Inspect {
             "all" | "" => Kind::Any,
             "container" => Kind::Container,
             "image" => Kind::Image,
-            other @ ("pod" | "network" | "volume") => {
-                return Err(Failure::new(format!(
-                    "rcon cannot inspect objects of type {other:?} yet"
-                )));
-            }
+            "network" => Kind::Network,
+            "volume" => Kind::Volume,
+            "pod" => return Err(Failure::new("rcon has no pods to inspect")),
             other => {
                 return Err(Failure::new(format!(
                     "invalid type {other:?}: must be \"image\", \"container\", \"pod\", \"network\", \"volume\", or \"all\""
@@ -54,7 +55,7 @@ impl Command for Inspect {
         };
         inspect(
             context,
-            kind,
+            (kind, self.size),
             self.names,
             self.latest,
             self.format.as_deref(),
@@ -71,6 +72,9 @@ pub struct ContainerInspect {
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
+    /// Display total file size
+    #[arg(short = 's', long)]
+    size: bool,
     names: Vec<String>,
 }
 
@@ -85,7 +89,7 @@ impl Command for ContainerInspect {
     fn run(self, context: &Context) -> Outcome {
         inspect(
             context,
-            Kind::Container,
+            (Kind::Container, self.size),
             self.names,
             self.latest,
             self.format.as_deref(),
@@ -113,7 +117,7 @@ impl Command for ImageInspect {
     fn run(self, context: &Context) -> Outcome {
         inspect(
             context,
-            Kind::Image,
+            (Kind::Image, false),
             self.names,
             false,
             self.format.as_deref(),
@@ -124,15 +128,17 @@ impl Command for ImageInspect {
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A container, else an image.
+    /// A container, else an image, a volume, a network.
     Any,
     Container,
     Image,
+    Network,
+    Volume,
 }
 
 fn inspect(
     context: &Context,
-    kind: Kind,
+    (kind, size): (Kind, bool),
     mut names: Vec<String>,
     latest: bool,
     text: Option<&str>,
@@ -142,8 +148,11 @@ fn inspect(
             "--latest and arguments cannot be used together",
         ));
     }
-    if latest && kind == Kind::Image {
-        return Err(Failure::new("latest is not supported for type \"image\""));
+    if latest && !matches!(kind, Kind::Any | Kind::Container) {
+        let kind = format!("{kind:?}").to_lowercase();
+        return Err(Failure::new(format!(
+            "latest is not supported for type {kind:?}"
+        )));
     }
     if names.is_empty() && !latest {
         return Err(Failure::new("no names or ids specified"));
@@ -155,7 +164,7 @@ fn inspect(
     let mut objects = Vec::new();
     let mut failures = Vec::new();
     for name in &names {
-        match find(&engine, kind, name) {
+        match find(&engine, kind, size, name) {
             Ok(object) => objects.push(object),
             Err(failure) => failures.push(failure),
         }
@@ -174,24 +183,45 @@ fn inspect(
     }
 }
 
-fn find(engine: &Engine, kind: Kind, name: &str) -> Result<Value, Failure> {
+fn find(engine: &Engine, kind: Kind, size: bool, name: &str) -> Result<Value, Failure> {
     let missing = |what: String| Err(Failure::new(format!("inspecting object: {what}")));
-    if kind != Kind::Image {
+    let any = kind == Kind::Any;
+    if any || kind == Kind::Container {
         match engine.container(name) {
-            Ok(found) => return Ok(container::object(engine, &found)),
-            Err(Error::NoSuchContainer(_)) if kind == Kind::Any => {}
+            Ok(found) => {
+                let mut object = container::object(engine, &found);
+                if size {
+                    let (written, all) = engine.container_size(&found)?;
+                    object["SizeRw"] = written.into();
+                    object["SizeRootFs"] = all.into();
+                }
+                return Ok(object);
+            }
+            Err(Error::NoSuchContainer(_)) if any => {}
             Err(Error::NoSuchContainer(_)) => return missing(format!("no such container {name}")),
             Err(error) => return Err(error.into()),
         }
     }
-    match engine.find_image(name) {
-        Ok(found) => image::object(&found),
-        Err(Error::NoSuchImage(_)) if kind == Kind::Any => {
-            missing(format!("no such object: {name:?}"))
+    if any || kind == Kind::Image {
+        match engine.find_image(name) {
+            Ok(found) => return image::object(&found),
+            // A name that no image can have may be that of something else.
+            Err(_) if any => {}
+            Err(Error::NoSuchImage(_)) => return missing(format!("{name}: image not known")),
+            Err(error) => return Err(error.into()),
         }
-        Err(Error::NoSuchImage(_)) => missing(format!("{name}: image not known")),
-        // A name that no image can have is none of a container either.
-        Err(_) if kind == Kind::Any => missing(format!("no such object: {name:?}")),
-        Err(error) => Err(error.into()),
+    }
+    if any || kind == Kind::Volume {
+        match engine.volume(name) {
+            Ok(found) => return Ok(volume::object(engine, &found)),
+            Err(Error::NoSuchVolume(_)) if any => {}
+            Err(Error::NoSuchVolume(_)) => return missing(format!("no such volume {name}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match network::find(name) {
+        Some(object) => Ok(object),
+        None if any => missing(format!("no such object: {name:?}")),
+        None => missing(format!("no such network {name}")),
     }
 }

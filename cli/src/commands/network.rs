@@ -79,6 +79,11 @@ impl Network {
     }
 }
 
+/// The network of that name or id, as `inspect` shows it.
+pub fn find(name: &str) -> Option<Value> {
+    Network::find(name).map(Network::object)
+}
+
 fn not_found(name: &str) -> Failure {
     Failure::new(format!(
         "unable to find network with name or ID {name}: network not found"
@@ -89,6 +94,9 @@ fn not_found(name: &str) -> Failure {
 /// The arguments of `network ls`.
 #[derive(Args, Debug)]
 pub struct NetworkLs {
+    /// Provide filter values: driver, id, name
+    #[arg(short = 'f', long)]
+    filter: Vec<String>,
     /// Pretty-print networks to JSON or using a Go template
     #[arg(long)]
     format: Option<String>,
@@ -117,6 +125,7 @@ impl Command for NetworkLs {
                 context.name
             )));
         }
+        let all = filtered(&self.filter)?;
         let id = |network: &Network| match self.no_trunc {
             true => network.id.to_owned(),
             false => human::short(network.id).to_owned(),
@@ -124,30 +133,29 @@ impl Command for NetworkLs {
         // Templates name the fields as podman's do.
         let objects = || -> Vec<Value> {
             let object = |n: &Network| json!({"ID": id(n), "Name": n.name, "Driver": n.driver});
-            NETWORKS.iter().map(object).collect()
+            all.iter().copied().map(object).collect()
         };
         let text = match Format::parse(self.format.as_deref()) {
-            Format::Default if self.quiet => {
-                NETWORKS.iter().map(|n| format!("{}\n", n.name)).collect()
-            }
+            Format::Default if self.quiet => all.iter().map(|n| format!("{}\n", n.name)).collect(),
             Format::Default => {
                 let mut table = Table::new();
                 if !self.noheading {
                     table.row(["NETWORK ID", "NAME", "DRIVER"]);
                 }
-                for network in &NETWORKS {
+                for network in &all {
                     table.row([&id(network), network.name, network.driver]);
                 }
                 table.render()
             }
             Format::Json => {
-                let objects = NETWORKS.iter().map(Network::object).collect();
+                let objects = all.iter().map(|network| network.object()).collect();
                 json::pretty(&Value::Array(objects), 5)
             }
             Format::Lines(text) => format::lines("network ls", &text, &objects())?,
             Format::Table(text) => {
                 let objects = objects();
-                let headers = format::headers(&objects[0], &[("ID", "NETWORK ID")]);
+                let blank = json!({"ID": "", "Name": "", "Driver": ""});
+                let headers = format::headers(&blank, &[("ID", "NETWORK ID")]);
                 let headers = (!self.noheading).then_some(&headers);
                 format::table("network ls", &text, &objects, headers)?
             }
@@ -155,6 +163,34 @@ impl Command for NetworkLs {
         output::print(&text)?;
         Ok(0)
     }
+}
+
+/// The networks that meet all conditions: of several with one key, one.
+fn filtered(conditions: &[String]) -> Result<Vec<&'static Network>, Failure> {
+    let mut pairs = Vec::new();
+    for text in conditions {
+        match text.split_once('=') {
+            Some((key @ ("driver" | "id" | "name"), value)) => pairs.push((key, value)),
+            Some((key, _)) => return Err(Failure::new(format!("invalid filter {key:?}"))),
+            None => {
+                return Err(Failure::new(format!(
+                    "invalid argument {text:?} for \"-f, --filter\" flag: must be in the form of filter=value"
+                )));
+            }
+        }
+    }
+    let meets = |network: &Network, key: &str, value: &str| match key {
+        "driver" => network.driver == value,
+        "id" => network.id.starts_with(value),
+        _ => rcon_engine::filter::matches_pattern(network.name, value),
+    };
+    let fits = |network: &&Network| {
+        pairs.iter().all(|(key, _)| {
+            let mut same = pairs.iter().filter(|(other, _)| other == key);
+            same.any(|(key, value)| meets(network, key, value))
+        })
+    };
+    Ok(NETWORKS.iter().filter(fits).collect())
 }
 
 /// The arguments of `network inspect`.

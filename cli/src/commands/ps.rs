@@ -1,10 +1,13 @@
 //! `rcon ps`
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use clap::Args;
 use rcon_engine::{Container, Filters, ListRequest, Network, PortMapping, Status, bundle};
 use serde_json::{Value, json};
 
+use super::ps_namespaces as namespaces;
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -18,6 +21,9 @@ pub struct Ps {
     /// Show all the containers, default is only running containers
     #[arg(short = 'a', long)]
     all: bool,
+    /// Show containers in storage that rcon does not control, of which there are none
+    #[arg(long)]
+    external: bool,
     /// Filter output based on conditions given
     #[arg(short = 'f', long)]
     filter: Vec<String>,
@@ -36,6 +42,12 @@ pub struct Ps {
     /// Do not print headers
     #[arg(long)]
     noheading: bool,
+    /// Display namespace information
+    #[arg(long)]
+    ns: bool,
+    /// Print the ID and name of the pod the containers are associated with, which is none
+    #[arg(short = 'p', long)]
+    pod: bool,
     /// Print the numeric IDs of the containers only
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -45,6 +57,12 @@ pub struct Ps {
     /// Sort output by: command, created, id, image, names, runningfor, size, status
     #[arg(long, value_name = "choice", value_parser = sort_key)]
     sort: Option<String>,
+    /// Look at the processes themselves, as rcon always does
+    #[arg(long)]
+    sync: bool,
+    /// Watch the ps output on an interval in seconds
+    #[arg(short = 'w', long, value_name = "uint")]
+    watch: Option<u32>,
     #[arg(hide = true)]
     args: Vec<String>,
 }
@@ -87,6 +105,30 @@ impl Command for Ps {
                 "--last, --all and --latest cannot be used together",
             ));
         }
+        if self.ns && self.size {
+            return Err(Failure::new(
+                "the size and namespace options cannot be used together",
+            ));
+        }
+        if self.external && (self.latest || self.last.is_some_and(|n| n >= 0) || self.ns) {
+            return Err(Failure::new(
+                "--external cannot be used with --last, --latest or --ns",
+            ));
+        }
+        let Some(seconds) = self.watch.filter(|seconds| *seconds > 0) else {
+            return self.show(context);
+        };
+        loop {
+            // The screen is cleared, as podman does.
+            output::print("\x1b[2J\x1b[1;1H")?;
+            self.show(context)?;
+            std::thread::sleep(Duration::from_secs(seconds.into()));
+        }
+    }
+}
+
+impl Ps {
+    fn show(&self, context: &Context) -> Outcome {
         let request = ListRequest {
             all: self.all,
             last: match self.latest {
@@ -143,6 +185,9 @@ impl Ps {
                 .map(|c| {
                     let mut row = fields(c, !self.no_trunc, now);
                     row["Size"] = size(c).into();
+                    if self.ns {
+                        namespaces::add(&mut row, pid(c));
+                    }
                     row
                 })
                 .collect::<Vec<_>>()
@@ -156,11 +201,18 @@ impl Ps {
         };
         match Format::parse(self.format.as_deref()) {
             Format::Default if self.quiet => Ok(containers.iter().map(|c| id(c) + "\n").collect()),
+            Format::Default if self.ns => {
+                let rows = containers
+                    .iter()
+                    .map(|c| (id(c), c.config.name.clone(), pid(c)));
+                Ok(namespaces::table(rows, !self.noheading))
+            }
             Format::Default => {
                 let mut table = Table::new();
                 if !self.noheading {
+                    let pods = ["POD ID", "PODNAME"].into_iter().filter(|_| self.pod);
                     let more = self.size.then_some("SIZE");
-                    table.row(COLUMNS.into_iter().chain(more));
+                    table.row(COLUMNS.into_iter().chain(pods).chain(more));
                 }
                 for c in containers {
                     let more = self.size.then(|| size(c));
@@ -173,7 +225,9 @@ impl Ps {
                         ports(c.ports()),
                         c.config.name.clone(),
                     ];
-                    table.row(row.into_iter().chain(more));
+                    let pods = [String::new(), String::new()];
+                    let pods = pods.into_iter().filter(|_| self.pod);
+                    table.row(row.into_iter().chain(pods).chain(more));
                 }
                 Ok(table.render())
             }
@@ -182,6 +236,9 @@ impl Ps {
                     let mut object = object(c, now);
                     if let Some((written, all)) = sizes.get(c.id()).filter(|_| self.size) {
                         object["Size"] = json!({"rootFsSize": all, "rwSize": written});
+                    }
+                    if self.ns {
+                        object["Namespaces"] = namespaces::object(pid(c));
                     }
                     object
                 };

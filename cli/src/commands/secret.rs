@@ -25,6 +25,9 @@ pub struct SecretCreate {
     /// Read secret data from environment variable
     #[arg(long)]
     env: bool,
+    /// If a secret with the same name exists, leave it as it is
+    #[arg(long)]
+    ignore: bool,
     /// Specify labels on the secret
     #[arg(short = 'l', long, value_name = "stringArray")]
     label: Vec<String>,
@@ -50,6 +53,17 @@ impl Command for SecretCreate {
             )));
         }
         let [name, source] = [&self.args[0], &self.args[1]];
+        if self.ignore && self.replace {
+            return Err(Failure::new(
+                "--ignore and --replace cannot be used together",
+            ));
+        }
+        if self.ignore
+            && let Ok(known) = context.engine()?.secret(name)
+        {
+            output::println(&known.id)?;
+            return Ok(0);
+        }
         let text = match (self.env, source.as_str()) {
             (true, variable) => std::env::var_os(variable)
                 .ok_or_else(|| {

@@ -75,6 +75,9 @@ fn unescape(text: &str, table: bool) -> String {
 /// # Errors
 /// For a template that cannot be read or asks for what an object does not have.
 pub fn lines(what: &str, text: &str, objects: &[Value]) -> Result<String, Failure> {
+    if objects.is_empty() {
+        template::check(what, text).map_err(|e| Failure::new(e.to_string()))?;
+    }
     let mut out = String::new();
     for object in objects {
         out += &render(what, text, object)?;

@@ -27,6 +27,14 @@ use serde_json::Value;
 #[error("template: {0}")]
 pub struct TemplateError(String);
 
+/// Whether `text` is a template at all, whatever is filled in.
+///
+/// # Errors
+/// When it is none.
+pub fn check(name: &str, text: &str) -> Result<(), TemplateError> {
+    parser::parse(name, text).map(drop)
+}
+
 /// Fills `text` in from `value`. `name` is what messages call the template: the command's name.
 ///
 /// # Errors
