@@ -235,7 +235,8 @@ fn help_command(words: &[OsString]) -> Outcome {
 
 fn unknown_command(name: &str) -> Failure {
     if unsupported::COMMANDS.contains(&name) {
-        return Failure::new(format!("rcon does not have podman's command `{name}` yet"));
+        return Failure::new(format!("rcon does not have podman's command `{name}`"))
+            .hint(unsupported::instead(name));
     }
     let (prefix, word) = match name.split_once(' ') {
         Some((noun, word)) => (format!("{noun} "), word),
@@ -302,6 +303,6 @@ mod tests {
                 .message
                 .ends_with("Try 'rcon container --help' for more information")
         );
-        assert!(unknown_command("build").message.contains("yet"));
+        assert!(unknown_command("build").hint.unwrap().contains("buildah"));
     }
 }

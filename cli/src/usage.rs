@@ -88,7 +88,7 @@ fn why(error: &clap::Error, value: &str) -> String {
 pub fn unknown_flag(flag: &str, said: Option<&[OsString]>, name: &str) -> Failure {
     let bare = flag.split('=').next().unwrap_or(flag);
     if unsupported::is_podmans(name, bare) {
-        return Failure::new(format!("rcon does not support podman's flag {bare} yet"))
+        return Failure::new(format!("rcon does not support podman's flag {bare}"))
             .hint(format!("`{name} --help` lists the flags that it has"));
     }
     if flag.starts_with("--") {

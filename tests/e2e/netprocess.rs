@@ -399,5 +399,7 @@ fn nothing_to_look_at(t: &mut Rcon) {
     t.run(&["network", "inspect", "podman"])
         .refused(125)
         .says("network not found");
-    t.run(&["network", "create", "x"]).refused(125).says("yet");
+    t.run(&["network", "create", "x"])
+        .refused(125)
+        .says("container:NAME");
 }
