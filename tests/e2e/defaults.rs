@@ -134,7 +134,7 @@ network_backend = "cni"
             "d",
             "{{.HostConfig.LogConfig.Type}} {{.HostConfig.LogConfig.Tag}} {{.HostConfig.Cgroups}}"
         ),
-        "none other default"
+        "none other enabled"
     );
     // `info` says where each comes from, and what is passed over.
     let over = t.write("over", "[containers]\npids_limit = 5\n");

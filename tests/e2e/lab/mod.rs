@@ -20,7 +20,9 @@ pub mod pty;
 pub mod registry;
 pub mod scenario;
 pub mod service;
+pub mod snapshot;
 pub mod tar;
+pub mod tmux;
 
 pub use output::Output;
 pub use program::Rcon;
