@@ -322,7 +322,7 @@ fn refused(t: &mut Rcon) {
     Session::new(t)
         .lines(&[
             "rcon build .",
-            "rcon ps --nosuch; rcon wait --return-on-first x",
+            "rcon ps --nosuch; rcon unshare --rootless-netns",
             "rcon pod ps",
             "rcon play kube x.yaml",
             "rcon generate systemd c",

@@ -6,7 +6,7 @@ use rcon_store::{ImageHold, ImageRecord};
 use crate::error::{Error, Result};
 use crate::events::{Action, Event};
 use crate::requests::PullPolicy;
-use crate::{Engine, ImageRequest, ListRequest, RemoveRequest};
+use crate::{Container, Engine, ImageRequest, ListRequest, RemoveRequest};
 
 /// What became of an image that was to be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -301,6 +301,13 @@ impl Engine {
             volumes: false,
             timeout: None,
         };
+        // Those that are made of it the store knows.
+        for container in self.mounting(&image.id)? {
+            match force {
+                true => drop(self.remove(&container, &request)?),
+                false => return Err(Error::ImageInUse { container }),
+            }
+        }
         let removed = loop {
             match self.store.remove_unused_image(&image.id) {
                 Err(rcon_store::Error::ImageInUse(container)) if force => {
@@ -340,18 +347,26 @@ impl Engine {
         let snapshots = self.store.snapshots()?.into_iter();
         let made = snapshots.filter(|s| s.image_id == image_id).map(|s| s.id);
         let mut users: Vec<String> = made.collect();
-        for container in self.list(&ListRequest {
-            all: true,
-            ..ListRequest::default()
-        })? {
-            let mut mounts = container.config.options.mounts.iter();
-            let has = mounts
-                .any(|m| matches!(&m.source, rcon_bundle::Source::Image(id) if id == image_id));
-            if has && !users.contains(&container.config.id) {
-                users.push(container.config.id);
+        for id in self.mounting(image_id)? {
+            if !users.contains(&id) {
+                users.push(id);
             }
         }
         Ok(users)
+    }
+
+    /// The ids of the containers that have an image mounted.
+    fn mounting(&self, image_id: &str) -> Result<Vec<String>> {
+        let all = self.list(&ListRequest {
+            all: true,
+            ..ListRequest::default()
+        })?;
+        let has = |container: &Container| {
+            let mut mounts = container.config.options.mounts.iter();
+            mounts.any(|m| matches!(&m.source, rcon_bundle::Source::Image(id) if id == image_id))
+        };
+        let users = all.into_iter().filter(has);
+        Ok(users.map(|container| container.config.id).collect())
     }
 
     /// An image that was there a moment ago.
