@@ -1,5 +1,6 @@
 //! Pushing to Debian's docker-registry; what arrives is judged by skopeo and by a fresh pull.
 
+use crate::fake::{Fake, Reply};
 use crate::lab::*;
 use crate::real::{self, HTPASSWD, certificates, skopeo, start};
 use rcon_image::out::{Destination, Format};
@@ -379,6 +380,37 @@ fn a_cut_is_survived() {
     let (image, _) = loaded(&lab, &two_layers("never"));
     let name = format!("{}/never:1", proxy.address);
     push(&lab, &image, &name, &PushOptions::default()).unwrap_err();
+}
+
+#[test]
+fn a_busy_registry_is_pushed_to_when_it_says() {
+    let fake = Fake::start();
+    let seen = std::sync::Mutex::new(std::collections::HashSet::new());
+    fake.on_request(move |request, reply| {
+        let busy =
+            Reply::error(429, "TOOMANYREQUESTS", "too many requests").with("Retry-After", "0");
+        match &*request.method {
+            "HEAD" => Reply::new(404, ""),
+            // Each address once, then as it should be.
+            "POST" | "PATCH" | "PUT"
+                if seen
+                    .lock()
+                    .unwrap()
+                    .insert((request.method.clone(), request.path.clone())) =>
+            {
+                busy
+            }
+            "POST" => Reply::new(202, "").with("Location", "/v2/x/blobs/uploads/1"),
+            "PATCH" => Reply::new(202, "").with("Location", &request.path),
+            "PUT" => Reply::new(201, ""),
+            _ => reply,
+        }
+    });
+    let lab = Lab::new();
+    let (image, _) = loaded(&lab, &[tar(&[("a", b"b")])]);
+    let name = format!("{}/x:1", fake.address);
+    let (_, events) = push(&lab, &image, &name, &PushOptions::default()).unwrap();
+    assert!(count(&events, "Retry") > 2, "{events}");
 }
 
 #[test]
