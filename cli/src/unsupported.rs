@@ -51,11 +51,10 @@ const GLOBAL: &str = "--cdi-spec-dir --conmon --connection -c --events-backend -
 
 const RUN: &str = "--cpu-rt-period --cpu-rt-runtime \
     --decryption-key \
-    --disable-content-trust --gidmap --gpus \
+    --disable-content-trust --gpus \
     --health-log-destination --hosts-file --init-ctr --ip --ip6 --mac-address \
     --network-alias --pod \
-    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy \
-    --subgidname --subuidname --uidmap";
+    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy";
 
 const OTHERS: &[(&str, &str)] = &[
     ("check", "-m --max --repair-lossy"),

@@ -162,3 +162,43 @@ fn line_matches(shown: &str, printed: &str) -> bool {
     let fits = |(s, p): (&String, &String)| s == p || placeholder(s) && !p.is_empty();
     shown.len() == printed.len() && shown.iter().zip(&printed).all(fits)
 }
+
+/// What docs/threat-model.md says is held by a test is: each line of its tables names one that is there.
+#[test]
+fn tests_of_the_threat_model_are_there() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(top.join("docs/threat-model.md")).unwrap();
+    let launch: String = std::fs::read_dir(top.join("crates/launch/tests/containers"))
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    let rows = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.ends_with('|'));
+    let mut checked = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let Some(last) = cells.get(2) else { continue };
+        if ["held by", "test"].contains(&last.trim()) {
+            continue;
+        }
+        let named: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test is named: {row}");
+        for name in named {
+            let (module, function) = name
+                .split_once("::")
+                .unwrap_or_else(|| panic!("no test: {name}"));
+            let source = match module {
+                "launch" => launch.clone(),
+                module => std::fs::read_to_string(top.join(format!("tests/e2e/{module}.rs")))
+                    .unwrap_or_else(|_| panic!("there is no tests/e2e/{module}.rs: {row}")),
+            };
+            assert!(
+                source.contains(&format!("fn {function}(")),
+                "there is no {name}: {row}"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}

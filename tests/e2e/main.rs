@@ -7,7 +7,9 @@
 mod lab;
 
 mod alone;
+mod arranged;
 mod attach;
+mod attacks;
 mod clock;
 mod compat;
 mod configuration;

@@ -66,6 +66,7 @@ pub fn make(
     let mut options = options(&mut args)?;
     args.isolation.add_to(&mut options)?;
     let sharing = args.isolation.sharing()?;
+    let arrangement = args.isolation.arrangement()?;
     defaults.begin(&mut options)?;
     let manager = context.cgroup_manager(defaults.cgroup_manager.as_deref())?;
     let cgroup = rcon_engine::CgroupChoice {
@@ -143,6 +144,7 @@ pub fn make(
         options,
         network,
         sharing,
+        arrangement,
         publish,
         publish_all: args.publish_all,
         names,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rcon_engine::bundle::{self, Accounts, parse};
-use rcon_engine::{Error, Options, Place, Sharing};
+use rcon_engine::{Arrangement, Error, Options, Place, Sharing};
 
 use crate::failure::Failure;
 use crate::usage::{parse_bool, split_lists};
@@ -67,7 +67,19 @@ pub struct IsolationArgs {
     /// Set timezone in container
     #[arg(long)]
     pub tz: Option<String>,
-    /// User namespace to use ("host"|"container:NAME"|"ns:PATH")
+    /// GID map to use for the user namespace
+    #[arg(long)]
+    pub gidmap: Vec<String>,
+    /// Name of range listed in /etc/subgid for use in user namespace
+    #[arg(long)]
+    pub subgidname: Option<String>,
+    /// Name of range listed in /etc/subuid for use in user namespace
+    #[arg(long)]
+    pub subuidname: Option<String>,
+    /// UID map to use for the user namespace
+    #[arg(long)]
+    pub uidmap: Vec<String>,
+    /// User namespace to use ("host"|"keep-id[:uid=N,gid=N]"|"nomap"|"auto[:size=N]"|"container:NAME"|"ns:PATH")
     #[arg(long)]
     pub userns: Option<String>,
     /// UTS namespace to use ("host"|"private"|"container:NAME"|"ns:PATH")
@@ -89,12 +101,64 @@ impl IsolationArgs {
             ipc_closed: matches!(self.ipc.as_deref(), Some("private" | "none")),
             uts: place(&self.uts)?,
             cgroup: place(&self.cgroupns)?,
-            user: match place(&self.userns)? {
-                // What podman calls the host's users are those that its containers have: the user and their
-                // subordinate ids.
-                Place::Host => Place::Private,
-                place => place,
+            user: match self.arrangement()? {
+                Arrangement::Usual => match place(&self.userns)? {
+                    // What podman calls the host's users are those that its containers have: the user and their
+                    // subordinate ids.
+                    Place::Host => Place::Private,
+                    place => place,
+                },
+                _ => Place::Private,
             },
+        })
+    }
+
+    /// How its users are to be arranged.
+    pub fn arrangement(&self) -> Result<Arrangement, Failure> {
+        let word = self.userns.as_deref().unwrap_or_default();
+        let maps = !self.uidmap.is_empty() || !self.gidmap.is_empty();
+        let names = self.subuidname.is_some() || self.subgidname.is_some();
+        if !word.is_empty() && (maps || names) {
+            return Err(Failure::new(
+                "--userns and --uidmap/--gidmap/--subuidname/--subgidname are mutually exclusive",
+            ));
+        }
+        if names {
+            let of = |own: &Option<String>, other: &Option<String>| {
+                own.clone().or_else(|| other.clone()).unwrap_or_default()
+            };
+            return Ok(Arrangement::Subordinate {
+                users: of(&self.subuidname, &self.subgidname),
+                groups: of(&self.subgidname, &self.subuidname),
+            });
+        }
+        if maps {
+            let users = runs(&self.uidmap, "UID")?;
+            let groups = runs(&self.gidmap, "GID")?;
+            return Ok(Arrangement::Maps {
+                gid: if groups.is_empty() {
+                    users.clone()
+                } else {
+                    groups.clone()
+                },
+                uid: if users.is_empty() { groups } else { users },
+            });
+        }
+        let (kind, rest) = word.split_once(':').unwrap_or((word, ""));
+        let numbers = |known: &[&str]| numbers(kind, rest, known);
+        Ok(match kind {
+            "keep-id" => {
+                let found = numbers(&["uid", "gid"])?;
+                Arrangement::KeepId {
+                    uid: found[0],
+                    gid: found[1],
+                }
+            }
+            "nomap" if rest.is_empty() => Arrangement::NoMap,
+            "auto" => Arrangement::Auto {
+                size: numbers(&["size"])?[0],
+            },
+            _ => Arrangement::Usual,
         })
     }
 
@@ -163,6 +227,45 @@ impl IsolationArgs {
         }
         Ok(())
     }
+}
+
+/// The values of `NAME=NUMBER,…`, in the order of the names.
+fn numbers(kind: &str, words: &str, known: &[&str]) -> Result<Vec<Option<u32>>, Failure> {
+    let mut found = vec![None; known.len()];
+    for word in words.split(',').filter(|word| !word.is_empty()) {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        let Some(at) = known.iter().position(|known| *known == name) else {
+            return Err(Failure::new(format!(
+                "unknown option specified for --userns {kind}: {word:?}"
+            ))
+            .hint(format!("{kind} takes {}", known.join("= and ") + "=")));
+        };
+        let number = value
+            .parse::<u32>()
+            .ok()
+            .filter(|number| *number < u32::MAX);
+        found[at] = Some(number.ok_or_else(|| {
+            Failure::new(format!(
+                "invalid value {value:?} for {name} of --userns {kind}"
+            ))
+        })?);
+    }
+    Ok(found)
+}
+
+/// `--uidmap` and `--gidmap`: `CONTAINER:HOST:SIZE`.
+fn runs(words: &[String], kind: &str) -> Result<Vec<(u32, u32, u32)>, Failure> {
+    let words = split_lists(words);
+    let runs = words.iter().map(|word| {
+        let parts: Vec<Option<u32>> = word.split(':').map(|part| part.parse().ok()).collect();
+        match parts[..] {
+            [Some(container), Some(host), Some(size)] => Ok((container, host, size)),
+            _ => Err(Failure::new(format!(
+                "initializing ID mappings: {kind} setting is malformed expected [\"uint32:uint32:uint32\"]: [{word:?}]"
+            ))),
+        }
+    });
+    runs.collect()
 }
 
 /// The word that stands for the groups of the caller.

@@ -271,6 +271,7 @@ fn blank() -> Container {
             image_config: rcon_engine::ImageConfig::default(),
             options: rcon_engine::Options::default(),
             sharing: rcon_engine::Sharing::default(),
+            arranged: None,
             network: Network::None,
             ports: Vec::new(),
             names: rcon_engine::NameOptions::default(),

@@ -148,7 +148,7 @@ impl Names {
         Names {
             passwd: engine.text_in(container, "etc/passwd"),
             group: engine.text_in(container, "etc/group"),
-            maps: engine.maps().clone(),
+            maps: engine.maps_for(&container.config),
         }
     }
 

@@ -114,9 +114,9 @@ pub fn object(
         "SecurityOpt": security(&options.security),
         "Tmpfs": tmpfs(container),
         "UTSMode": config.sharing.uts.text(),
-        "UsernsMode": match &config.sharing.user {
-            Place::Private => String::new(),
-            place => place.text(),
+        "UsernsMode": match (&config.sharing.user, &config.arranged) {
+            (Place::Private, None) => String::new(),
+            (place, _) => place.text(),
         },
         "ShmSize": options.shm_size.unwrap_or(64 << 20),
         "Runtime": "oci",
@@ -126,6 +126,14 @@ pub fn object(
     if let Some(map) = object.as_object_mut() {
         map.extend(limits(engine, container));
         map.insert("Devices".into(), devices(container));
+        if let Some(arranged) = &config.arranged {
+            let lines = |runs: &[(u32, u32, u32)]| -> Value {
+                let line = |run: &(u32, u32, u32)| format!("{}:{}:{}", run.0, run.1, run.2);
+                runs.iter().map(line).collect::<Vec<_>>().into()
+            };
+            let both = json!({"UidMap": lines(&arranged.uid), "GidMap": lines(&arranged.gid)});
+            map.insert("IDMappings".into(), both);
+        }
         map.insert("Ulimits".into(), ulimits(built));
     }
     object

@@ -5,21 +5,31 @@ use std::path::Path;
 use rcon_launch::{Account, Accounts};
 use rcon_sys::passwd;
 
-use crate::Engine;
 use crate::error::{Error, Result};
 use crate::record::Config;
 
 /// What is to be told to the container; `None` for nothing.
-pub(crate) fn of(engine: &Engine, config: &Config, runtime: &Path) -> Option<Accounts> {
+pub(crate) fn of(config: &Config, runtime: &Path) -> Option<Accounts> {
     let wanted = &config.options.accounts;
     if !wanted.add {
         return None;
     }
-    let _ = engine;
-    let users = wanted.host_users.iter();
+    let mut users: Vec<Account> = wanted
+        .host_users
+        .iter()
+        .filter_map(|name| account(name))
+        .collect();
+    if let Some((uid, gid)) = config.arranged.as_ref().and_then(|a| a.caller) {
+        let own = rustix::process::getuid().as_raw().to_string();
+        users.extend(account(&own).map(|account| Account {
+            uid,
+            gid,
+            ..account
+        }));
+    }
     Some(Accounts {
         folder: runtime.to_path_buf(),
-        users: users.filter_map(|name| account(name)).collect(),
+        users,
         passwd_entry: wanted.passwd_entry.clone(),
         group_entry: wanted.group_entry.clone(),
     })

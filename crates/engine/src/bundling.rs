@@ -43,8 +43,8 @@ fn build_with(engine: &Engine, config: &Config, options: &Options) -> Result<Bun
             .map(|v| Ok((v.destination.clone(), engine.volume_at(&v.name)?)))
             .collect::<Result<_>>()?,
         images: images(engine, config)?,
-        uids: count(&engine.maps.uid),
-        gids: count(&engine.maps.gid),
+        uids: count(&engine.container_maps().uid),
+        gids: count(&engine.container_maps().gid),
         limits: HardLimits::current(),
     };
     Ok(rcon_bundle::build(&config.image_config, options, &context)?)

@@ -47,6 +47,9 @@ impl Engine {
         progress: &dyn Progress,
     ) -> Result<ImageRecord> {
         let container = self.container(name_or_id)?;
+        if let (Some(engine), None) = (self.arranged_for(&container.config)?, &self.special) {
+            return engine.commit(name_or_id, request, progress);
+        }
         let id = container.id().to_string();
         let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
             Error::Invalid(format!("the root file system of container {id} is missing"))
@@ -107,20 +110,24 @@ impl Engine {
     /// Files that cannot be read; an `out` that cannot be written.
     pub fn export(&self, name_or_id: &str, out: impl AsFd) -> Result<()> {
         let container = self.container(name_or_id)?;
+        if let (Some(engine), None) = (self.arranged_for(&container.config)?, &self.special) {
+            return engine.export(name_or_id, out);
+        }
         let view = self.layers(&container)?;
         let out = out
             .as_fd()
             .try_clone_to_owned()
             .context(|| "cannot write the archive".into())?;
-        self.in_worker(|_| -> Result<()> {
+        self.in_worker(|store| -> Result<()> {
             let root = view.open(false)?;
             let mut out = std::io::BufWriter::with_capacity(128 * 1024, std::fs::File::from(out));
-            let written = rcon_store::write_tree(&root, TreeForm::Whole, &[], &mut out)
-                .map_err(Error::from)
-                .and_then(|()| {
-                    out.flush()
-                        .context(|| "cannot write the archive".to_string())
-                });
+            let written =
+                rcon_store::write_tree_of(&root, TreeForm::Whole, &[], store.shift(), &mut out)
+                    .map_err(Error::from)
+                    .and_then(|()| {
+                        out.flush()
+                            .context(|| "cannot write the archive".to_string())
+                    });
             match written {
                 // Whoever reads has enough.
                 Err(Error::Store(rcon_store::Error::Stream(e)) | Error::Io { source: e, .. })

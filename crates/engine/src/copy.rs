@@ -85,7 +85,7 @@ impl Engine {
         let target = self.side(to)?;
         let bare = matches!(to, CopyEnd::Stream);
         let sender = source.as_ref().map(|(container, view, path)| {
-            self.beside(view, |out| {
+            self.beside(container, view, |out| {
                 drop(reader.take());
                 let result = match writer.take() {
                     Some(writer) => self.notes(container).and_then(|notes| {
@@ -98,7 +98,7 @@ impl Engine {
         });
         let sender = sender.transpose()?;
         let receiver = target.as_ref().map(|(container, view, path)| {
-            self.beside(view, |out| {
+            self.beside(container, view, |out| {
                 drop(writer.take());
                 let owner = request.archive.then_some(container);
                 let result = self.notes(container).and_then(|notes| {

@@ -50,9 +50,11 @@ impl Engine {
                 path.display()
             )));
         }
-        let config = self.config(&request)?;
+        let (config, _ids) = self.config(&request)?;
+        let special = self.arranged_for(&config)?;
+        let engine = special.as_ref().unwrap_or(self);
         // What cannot be started shall not be made either.
-        bundling::check(self, &config)?;
+        bundling::check(engine, &config)?;
         accounts::check(&config)?;
         limits::settings(&config, false)?;
         let unborn = records::unborn(&self.paths, &config.id);
@@ -60,7 +62,7 @@ impl Engine {
             .mode(0o700)
             .create(&unborn)
             .on("create", &unborn)?;
-        self.make(&request, config, state, &unborn, durable)
+        engine.make(&request, config, state, &unborn, durable)
     }
 
     /// Fills the directory, takes the name, and lets the container be seen.
@@ -76,7 +78,7 @@ impl Engine {
             .ok_or_else(|| Error::Invalid("the new container was swept away".into()))?;
         let result = (|| {
             self.take_name(request, &mut config)?;
-            let snapshot = self.store.create_snapshot(&config.id, &request.image)?;
+            let snapshot = self.make_snapshot(&config.id, &request.image)?;
             let snapshot = self.put_together(snapshot)?;
             files::replace(unborn, "config.json", &config, Durable::No)?;
             let has_own = config.volumes.iter().any(|volume| volume.anonymous);
@@ -158,7 +160,7 @@ impl Engine {
     }
 
     /// What the request comes to.
-    fn config(&self, request: &CreateRequest) -> Result<Config> {
+    fn config(&self, request: &CreateRequest) -> Result<(Config, Option<Lock>)> {
         if let Some(name) = request
             .name
             .as_deref()
@@ -181,6 +183,7 @@ impl Engine {
             Network::Container(_) | Network::Path(_) => rcon_bundle::Network::Joined,
         };
         let sharing = self.share(&request.sharing, &mut options)?;
+        let (arranged, lock) = self.arrange(&request.arrangement, &mut options)?;
         let mut config = Config {
             format: FORMAT,
             id: names::random_id()?,
@@ -193,6 +196,7 @@ impl Engine {
             options,
             network,
             sharing,
+            arranged,
             ports: Vec::new(),
             names: request.names.clone(),
             auto_remove: request.auto_remove,
@@ -220,7 +224,7 @@ impl Engine {
         }
         config.volumes =
             volumes::uses(rcon_bundle::volumes(&config.image_config, &config.options))?;
-        Ok(config)
+        Ok((config, lock))
     }
 }
 

@@ -68,6 +68,7 @@ mod stop;
 mod storage_conf;
 pub mod terminal;
 mod unshare;
+mod userns;
 pub mod volumes;
 mod worker;
 
@@ -97,6 +98,7 @@ pub use requests::{
 };
 pub use secrets::{Secret, SecretUse};
 pub use sharing::{Place, Sharing};
+pub use userns::{Arranged, Arrangement};
 pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};
@@ -116,6 +118,8 @@ pub struct Engine {
     paths: Paths,
     maps: IdMaps,
     store: Store,
+    /// Where it is for one container whose users are arranged in another way.
+    special: Option<IdMaps>,
     /// This process is a monitor, and looks after no container but its own.
     is_monitor: bool,
 }
@@ -133,6 +137,7 @@ impl Engine {
             paths,
             maps,
             store,
+            special: None,
             is_monitor: false,
         })
     }

@@ -13,6 +13,7 @@ use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::limits::CgroupChoice;
 use crate::secrets::SecretUse;
 use crate::sharing::Sharing;
+use crate::userns::Arranged;
 
 /// The layout of the two files; a newer rcon reads older ones.
 pub const FORMAT: u32 = 1;
@@ -44,6 +45,9 @@ pub struct Config {
     /// Whose its other namespaces are.
     #[serde(default, skip_serializing_if = "Sharing::is_default")]
     pub sharing: Sharing,
+    /// How its users are arranged, if in another way than usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arranged: Option<Arranged>,
     /// `-p` and `-P`: what is to be published (a host port of 0 is chosen at each start).
     #[serde(default)]
     pub ports: Vec<PortMapping>,
@@ -319,6 +323,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         options: Options::default(),
         network: Network::Slirp(Box::default()),
         sharing: Sharing::default(),
+        arranged: None,
         ports: Vec::new(),
         names: NameOptions::default(),
         auto_remove: false,

@@ -225,7 +225,7 @@ impl Engine {
     }
 
     /// The ids of all containers. What a killed creator left is removed on the way.
-    fn ids(&self) -> Result<Vec<String>> {
+    pub(crate) fn ids(&self) -> Result<Vec<String>> {
         let dir = self.paths.containers();
         let mut ids = Vec::new();
         for entry in fs::read_dir(&dir).on("read", &dir)? {

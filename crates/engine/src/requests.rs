@@ -15,6 +15,7 @@ use crate::keys::DetachKeys;
 use crate::lifecycle::{Lifecycle, RestartPolicy};
 use crate::record::{NameOptions, Network};
 use crate::sharing::Sharing;
+use crate::userns::Arrangement;
 
 /// A container to be made.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct CreateRequest {
     pub network: Network,
     /// `--pid`, `--ipc`, `--uts`, `--cgroupns`, and `--userns` of others; `options.namespaces` is set by the engine from it.
     pub sharing: Sharing,
+    /// `--userns` and its like, as far as it is no other container's.
+    pub arrangement: Arrangement,
     /// `-p`, parsed.
     pub publish: Vec<PortMapping>,
     /// `-P`: every exposed port of image and options on a free port of the host.
@@ -68,6 +71,7 @@ impl CreateRequest {
             options: Options::default(),
             network: Network::default(),
             sharing: Sharing::default(),
+            arrangement: Arrangement::Usual,
             publish: Vec::new(),
             publish_all: false,
             names: NameOptions::default(),

@@ -76,8 +76,9 @@ impl Engine {
             None => (None, None),
         };
         container.state.dismiss();
+        let special = self.arranged_for(&config)?;
         let (process, ends) = monitor::start(
-            self,
+            special.as_ref().unwrap_or(self),
             Order {
                 container,
                 snapshot,

@@ -41,7 +41,7 @@ impl Engine {
         let worker = rcon_sys::userns::spawn(&self.maps, |out| {
             let _ = SigSet::empty().thread_set_mask();
             // A descriptor of our own: the parent's may be in use with an offset.
-            let answer = match Store::open(&self.paths.root, &self.maps).map_err(Error::from) {
+            let answer = match self.open_store() {
                 Ok(store) => match work(&store).map_err(Into::into) {
                     Ok(value) => Answer::Done(value),
                     Err(error) => refuse(&error),

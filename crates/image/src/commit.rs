@@ -75,7 +75,12 @@ pub fn commit(
     let cancel = Cancel::default();
     let hold = work::threaded(&cancel, || {
         let dir = File::open(&opts.tree).map_err(Error::io("opening", &opts.tree))?;
-        let tree = TreeReader::new(OwnedFd::from(dir), opts.form, opts.leave_out.clone())?;
+        let tree = TreeReader::new(
+            OwnedFd::from(dir),
+            opts.form,
+            opts.leave_out.clone(),
+            store.shift().cloned(),
+        )?;
         unpack::stream(store, Cancellable(tree, cancel.clone()), None)
     })?;
     let digest = hold.meta().diff_id.clone();

@@ -3,6 +3,9 @@
 //!
 //! The files of the image stay as they are; what is changed is mounted over them.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -45,23 +48,50 @@ pub struct Accounts {
     pub group_entry: Option<String>,
 }
 
+/// The files that are to be mounted, and who they are for.
+pub(crate) struct Opened<'a> {
+    accounts: &'a Accounts,
+    name: &'a str,
+    group: &'a str,
+    passwd: (File, OwnedFd),
+    groups: (File, OwnedFd),
+}
+
 impl Accounts {
-    /// Add the lines that are missing in `root`, in which everything is mounted already.
-    pub(crate) fn add(
-        &self,
-        root: &Root,
-        spec: &Spec,
-        process: &Process,
-        user: Option<&str>,
-    ) -> Result<()> {
+    /// Make the files, if anything is to be said of the user `user` or of others; by who owns the folder.
+    pub(crate) fn open<'a>(&'a self, user: Option<&'a str>) -> Result<Option<Opened<'a>>> {
         let user = user.unwrap_or_default();
         let (name, group) = user.split_once(':').unwrap_or((user, ""));
         // Who is named is there already, and so is root.
+        let is_unknown = |text: &str| passwd::parse_id(text).is_some_and(|id| id != 0);
+        if !is_unknown(name) && !is_unknown(group) && self.users.is_empty() {
+            return Ok(None);
+        }
+        let open = |name: &str| -> Result<(File, OwnedFd)> {
+            let path = self.folder.join(name);
+            let step = || format!("cannot make {}", path.display());
+            let file = File::create(&path).context(step)?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.set_permissions(mode).context(step)?;
+            let tree = mount::copy_of_path(&path, false).context(step)?;
+            Ok((file, tree))
+        };
+        Ok(Some(Opened {
+            accounts: self,
+            name,
+            group,
+            passwd: open("passwd")?,
+            groups: open("group")?,
+        }))
+    }
+}
+
+impl Opened<'_> {
+    /// Add the lines that are missing in `root`, in which everything is mounted already.
+    pub(crate) fn add(self, root: &Root, spec: &Spec, process: &Process) -> Result<()> {
+        let (name, group) = (self.name, self.group);
         let number = passwd::parse_id(name).filter(|uid| *uid != 0);
         let group_number = passwd::parse_id(group).filter(|gid| *gid != 0);
-        if number.is_none() && group_number.is_none() && self.users.is_empty() {
-            return Ok(());
-        }
         let read = |path: &str| root.read(Path::new(path), MOST);
         let passwd = read("/etc/passwd").ok().flatten();
         let groups = read("/etc/group").ok().flatten();
@@ -69,12 +99,14 @@ impl Accounts {
         let home = process.cwd().display().to_string();
         let mut lines = String::new();
         let mut group_lines = String::new();
-        for account in &self.users {
-            self.user(account, spec, &home, &passwd, &mut lines);
+        for account in &self.accounts.users {
+            self.accounts
+                .user(account, spec, &home, &passwd, &mut lines);
             let known = passwd::groups(&groups)
                 .any(|known| known.gid == account.gid || known.name == account.group);
             if !known && is_word(&account.group) {
-                self.group(&account.group, account.gid, &account.name, &mut group_lines);
+                self.accounts
+                    .group(&account.group, account.gid, &account.name, &mut group_lines);
             }
         }
         let known_group = |gid: u32| {
@@ -105,17 +137,20 @@ impl Accounts {
                 about: "container user".to_owned(),
                 home: home.clone(),
             };
-            self.line(&entry, &mut lines);
+            self.accounts.line(&entry, &mut lines);
         }
         if let Some(gid) = group_number
             && !known_group(gid)
         {
-            self.group(&gid.to_string(), gid, name, &mut group_lines);
+            self.accounts
+                .group(&gid.to_string(), gid, name, &mut group_lines);
         }
-        self.put(root, spec, "/etc/passwd", &passwd, &lines)?;
-        self.put(root, spec, "/etc/group", &groups, &group_lines)
+        put(self.passwd, root, spec, "/etc/passwd", &passwd, &lines)?;
+        put(self.groups, root, spec, "/etc/group", &groups, &group_lines)
     }
+}
 
+impl Accounts {
     /// The line of a user of the host, unless the container has such a user already.
     fn user(&self, account: &Account, spec: &Spec, cwd: &str, passwd: &str, lines: &mut String) {
         let known = passwd::users(passwd)
@@ -173,27 +208,32 @@ impl Accounts {
         lines.push_str(line.trim_end_matches('\n'));
         lines.push('\n');
     }
+}
 
-    /// Mount the file with further lines over the one at `place`, where the user has mounted nothing there.
-    fn put(&self, root: &Root, spec: &Spec, place: &str, text: &str, lines: &str) -> Result<()> {
-        let mut mounts = spec.mounts().iter().flatten();
-        if lines.is_empty() || mounts.any(|mount| mount.destination() == Path::new(place)) {
-            return Ok(());
-        }
-        let name = place.trim_start_matches("/etc/");
-        let file = self.folder.join(name);
-        let step = || format!("cannot make {place} of the container");
-        let end = match text.is_empty() || text.ends_with('\n') {
-            true => "",
-            false => "\n",
-        };
-        std::fs::write(&file, format!("{text}{end}{lines}")).context(step)?;
-        let tree = mount::copy_of_path(&file, false).context(step)?;
-        let target = root
-            .find_or_create(Path::new(place), Kind::File)
-            .context(step)?;
-        mount::attach(&tree, &target).context(step)
+/// Mount the file with further lines over the one at `place`, where the user has mounted nothing there.
+fn put(
+    (mut file, tree): (File, OwnedFd),
+    root: &Root,
+    spec: &Spec,
+    place: &str,
+    text: &str,
+    lines: &str,
+) -> Result<()> {
+    let mut mounts = spec.mounts().iter().flatten();
+    if lines.is_empty() || mounts.any(|mount| mount.destination() == Path::new(place)) {
+        return Ok(());
     }
+    let step = || format!("cannot make {place} of the container");
+    let end = match text.is_empty() || text.ends_with('\n') {
+        true => "",
+        false => "\n",
+    };
+    file.write_all(format!("{text}{end}{lines}").as_bytes())
+        .context(step)?;
+    let target = root
+        .find_or_create(Path::new(place), Kind::File)
+        .context(step)?;
+    mount::attach(&tree, &target).context(step)
 }
 
 /// Whether it can stand in a field of such a file.

@@ -43,6 +43,28 @@ impl IdMapped {
         }
     }
 
+    /// Take hold of the sources of all bind mounts of `spec`, while this process can still reach them.
+    pub(crate) fn open_sources(&mut self, spec: &Spec) -> Result<()> {
+        for (number, entry) in spec.mounts().iter().flatten().enumerate() {
+            let words = entry.options().as_deref().unwrap_or_default();
+            let options = options::parse(words.iter().map(String::as_str))?;
+            let kind = entry.typ().as_deref().unwrap_or("bind");
+            let source = entry.source().as_deref().filter(|path| path.is_absolute());
+            if let (Some(source), true) = (source, kind == "bind" || options.bind.is_some())
+                && !self.0.contains_key(&number)
+            {
+                let step = || {
+                    let place = entry.destination().display();
+                    format!("cannot mount {} on {place}", source.display())
+                };
+                let recursive = options.bind.unwrap_or(false);
+                let tree = mount::copy_of_path(source, recursive).context(step)?;
+                self.0.insert(number, tree);
+            }
+        }
+        Ok(())
+    }
+
     /// All descriptors.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.0.values().map(AsRawFd::as_raw_fd)

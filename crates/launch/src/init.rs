@@ -140,7 +140,7 @@ fn set_up<'a>(
     request: Request<'a>,
     namespaces: Namespaces,
     later: CloneFlags,
-    mapped: IdMapped,
+    mut mapped: IdMapped,
     mode: Mode,
     socket: &mut OwnedFd,
     door: Option<OwnedFd>,
@@ -168,6 +168,15 @@ fn set_up<'a>(
             .context(|| "cannot make the namespaces of the container".to_owned())?;
     }
 
+    // As the caller still: whose files these are.
+    let opened = rootfs::open(&request.rootfs)?;
+    if request.open_first {
+        mapped.open_sources(spec)?;
+    }
+    let accounts = match &request.accounts {
+        Some(accounts) => accounts.open(request.user.as_deref())?,
+        None => None,
+    };
     let own_maps;
     let maps = if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
         let groups = request.maps.method != MapMethod::Single && !request.keep_groups;
@@ -189,7 +198,7 @@ fn set_up<'a>(
     }
     name_host(spec, &namespaces, request.any_host_name)?;
     rustix::process::setsid().context(|| "cannot make a session".to_owned())?;
-    let root = rootfs::mount(&request.rootfs, socket)?;
+    let root = rootfs::mount(opened, socket)?;
     trace::mark("root mounted");
     let owner = match gives(spec) {
         true => {
@@ -202,8 +211,8 @@ fn set_up<'a>(
     Mounter::new(spec, &root, maps, &namespaces, mapped)
         .giving_to(owner)
         .run()?;
-    if let Some(accounts) = &request.accounts {
-        accounts.add(&root, spec, described, request.user.as_deref())?;
+    if let Some(accounts) = accounts {
+        accounts.add(&root, spec, described)?;
     }
     trace::mark("mounts made");
     let streams = Streams::open(request.stdio, request.preserve_fds, &root, described)?;

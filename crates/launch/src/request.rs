@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub keep_groups: bool,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
+    /// The caller is none of the container's users: what is only for the caller is opened before it is one of them.
+    pub open_first: bool,
     /// What the container's files say of users beside what they say already.
     pub accounts: Option<Accounts>,
     /// Mounts of the spec that are made already: detached, and put at these places.
@@ -81,6 +83,7 @@ impl<'a> Request<'a> {
             group_add: Vec::new(),
             keep_groups: false,
             stdio,
+            open_first: false,
             accounts: None,
             trees: Vec::new(),
             in_netns: None,

@@ -1,5 +1,6 @@
 //! Mounting what becomes the root of the container.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -38,19 +39,63 @@ pub(crate) fn isolate(spec: &Spec, namespaces: &Namespaces) -> Result<()> {
     }
 }
 
-/// Mount `rootfs` in the mount namespace of this process; its root folder.
-///
-/// The working directory of this process may have changed afterwards. `socket` leads to the caller.
-pub(crate) fn mount(rootfs: &Rootfs, socket: &OwnedFd) -> Result<Root> {
-    match rootfs {
-        Rootfs::Fuse(layers) => fuse(layers, socket),
-        Rootfs::Dir(path) => bind(path),
+/// A root filesystem whose parts are within reach, whoever this process becomes.
+pub(crate) enum Opened<'a> {
+    Fuse(&'a FuseOverlay),
+    Dir(&'a Path),
+    Overlay(Layers),
+}
+
+/// The folders of an overlay.
+pub(crate) struct Layers {
+    lower: Vec<OwnedFd>,
+    upper: OwnedFd,
+    work: OwnedFd,
+    /// The folder that `upper` is in, by that name.
+    above: OwnedFd,
+    name: OsString,
+    volatile: bool,
+}
+
+/// Open the parts of `rootfs`.
+pub(crate) fn open(rootfs: &Rootfs) -> Result<Opened<'_>> {
+    let open =
+        |path: &Path| folder(path).context(|| format!("cannot open the layer {}", path.display()));
+    Ok(match rootfs {
+        Rootfs::Fuse(layers) => Opened::Fuse(layers),
+        Rootfs::Dir(path) => Opened::Dir(path),
         Rootfs::Overlay {
             lower,
             upper,
             work,
             volatile,
-        } => overlay(lower.iter().map(AsRef::as_ref), upper, work, *volatile),
+        } => {
+            let (Some(above), Some(name)) = (upper.parent(), upper.file_name()) else {
+                return Err(Error::Invalid(format!(
+                    "{} cannot take what a container writes",
+                    upper.display()
+                )));
+            };
+            Opened::Overlay(Layers {
+                lower: lower.iter().map(|path| open(path)).collect::<Result<_>>()?,
+                upper: open(upper)?,
+                work: open(work)?,
+                above: open(above)?,
+                name: name.to_owned(),
+                volatile: *volatile,
+            })
+        }
+    })
+}
+
+/// Mount the root filesystem in the mount namespace of this process; its root folder.
+///
+/// The working directory of this process may have changed afterwards. `socket` leads to the caller.
+pub(crate) fn mount(opened: Opened<'_>, socket: &OwnedFd) -> Result<Root> {
+    match opened {
+        Opened::Fuse(layers) => fuse(layers, socket),
+        Opened::Dir(path) => bind(path),
+        Opened::Overlay(layers) => overlay(&layers),
     }
 }
 
@@ -145,39 +190,36 @@ fn open_layers(lower: &[&Path]) -> Result<(Vec<OwnedFd>, String)> {
 /// options of mount(2) must fit one page, and four bytes a layer leave room for more layers than
 /// overlayfs takes (500) however long their paths are; nor do colons and commas in paths matter.
 /// And the container's mount table shows no path of the host.
-fn overlay<'a>(
-    lower: impl Iterator<Item = &'a Path>,
-    upper: &Path,
-    work: &Path,
-    volatile: bool,
-) -> Result<Root> {
-    let open =
-        |path: &Path| folder(path).context(|| format!("cannot open the layer {}", path.display()));
-    let lower: Vec<OwnedFd> = lower.map(open).collect::<Result<_>>()?;
-    let (upper_fd, work_fd) = (open(upper)?, open(work)?);
-    let names: Vec<String> = lower.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+fn overlay(layers: &Layers) -> Result<Root> {
+    let names: Vec<String> = layers
+        .lower
+        .iter()
+        .map(|fd| fd.as_raw_fd().to_string())
+        .collect();
     let mut options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr",
         names.join(":"),
-        upper_fd.as_raw_fd(),
-        work_fd.as_raw_fd()
+        layers.upper.as_raw_fd(),
+        layers.work.as_raw_fd()
     );
-    if volatile {
+    if layers.volatile {
         options.push_str(",volatile");
     }
     rustix::process::chdir("/proc/self/fd").context(|| "cannot enter /proc/self/fd".to_owned())?;
     let options = std::ffi::CString::new(options)
         .map_err(|_| Error::Invalid("a layer has an impossible name".to_owned()))?;
+    let place = Path::new(&layers.above.as_raw_fd().to_string()).join(&layers.name);
     mount_old(
         "overlay",
-        upper,
+        &place,
         "overlay",
         MountFlags::empty(),
         options.as_c_str(),
     )
     .map_err(|error| Error::Overlay { errno: error.raw() })?;
-    // By its path again, which now leads to the mount on top of the folder.
-    folder(upper)
+    // By its name again, which now leads to the mount on top of the folder.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(&layers.above, &layers.name, flags, Mode::empty())
         .map(Root::new)
         .context(|| "cannot open the mounted root filesystem".to_owned())
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -204,15 +204,18 @@ impl Store {
 
     /// Keep a layer from being removed; `None` if it is not here.
     pub fn hold_layer(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
-        let path = self.layer_path(diff_id);
+        self.hold_layer_at(&self.layer_path(diff_id), diff_id)
+    }
+
+    fn hold_layer_at(&self, path: &str, diff_id: &Digest) -> Result<Option<LayerHold>> {
         let what = || format!("cannot open layer {diff_id}");
-        match rustix::fs::openat(self.dir(), &path, DIRECTORY, Mode::empty()) {
+        match rustix::fs::openat(self.dir(), path, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(Error::io(what(), error)),
             Ok(dir) => {
                 stage::lock(&dir, FlockOperation::LockShared).context(what)?;
                 // Removed while we waited?
-                if !stage::is_at(self.dir(), &path, &dir) {
+                if !stage::is_at(self.dir(), path, &dir) {
                     return Ok(None);
                 }
                 Ok(read_meta(&dir).map(|meta| LayerHold { dir, meta }))
@@ -256,6 +259,11 @@ impl Store {
         rustix::fs::mkdirat(stage.dir(), "fs", mode).context(what)?;
         let root = rustix::fs::openat(stage.dir(), "fs", DIRECTORY, Mode::empty()).context(what)?;
         rustix::fs::fchmod(&root, mode).context(what)?;
+        if let Some(shift) = self.shift() {
+            let (uid, gid) = shift.root().context(what)?;
+            let owner = (Uid::from_raw(uid), Gid::from_raw(gid));
+            rustix::fs::fchown(&root, Some(owner.0), Some(owner.1)).context(what)?;
+        }
         Ok(LayerStage {
             store: self,
             stage,
@@ -263,6 +271,56 @@ impl Store {
             algorithm,
             unpacked: None,
         })
+    }
+}
+
+impl Store {
+    /// Unpack a layer that lies with the owners of other containers, for those of this store. Nothing is done if it is
+    /// here already.
+    ///
+    /// Call this in a process that is root of a user namespace with the ids of both.
+    ///
+    /// # Errors
+    /// As [`LayerHold::write_archive`], [`LayerStage::unpack`] and [`LayerStage::commit`];
+    /// [`Error::LayerMissing`] when it is nowhere.
+    pub fn take_layer_from_others(&self, diff_id: &Digest) -> Result<LayerHold> {
+        if let Some(here) = self.hold_layer(diff_id)? {
+            return Ok(here);
+        }
+        let mut theirs = None;
+        for key in self.list("layers")? {
+            if theirs.is_none() {
+                let path = format!("layers/{key}/{}", diff_id.file_name());
+                theirs = self.hold_layer_at(&path, diff_id)?;
+            }
+        }
+        let theirs = theirs.ok_or_else(|| Error::LayerMissing(diff_id.clone()))?;
+        let what = || "cannot make a pipe";
+        let (pipe, end) = io::pipe().context(what)?;
+        let writer = std::thread::Builder::new()
+            .name("layer".to_owned())
+            .spawn(move || {
+                let mut out = io::BufWriter::with_capacity(1 << 17, end);
+                let count = theirs.write_archive(&mut out)?;
+                out.flush().map_err(Error::Stream)?;
+                Ok(count)
+            })
+            .context(|| "cannot start a thread")?;
+        let mut stage = self.stage_layer_with(diff_id.algorithm())?;
+        let unpacked = stage.unpack(pipe);
+        let written = writer.join().unwrap_or_else(|_| {
+            Err(Error::NotReproducible {
+                layer: diff_id.clone(),
+                why: "the thread that read it broke down".to_owned(),
+            })
+        });
+        match written {
+            // It wrote to nobody any more.
+            Err(Error::Stream(_)) if unpacked.is_err() => {}
+            written => drop(written?),
+        }
+        unpacked?;
+        stage.commit(diff_id)
     }
 }
 
@@ -274,6 +332,7 @@ impl LayerStage<'_> {
     pub fn unpack(&mut self, tar: impl Read) -> Result<Unpacked> {
         let policy = Policy {
             single: self.store.is_single(),
+            shift: self.store.shift().cloned(),
         };
         let what = || "cannot make a file for a layer";
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

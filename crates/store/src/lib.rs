@@ -67,7 +67,7 @@ pub use images::{ImageHold, ImageRecord, NewImage, Platform};
 pub use layered::{Layered, Seen, is_opaque};
 pub use layers::{LayerHold, LayerMeta, LayerStage};
 pub use owners::Owners;
-pub use pack::{TreeForm, TreeReader, write_tree};
+pub use pack::{TreeForm, TreeReader, write_tree, write_tree_of};
 pub use partial::Partial;
 pub use probe::Overlay;
 pub use remove::{Removal, TreeSize, remove_tree, tree_size};

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +261,15 @@ impl Store {
         // Whatever the umask is.
         rustix::fs::chmodat(&dir, "upper", mode, AtFlags::empty())?;
         rustix::fs::mkdirat(&dir, "work", Mode::RWXU)?;
+        if let Some(shift) = self.shift() {
+            let (uid, gid) = shift.root()?;
+            for name in ["upper", "work"] {
+                let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+                rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::empty())?;
+            }
+            // Who mounts it need not be who made it; above it is the store, which nobody else can enter.
+            rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o711))?;
+        }
         rustix::fs::mkdirat(&dir, "merged", Mode::RWXU)?;
         if note.layers.is_empty() {
             // An overlay needs something below.

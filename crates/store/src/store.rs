@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcon_sys::ids::IdMaps;
+use rcon_sys::shift::Shift;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -45,6 +46,8 @@ pub struct Store {
     dir: OwnedFd,
     key: String,
     single: bool,
+    /// Where the owners of files are other ones than the ids of who unpacks them.
+    shift: Option<Shift>,
     swept: AtomicBool,
     pub(crate) driver: OnceLock<Driver>,
 }
@@ -70,11 +73,40 @@ impl Store {
             dir,
             key: maps.key(),
             single: maps.is_single(),
+            shift: None,
             swept: AtomicBool::new(false),
             driver: OnceLock::new(),
         };
         store.check_version()?;
         Ok(store)
+    }
+
+    /// The same directory, for containers whose ids are arranged as in `special`: their layers lie beside the usual ones,
+    /// and are worked on by who is root over `maps`, as all others are.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_for(root: &Path, maps: &IdMaps, special: &IdMaps) -> Result<Self> {
+        let store = Self::open(root, maps)?;
+        let store = Self {
+            key: special.key(),
+            shift: Some(Shift::between(special, maps)),
+            ..store
+        };
+        Ok(store)
+    }
+
+    /// From the ids of containers to those of who works on their files.
+    pub fn shift(&self) -> Option<&Shift> {
+        self.shift.as_ref()
+    }
+
+    /// Make the folder that layers go to, as the user whose store it is.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make_layers_folder(&self) -> Result<()> {
+        make_folder(self, &format!("layers/{}", self.key))
     }
 
     /// Its directory, an absolute path.

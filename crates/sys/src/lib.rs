@@ -17,6 +17,7 @@ pub mod passwd;
 pub mod process;
 pub mod scheduling;
 pub mod seccomp;
+pub mod shift;
 pub mod sockopt;
 pub mod stub;
 pub mod trace;

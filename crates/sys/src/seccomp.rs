@@ -60,3 +60,46 @@ pub fn load(filter: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// The filter number `index` of the process `pid`, the newest being 0; `None` when it has no more.
+///
+/// Needs `CAP_SYS_ADMIN` over the whole machine, and a process that nobody traces. For tests: they compare what is really
+/// loaded.
+pub fn of_process(pid: rustix::process::Pid, index: usize) -> io::Result<Option<Vec<Instruction>>> {
+    use nix::sys::{ptrace, wait};
+    const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
+    let traced = nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get());
+    ptrace::attach(traced)?;
+    let stopped = wait::waitpid(traced, Some(wait::WaitPidFlag::__WALL)).map_err(io::Error::from);
+    let empty = Instruction {
+        code: 0,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let read = |buffer: *mut Instruction| {
+        // SAFETY: without a buffer the kernel only says how many instructions there are; with one it writes as many,
+        // each of the layout of Instruction, and `MAX_LEN` is the most that a filter has.
+        let count = unsafe {
+            libc::ptrace(
+                PTRACE_SECCOMP_GET_FILTER as _,
+                traced.as_raw(),
+                index,
+                buffer,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    };
+    let filter = stopped.and_then(|_| match read(std::ptr::null_mut()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => {
+            let mut filter = vec![empty; MAX_LEN];
+            let count = read(filter.as_mut_ptr())?;
+            filter.truncate(count);
+            Ok(Some(filter))
+        }
+    });
+    ptrace::detach(traced, None)?;
+    filter
+}

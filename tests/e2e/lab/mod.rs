@@ -5,6 +5,7 @@
 //! pipes held by this process, so that it goes away with the process however that ends.
 
 pub mod apt;
+pub mod bpf;
 pub mod bundle;
 pub mod cgroups;
 pub mod dns;
@@ -15,6 +16,7 @@ pub mod leaks;
 pub mod machine;
 pub mod net;
 pub mod output;
+
 pub mod program;
 pub mod pty;
 pub mod registry;

@@ -319,6 +319,7 @@ impl Engine {
                 container.id()
             ))
         })?;
+        let special = self.arranged_for(&container.config)?;
         let order = super::Order {
             container,
             snapshot,
@@ -327,6 +328,6 @@ impl Engine {
             given: crate::given::Given::default(),
             running: Some(ends),
         };
-        super::start(self, order).map(|(_, ends)| ends)
+        super::start(special.as_ref().unwrap_or(self), order).map(|(_, ends)| ends)
     }
 }

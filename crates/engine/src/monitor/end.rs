@@ -113,7 +113,9 @@ impl Monitor {
         }
         if let Some((_lock, remains)) = remains {
             // Nobody need wait for what only takes time.
-            let userns = Some(&self.started.running.userns);
+            // Not everything of a container whose users are arranged otherwise is theirs.
+            let usual = self.container.config.arranged.is_none();
+            let userns = usual.then_some(&self.started.running.userns);
             let _ = self.engine.bury(&self.container, remains, true, userns);
         }
         self.linger();

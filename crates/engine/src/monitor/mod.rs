@@ -26,7 +26,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
-use rcon_store::{Snapshot, Store};
+use rcon_store::Snapshot;
 use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 
@@ -212,12 +212,13 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
         Signal::SIGQUIT,
     ])
     .context(why)?;
-    let store = Store::open(&engine.paths.root, &engine.maps)?;
+    let store = engine.open_store()?;
     Ok((
         Engine {
             paths: engine.paths.clone(),
             maps: engine.maps.clone(),
             store,
+            special: engine.special.clone(),
             is_monitor: true,
         },
         signals,

@@ -196,6 +196,7 @@ fn start_in(
             volatile: config.auto_remove,
         },
     };
+    let maps = engine.container_maps();
     let created = rcon_launch::create(Request {
         // Also of the specification's own user, the files of the image say the groups.
         user: Some(bundle.user.clone().unwrap_or_default()),
@@ -203,17 +204,18 @@ fn start_in(
         in_netns: inside.work(),
         init: config.options.init && config.options.init_path.is_none(),
         keep_groups: config.options.keep_groups,
-        accounts: accounts::of(engine, config, runtime),
+        accounts: accounts::of(config, runtime),
         trees: joined.as_mut().map(Joined::take_trees).unwrap_or_default(),
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
         emulation: engine.emulation(config),
         any_host_name: config.options.hostname.is_none(),
+        open_first: !maps.has_caller(),
         ..Request::new(
             &bundle.spec,
             rootfs,
-            &engine.maps,
+            maps,
             pipes
                 .theirs
                 .take()

@@ -164,12 +164,20 @@ impl Engine {
     /// Starts `work` in a child that is root over the container's ids and in which [`View::open`] works.
     pub(crate) fn beside(
         &self,
+        container: &Container,
         view: &View,
         work: impl FnOnce(&mut dyn std::io::Write) -> i32,
     ) -> Result<rcon_sys::userns::Worker> {
+        let maps = &self.maps_for(&container.config);
+        if matches!(view, View::Stopped { .. }) && !maps.has_caller() {
+            return Err(Error::StateImproper(format!(
+                "the files of container {}, whose users are others than yours, can only be reached while it runs",
+                container.config.name
+            )));
+        }
         match view {
             View::Running { pidfd, .. } => rcon_sys::userns::spawn_in(pidfd.as_fd(), work),
-            View::Stopped { .. } => rcon_sys::userns::spawn(&self.maps, work),
+            View::Stopped { .. } => rcon_sys::userns::spawn(maps, work),
         }
         .context(|| "cannot reach the files of the container".into())
     }

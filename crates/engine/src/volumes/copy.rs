@@ -18,8 +18,13 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Makes `target` a copy of the directory `path` in `tree`; an empty directory and false when there is none.
-pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<bool> {
+/// Makes `target` a copy of the directory `path` in `tree`; an empty directory of `root`'s and false when there is none.
+pub(super) fn copy_from(
+    tree: &OwnedFd,
+    path: &Path,
+    target: &Path,
+    root: (u32, u32),
+) -> Result<bool> {
     fs::create_dir(target).on("create", target)?;
     let to = rustix::fs::openat(CWD, target, DIRECTORY, Mode::empty()).on("open", target)?;
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -27,6 +32,10 @@ pub(super) fn copy_from(tree: &OwnedFd, path: &Path, target: &Path) -> Result<bo
     let from = match rustix::fs::openat2(tree, path, flags, Mode::empty(), inside) {
         Ok(from) => from,
         Err(Errno::NOENT | Errno::NOTDIR) => {
+            let owner = (Uid::from_raw(root.0), Gid::from_raw(root.1));
+            if root != (0, 0) {
+                rustix::fs::fchown(&to, Some(owner.0), Some(owner.1)).on("change", target)?;
+            }
             rustix::fs::fchmod(&to, Mode::from_raw_mode(0o755)).on("change", target)?;
             return Ok(false);
         }
@@ -173,7 +182,7 @@ mod tests {
         symlink("/data", root.join("alias")).unwrap();
         let tree = OwnedFd::from(fs::File::open(&root).unwrap());
         let copy = dir.path().join("copy");
-        copy_from(&tree, Path::new("/alias"), &copy).unwrap();
+        copy_from(&tree, Path::new("/alias"), &copy, (0, 0)).unwrap();
         let meta = fs::metadata(copy.join("deep/file")).unwrap();
         assert_eq!((meta.len(), meta.mode() & 0o7777), (4, 0o4711));
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o7777, 0o1777);
@@ -188,7 +197,7 @@ mod tests {
             Path::new("/etc/passwd")
         );
         let empty = dir.path().join("empty");
-        copy_from(&tree, Path::new("/nothing"), &empty).unwrap();
+        copy_from(&tree, Path::new("/nothing"), &empty, (0, 0)).unwrap();
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
     }
 }

@@ -145,6 +145,7 @@ impl Engine {
                 unowned &= !self.fill_volume(volume, snapshot)?;
             } else {
                 self.make_volume_data(&volume.name)?;
+                self.give_to_root(&self.volume_data(&volume.name))?;
             }
             let is_new = before.is_none();
             let record = match before {
@@ -177,11 +178,13 @@ impl Engine {
         let data = self.volume_data(&volume.name);
         let what = format!("cannot fill the volume {}", volume.name);
         let destination = volume.destination.clone();
-        let done = self.in_worker(|_| {
+        let done = self.in_worker(|store| {
             // An attempt that was cut short is begun anew.
             rcon_store::remove_tree(&data);
             let tree = crate::rootfs::tree(snapshot, false)?;
-            copy::copy_from(&tree, Path::new(&destination), &data)
+            let root = store.shift().and_then(|shift| shift.root().ok());
+            let root = root.unwrap_or((0, 0));
+            copy::copy_from(&tree, Path::new(&destination), &data, root)
         });
         done.map_err(|e| match e {
             Error::Remote {
@@ -194,6 +197,18 @@ impl Engine {
                 hint,
             },
             other => other,
+        })
+    }
+
+    /// Gives a new directory to the root of a container whose users are arranged in another way.
+    fn give_to_root(&self, data: &Path) -> Result<()> {
+        if self.special.is_none() {
+            return Ok(());
+        }
+        self.in_worker(|store| -> Result<()> {
+            let root = store.shift().and_then(|shift| shift.root().ok());
+            let (uid, gid) = root.unwrap_or((0, 0));
+            std::os::unix::fs::chown(data, Some(uid), Some(gid)).on("change", data)
         })
     }
 

@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
+use rcon_sys::shift::Shift;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -60,12 +61,27 @@ pub fn write_tree(
     leave_out: &[PathBuf],
     out: &mut dyn Write,
 ) -> Result<()> {
+    write_tree_of(dir, form, leave_out, None, out)
+}
+
+/// As [`write_tree`], of a container whose ids are others than those of this process.
+///
+/// # Errors
+/// As [`write_tree`].
+pub fn write_tree_of(
+    dir: impl AsFd,
+    form: TreeForm,
+    leave_out: &[PathBuf],
+    shift: Option<&Shift>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let what = || "cannot read the files of the container";
     let root = rustix::fs::openat(dir, ".", DIRECTORY, Mode::empty()).context(what)?;
     let device = rustix::fs::fstat(&root).context(what)?.st_dev;
     let mut walk = Walk {
         out,
         form,
+        shift,
         owners: match form {
             TreeForm::Whole => Owners::default(),
             TreeForm::Changes => Owners::beside(&root).context(what)?,
@@ -85,6 +101,7 @@ pub fn write_tree(
 struct Walk<'a> {
     out: &'a mut dyn Write,
     form: TreeForm,
+    shift: Option<&'a Shift>,
     /// Of what takes no attributes.
     owners: Owners,
     leave_out: BTreeSet<Vec<u8>>,
@@ -304,10 +321,17 @@ impl Walk<'_> {
             .and_then(|(_, value)| TrueOwner::decode(value))
             .or(found.noted)
             // What belongs to somebody else really does.
-            .filter(|_| (stat.st_uid, stat.st_gid) == (0, 0) || found.noted.is_none());
+            .filter(|_| {
+                found.noted.is_none()
+                    || self.shift.is_some()
+                    || (stat.st_uid, stat.st_gid) == (0, 0)
+            });
         let (uid, gid) = match noted {
             Some(owner) => (owner.uid, owner.gid),
-            None => (stat.st_uid, stat.st_gid),
+            None => match self.shift {
+                Some(shift) => (shift.uid_inside(stat.st_uid), shift.gid_inside(stat.st_gid)),
+                None => (stat.st_uid, stat.st_gid),
+            },
         };
         let mut xattrs = attributes;
         xattrs.retain(|(name, _)| kind != b'1' && is_allowed(name));
@@ -394,11 +418,16 @@ pub struct TreeReader {
 }
 
 impl TreeReader {
-    /// As [`write_tree`].
+    /// As [`write_tree_of`].
     ///
     /// # Errors
     /// When there is no descriptor or no thread to be had.
-    pub fn new(dir: OwnedFd, form: TreeForm, leave_out: Vec<PathBuf>) -> Result<Self> {
+    pub fn new(
+        dir: OwnedFd,
+        form: TreeForm,
+        leave_out: Vec<PathBuf>,
+        shift: Option<Shift>,
+    ) -> Result<Self> {
         let what = || "cannot start a thread";
         let (pipe, end) = io::pipe().context(what)?;
         let writer = std::thread::Builder::new()
@@ -406,7 +435,7 @@ impl TreeReader {
             .stack_size(DEPTH * FRAME)
             .spawn(move || {
                 let mut out = BufWriter::with_capacity(BUFFER, end);
-                write_tree(&dir, form, &leave_out, &mut out)?;
+                write_tree_of(&dir, form, &leave_out, shift.as_ref(), &mut out)?;
                 out.flush().map_err(Error::Stream)
             })
             .context(what)?;

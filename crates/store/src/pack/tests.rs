@@ -12,7 +12,7 @@ fn open(path: &Path) -> OwnedFd {
 
 fn archive(path: &Path, form: TreeForm, leave_out: &[&str]) -> Vec<u8> {
     let leave_out = leave_out.iter().map(PathBuf::from).collect();
-    let mut reader = TreeReader::new(open(path), form, leave_out).unwrap();
+    let mut reader = TreeReader::new(open(path), form, leave_out, None).unwrap();
     let mut all = Vec::new();
     reader.read_to_end(&mut all).unwrap();
     all
@@ -164,7 +164,7 @@ fn depth_has_a_limit_and_failures_are_told() {
         rustix::fs::mkdirat(&dir, "d", Mode::RWXU).unwrap();
         dir = rustix::fs::openat(&dir, "d", DIRECTORY, Mode::empty()).unwrap();
     }
-    let mut reader = TreeReader::new(open(temp.path()), TreeForm::Whole, Vec::new()).unwrap();
+    let mut reader = TreeReader::new(open(temp.path()), TreeForm::Whole, Vec::new(), None).unwrap();
     let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("deep"), "{error}");
 }

@@ -13,6 +13,7 @@ use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::Policy;
 use super::archive::Entry;
 use super::pax::Time;
 use crate::error::{Error, Result};
@@ -38,11 +39,15 @@ pub(super) struct Owner {
 
 impl Owner {
     /// What to do about the owner of an entry.
-    pub(super) fn of(entry: &Entry, single: bool) -> Self {
+    pub(super) fn of(entry: &Entry, policy: &Policy) -> Self {
         let root = (entry.uid, entry.gid) == (0, 0);
         let id = |value: u64| u32::try_from(value).ok().filter(|&id| id != u32::MAX);
-        let set = match (id(entry.uid), id(entry.gid)) {
-            (Some(uid), Some(gid)) if !root && !single => {
+        let ids = match (id(entry.uid), id(entry.gid), &policy.shift) {
+            (Some(uid), Some(gid), Some(shift)) => shift.uid(uid).zip(shift.gid(gid)),
+            (uid, gid, _) => uid.zip(gid),
+        };
+        let set = match ids {
+            Some((uid, gid)) if !root && !policy.single => {
                 Some((Uid::from_raw(uid), Gid::from_raw(gid)))
             }
             _ => None,

@@ -38,14 +38,30 @@ mod tests;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
 
+use rcon_sys::shift::Shift;
+
 use crate::digest::{Algorithm, Digest};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// How a tree is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Policy {
     /// There is only one id: true owners go into an extended attribute.
     pub(crate) single: bool,
+    /// The ids of the archive are other ones here.
+    pub(crate) shift: Option<Shift>,
+}
+
+impl Policy {
+    /// The owner of what belongs to root.
+    fn root(&self) -> (rustix::fs::Uid, rustix::fs::Gid) {
+        let root = self.shift.as_ref().and_then(|shift| shift.root().ok());
+        let (uid, gid) = root.unwrap_or((0, 0));
+        (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        )
+    }
 }
 
 /// What unpacking an archive came to.
@@ -82,6 +98,10 @@ pub(crate) fn unpack(
     recorder: Option<recipe::Recorder>,
 ) -> Result<Unpacked> {
     let (read, written) = pipe::run(tar, algorithm, |chunks| {
+        if let Some(shift) = &policy.shift {
+            let what = || "cannot write as the root of the container";
+            shift.write_as_root().context(what)?;
+        }
         let own_umask = attributes::own_umask();
         let mut archive = archive::Archive::new(chunks, recorder);
         let counts = place::all(&mut archive, root, policy, own_umask)?;

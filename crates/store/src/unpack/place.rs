@@ -95,7 +95,7 @@ impl Placer<'_> {
             return Ok(());
         }
         let parent = self.tree.parent(dir)?;
-        let owner = Owner::of(entry, self.policy.single);
+        let owner = Owner::of(entry, &self.policy);
         let squashed = match entry.kind {
             Kind::File => self.file(archive, entry, &name, &parent, last, owner)?,
             Kind::Dir => self.dir(entry, &name, &parent, last, owner)?,
@@ -201,7 +201,7 @@ impl Placer<'_> {
                     set: None,
                     note: false,
                 } if was_there && !self.policy.single => Owner {
-                    set: Some((rustix::fs::Uid::ROOT, rustix::fs::Gid::ROOT)),
+                    set: Some(self.policy.root()),
                     note: false,
                 },
                 owner => owner,
@@ -304,7 +304,7 @@ impl Placer<'_> {
         if entry.kind != Kind::Dir {
             return Err(entry.bad("it would replace the root directory"));
         }
-        let owner = Owner::of(entry, self.policy.single);
+        let owner = Owner::of(entry, &self.policy);
         let root = self.tree.root();
         let squashed = Attributes {
             entry,

@@ -119,6 +119,7 @@ pub(super) fn subordinate(
                 newgidmap,
             },
             why_single: None,
+            special: false,
         };
         // What newuidmap may do as root without it depends on how it was built.
         if doubtful && userns::run(&maps, |_| 0).is_err_and(|error| ids_refused(&error)) {

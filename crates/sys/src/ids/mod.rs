@@ -61,6 +61,8 @@ pub struct IdMaps {
     pub method: MapMethod,
     /// Why there is only one id, with a remedy; for people.
     pub why_single: Option<String>,
+    /// They are not those that containers have unless something else is said.
+    pub special: bool,
 }
 
 /// Why the maps of a process could not be written.
@@ -118,6 +120,7 @@ impl IdMaps {
                 gid: identity(&gid_limits),
                 method: MapMethod::Direct,
                 why_single: None,
+                special: false,
             };
         }
         match subordinate(&uid_limits, &gid_limits) {
@@ -143,6 +146,7 @@ impl IdMaps {
             gid: own(rustix::process::getegid().as_raw()),
             method: MapMethod::Single,
             why_single: None,
+            special: false,
         }
     }
 
@@ -154,7 +158,36 @@ impl IdMaps {
             gid: identity(&read_map("/proc/self/gid_map")),
             method: MapMethod::Direct,
             why_single: None,
+            special: false,
         }
+    }
+
+    /// Other maps of the same ids: what `uid` and `gid` call the host's are the ids that these maps have inside.
+    ///
+    /// Fails with a reason for people where an id is not among them, or is given twice.
+    pub fn rearranged(&self, uid: &[IdRange], gid: &[IdRange]) -> Result<Self, String> {
+        if self.is_single() {
+            return Err(match &self.why_single {
+                Some(why) => format!("there is only one id here: {why}"),
+                None => "there is only one id here".to_owned(),
+            });
+        }
+        Ok(Self {
+            uid: composed(uid, &self.uid, "user")?,
+            gid: composed(gid, &self.gid, "group")?,
+            method: self.method.clone(),
+            why_single: None,
+            special: true,
+        })
+    }
+
+    /// Whether the id of this process is among the users, and its group among the groups.
+    pub fn has_caller(&self) -> bool {
+        self.to_container_uid(rustix::process::geteuid().as_raw())
+            .is_some()
+            && self
+                .to_container_gid(rustix::process::getegid().as_raw())
+                .is_some()
     }
 
     /// The given maps, to be written by the way that this user has for them.
@@ -179,6 +212,7 @@ impl IdMaps {
             gid,
             method,
             why_single: None,
+            special: false,
         })
     }
 
@@ -195,6 +229,9 @@ impl IdMaps {
     /// single id and `i` the identity; else the host's runs of ids beyond the user's own, for
     /// example `200000-65536`.
     pub fn key(&self) -> String {
+        if self.special {
+            return self.special_key();
+        }
         if self.is_single() {
             return "s".to_owned();
         }
@@ -219,11 +256,22 @@ impl IdMaps {
         if key.len() <= 100 {
             return key;
         }
-        // Very many runs: a name of fixed length (FNV-1a), still the same for the same runs.
-        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        format!("h{hash:016x}")
+        // Very many runs: a name of fixed length, still the same for the same runs.
+        format!("h{:016x}", fnv(&key))
+    }
+
+    fn special_key(&self) -> String {
+        let runs = |ranges: &[IdRange]| {
+            let runs = ranges
+                .iter()
+                .map(|r| format!("{}.{}-{}", r.container, r.host, r.len));
+            runs.collect::<Vec<_>>().join("_")
+        };
+        let key = format!("m{}+{}", runs(&self.uid), runs(&self.gid));
+        match key.len() <= 100 {
+            true => key,
+            false => format!("m{:016x}", fnv(&key)),
+        }
     }
 
     /// The id outside of the user `uid` inside.
@@ -245,6 +293,65 @@ impl IdMaps {
     pub fn to_container_gid(&self, gid: u32) -> Option<u32> {
         inward(&self.gid, gid)
     }
+}
+
+/// FNV-1a.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// `inner`, whose hosts are the insides of `outer`, as a map of the hosts of `outer`.
+fn composed(inner: &[IdRange], outer: &[IdRange], kind: &str) -> Result<Vec<IdRange>, String> {
+    let end = |start: u32, len: u32| u64::from(start) + u64::from(len);
+    let mut made: Vec<IdRange> = Vec::new();
+    for range in inner.iter().filter(|range| range.len > 0) {
+        let mut done = 0;
+        while done < range.len {
+            let (Some(at), Some(place)) = (
+                range.host.checked_add(done),
+                range.container.checked_add(done),
+            ) else {
+                return Err(format!("the {kind} ids end before {}", u32::MAX));
+            };
+            let Some(part) = outer
+                .iter()
+                .find(|part| part.container <= at && u64::from(at) < end(part.container, part.len))
+            else {
+                return Err(format!(
+                    "the {kind} id {at} is not one of the {} there are",
+                    total(outer)
+                ));
+            };
+            let offset = at - part.container;
+            let len = (part.len - offset).min(range.len - done);
+            let host = part.host + offset;
+            for other in &made {
+                let meets =
+                    |a: u32, b: u32| u64::from(a) < end(b, other.len) && u64::from(b) < end(a, len);
+                if meets(place, other.container) || meets(host, other.host) {
+                    return Err(format!(
+                        "the {kind} id {place} of the container is given twice, or what it stands for is"
+                    ));
+                }
+            }
+            made.push(IdRange {
+                container: place,
+                host,
+                len,
+            });
+            done += len;
+        }
+    }
+    match made.is_empty() {
+        true => Err(format!("there is no {kind} id in the map")),
+        false => Ok(made),
+    }
+}
+
+fn total(ranges: &[IdRange]) -> u64 {
+    ranges.iter().map(|range| u64::from(range.len)).sum()
 }
 
 fn outward(ranges: &[IdRange], id: u32) -> Option<u32> {
@@ -383,6 +490,7 @@ mod tests {
                 newgidmap: "/g".into(),
             },
             why_single: None,
+            special: false,
         }
     }
 
@@ -411,5 +519,56 @@ mod tests {
         let maps = IdMaps::detect();
         assert_eq!(maps.why_single.is_some(), maps.method == MapMethod::Single);
         assert!(!maps.uid.is_empty() && !maps.gid.is_empty());
+    }
+
+    #[test]
+    fn other_maps_of_the_same_ids() {
+        let range = |container, host, len| IdRange {
+            container,
+            host,
+            len,
+        };
+        let base = IdMaps {
+            uid: vec![range(0, 1000, 1), range(1, 100_000, 65536)],
+            gid: vec![range(0, 1000, 1), range(1, 100_000, 65536)],
+            method: MapMethod::Direct,
+            why_single: None,
+            special: false,
+        };
+        // As keep-id has it.
+        let kept = [
+            range(0, 1, 1000),
+            range(1000, 0, 1),
+            range(1001, 1001, 64536),
+        ];
+        let maps = base.rearranged(&kept, &kept).unwrap();
+        assert_eq!(
+            maps.uid,
+            [
+                range(0, 100_000, 1000),
+                range(1000, 1000, 1),
+                range(1001, 101_000, 64536)
+            ]
+        );
+        let none = base
+            .rearranged(&[range(0, 1, 65536)], &[range(0, 1, 65536)])
+            .unwrap();
+        assert_eq!(none.uid, [range(0, 100_000, 65536)]);
+        // What is the same on the host but for one id lies apart.
+        assert!(base.key() != none.key() && none.key() != maps.key());
+        let across = base
+            .rearranged(&[range(5, 0, 3)], &[range(5, 0, 3)])
+            .unwrap();
+        assert_eq!(across.uid, [range(5, 1000, 1), range(6, 100_000, 2)]);
+        for bad in [
+            vec![range(0, 65537, 1)],
+            vec![range(0, 0, 2), range(1, 5, 1)],
+            vec![range(0, 0, 2), range(5, 1, 1)],
+            vec![range(u32::MAX, 0, 2)],
+            vec![],
+        ] {
+            assert!(base.rearranged(&bad, &bad).is_err(), "{bad:?}");
+        }
+        assert!(IdMaps::single().rearranged(&kept, &kept).is_err());
     }
 }

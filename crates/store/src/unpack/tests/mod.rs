@@ -39,7 +39,10 @@ impl Layer {
 
     fn unpack(&self, tar: &[u8]) -> Result<Unpacked> {
         let root = fs::File::open(&self.root).unwrap();
-        let policy = Policy { single: true };
+        let policy = Policy {
+            single: true,
+            shift: None,
+        };
         let recipe = tempfile::tempfile().unwrap();
         let recorder = recipe::Recorder::new(recipe.try_clone().unwrap(), recipe::LIMIT).unwrap();
         let result = unpack(
@@ -200,7 +203,16 @@ fn directories_keep_their_times_when_memory_is_short() {
     let tree = crate::unpack::tree::Tree::with_limit(root.as_fd(), 1000);
     let bytes = tar.end();
     let mut archive = crate::unpack::archive::Archive::new(&bytes[..], None);
-    crate::unpack::place::all_in(&mut archive, tree, Policy { single: true }, false).unwrap();
+    crate::unpack::place::all_in(
+        &mut archive,
+        tree,
+        Policy {
+            single: true,
+            shift: None,
+        },
+        false,
+    )
+    .unwrap();
     for n in 0..50 {
         let time = fs::metadata(layer.path(format!("d{n}"))).unwrap().mtime();
         assert_eq!(time, 1000 + n, "d{n}");
@@ -223,7 +235,10 @@ fn a_stream_that_fails_is_told_from_a_bad_archive() {
     }
     let layer = Layer::new();
     let root = fs::File::open(&layer.root).unwrap();
-    let policy = Policy { single: true };
+    let policy = Policy {
+        single: true,
+        shift: None,
+    };
     let result = unpack(Failing(300), root.as_fd(), policy, Algorithm::Sha256, None);
     assert!(matches!(result, Err(Error::Stream(_))));
 }
