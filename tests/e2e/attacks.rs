@@ -143,7 +143,6 @@ fn links_where_we_mount(t: &mut Rcon) {
     t.ok(&["import", archive.to_str().unwrap(), "evil"]);
     for flags in [
         &[][..],
-        &["-v", "/data"],
         &["-w", "/data/x"],
         &["--read-only"],
         &["--device", "/dev/zero:/data/zero"],
