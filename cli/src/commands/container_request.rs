@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use rcon_engine::bundle::parse::HostAddress;
 use rcon_engine::bundle::{self, UserMount, parse};
 use rcon_engine::{
-    CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options, PortMapping,
+    Ahead, CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options, PortMapping,
     PullPolicy, RemoveRequest, RestartPolicy, net, trace,
 };
 
@@ -19,14 +19,16 @@ use crate::context::Context;
 use crate::failure::{Failure, errno_text};
 use crate::usage::{arity, split_lists};
 
-/// Opens the engine, finds or pulls the image, and says what is to be made.
+/// Opens the engine, finds or pulls the image, and says what is to be made. With `start`, what can be done for its start
+/// already is begun.
 ///
 /// # Errors
 /// For options that are wrong, and as [`Engine::ensure_image`].
 pub fn make(
     mut args: ContainerArgs,
     context: &Context,
-) -> Result<(Engine, CreateRequest), Failure> {
+    start: bool,
+) -> Result<(Engine, CreateRequest, Option<Ahead>), Failure> {
     arity(&args.args, 1, usize::MAX)?;
     let image_name = args.args.remove(0);
     let defaults = Defaults::load()?;
@@ -98,6 +100,9 @@ pub fn make(
     }
 
     let engine = context.engine()?;
+    let ahead = start
+        .then(|| engine.ahead(&network, &sharing, &publish, args.publish_all))
+        .flatten();
     let progress = Reporter::new(args.registry.quiet, context);
     let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;
     trace::mark("image found");
@@ -142,7 +147,6 @@ pub fn make(
         hold: Some(hold),
         secrets,
         options,
-        network,
         sharing,
         arrangement,
         publish,
@@ -159,9 +163,9 @@ pub fn make(
             .iter()
             .map(|w| w.to_string_lossy().into_owned())
             .collect(),
-        ..CreateRequest::new(image, image_name)
+        ..CreateRequest::new(image, image_name, network)
     };
-    Ok((engine, request))
+    Ok((engine, request, ahead))
 }
 
 /// Process, mounts and isolation.

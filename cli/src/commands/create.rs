@@ -23,7 +23,7 @@ impl Command for Create {
         &["create alpine ls", "create -t -i --name myctr alpine ls"];
 
     fn run(self, context: &Context) -> Outcome {
-        let (engine, request) = container_request::make(self.container, context)?;
+        let (engine, request, _) = container_request::make(self.container, context, false)?;
         let container = engine.create(request)?;
         output::println(container.id())?;
         Ok(0)

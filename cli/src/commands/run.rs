@@ -74,14 +74,14 @@ impl Command for Run {
         if tty && interactive && !std::io::stdin().is_terminal() {
             context.warn("The input device is not a TTY. The --tty and --interactive flags might not work properly");
         }
-        let (engine, request) = container_request::make(container, context)?;
+        let (engine, request, ahead) = container_request::make(container, context, true)?;
         if detach {
             let logout = engine.logout_hint();
             let start = StartRequest {
                 attach: None,
                 inherit,
             };
-            let (container, _) = engine.run(request, &start)?;
+            let (container, _) = engine.run(request, &start, ahead)?;
             output::println(container.id())?;
             context.log_trace();
             if let Some(hint) = logout {
@@ -95,6 +95,7 @@ impl Command for Run {
                 attach: Some(streams),
                 inherit,
             },
+            ahead,
         )? {
             (_, Some(session)) => {
                 let end = session.relay(&relay)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use chrono::Utc;
 use rcon_bundle::{ImageConfig, Source};
+use rcon_store::Snapshot;
 
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
@@ -23,11 +24,15 @@ impl Engine {
     /// [`Error::NameInUse`], options that do not go together, no space.
     pub fn create(&self, request: CreateRequest) -> Result<Container> {
         self.create_as(request, State::default(), Durable::Yes)
+            .map(|(container, ..)| container)
     }
 
-    /// [`Engine::create`], for one who starts the container too: nobody hears of it before it runs, and if we are killed
-    /// until then, it is removed by the next command that comes along.
-    pub(crate) fn create_to_run(&self, request: CreateRequest) -> Result<Container> {
+    /// [`Engine::create`], for one who starts the container too, and has its lock and its root file system for that: nobody
+    /// hears of it before it runs, and if we are killed until then, it is removed by the next command that comes along.
+    pub(crate) fn create_to_run(
+        &self,
+        request: CreateRequest,
+    ) -> Result<(Container, Lock, Snapshot)> {
         let state = State {
             creator: ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get()),
             boot_id: crate::process_ref::boot_id(),
@@ -41,7 +46,7 @@ impl Engine {
         request: CreateRequest,
         state: State,
         durable: Durable,
-    ) -> Result<Container> {
+    ) -> Result<(Container, Lock, Snapshot)> {
         if let Some(path) = &request.cidfile
             && path.symlink_metadata().is_ok()
         {
@@ -73,23 +78,23 @@ impl Engine {
         state: State,
         unborn: &Path,
         durable: Durable,
-    ) -> Result<Container> {
+    ) -> Result<(Container, Lock, Snapshot)> {
         let lock = Lock::take(unborn)?
             .ok_or_else(|| Error::Invalid("the new container was swept away".into()))?;
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.make_snapshot(&config.id, &request.image)?;
             let snapshot = self.put_together(snapshot)?;
-            files::replace(unborn, "config.json", &config, Durable::No)?;
+            files::write_new(unborn, "config.json", &config)?;
             let has_own = config.volumes.iter().any(|volume| volume.anonymous);
             if has_own {
                 // Should we be killed, they are nobody's.
-                files::replace(unborn, records::MAKING, &true, Durable::No)?;
+                files::write_new(unborn, records::MAKING, &true)?;
             }
             self.make_volumes(&config, &snapshot)?;
             self.copy_secrets(&config, unborn)?;
             if state.creator.is_some() {
-                files::replace(unborn, records::CREATOR, &state, Durable::No)?;
+                files::write_new(unborn, records::CREATOR, &state)?;
             }
             if let Some(path) = &request.cidfile {
                 write_cidfile(path, &config.id)?;
@@ -100,23 +105,22 @@ impl Engine {
                 files::remove_file(&dir.join(records::MAKING))?;
             }
             match durable {
-                Durable::Yes => files::sync(&dir, "config.json").on("write", &dir),
-                Durable::No => Ok(()),
+                Durable::Yes => files::sync(&dir, "config.json").on("write", &dir)?,
+                Durable::No => {}
             }
+            Ok(snapshot)
         })();
-        if let Err(error) = result {
+        let snapshot = result.inspect_err(|_: &Error| {
             records::drop_name(&self.paths, &config.name, &config.id);
             // The first failure is what matters; what stays is swept by the next command.
             let _ = self.discard_snapshot(&config.id);
             let _ = self.discard_anonymous_volumes(&config, None);
             let _ = files::remove_tree(unborn);
             let _ = files::remove_tree(&self.paths.container(&config.id));
-            return Err(error);
-        }
-        drop(lock);
+        })?;
         let container = Container { config, state };
         self.emit_container(&container, Action::Create);
-        Ok(container)
+        Ok((container, lock, snapshot))
     }
 
     fn take_name(&self, request: &CreateRequest, config: &mut Config) -> Result<()> {

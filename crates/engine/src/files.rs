@@ -55,6 +55,20 @@ pub(crate) fn replace(
     result
 }
 
+/// Writes `value` into the new file `dir/name`, of a directory that nobody looks into yet.
+pub(crate) fn write_new(dir: &Path, name: &str, value: &impl Serialize) -> Result<()> {
+    let path = dir.join(name);
+    let text = serde_json::to_vec(value)
+        .map_err(|e| Error::Invalid(format!("cannot encode {}: {e}", path.display())))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .on("create", &path)?;
+    file.write_all(&text).on("write", &path)
+}
+
 /// Brings `dir/name` to the disk, with the directory it is in and that one's own name.
 pub(crate) fn sync(dir: &Path, name: &str) -> io::Result<()> {
     File::open(dir.join(name))?.sync_all()?;

@@ -11,17 +11,18 @@
 //! from a program with a single thread: containers are made by forking.
 //!
 //! ```no_run
-//! use rcon_engine::{CreateRequest, Engine, ImageRequest, Paths, StartRequest};
+//! use rcon_engine::{CreateRequest, Engine, ImageRequest, Network, Paths, StartRequest};
 //! # fn main() -> rcon_engine::Result<()> {
 //! let engine = Engine::open(Paths::detect(None, None)?)?;
 //! let (image, name) = engine.ensure_image("docker.io/library/alpine", &ImageRequest::default(), &rcon_engine::Silent)?;
-//! let container = engine.create(CreateRequest::new(image, name))?;
+//! let container = engine.create(CreateRequest::new(image, name, Network::default()))?;
 //! engine.start(container.id(), &StartRequest::default())?;
 //! # Ok(()) }
 //! ```
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod ahead;
 pub mod attach;
 mod bundling;
 pub mod commit;
@@ -103,6 +104,7 @@ pub use volumes::Volume;
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};
 pub use rcon_image::{self as image, Progress, PullEvent, PullOptions};
+pub use rcon_launch::Ahead;
 pub use rcon_launch::cgroup::{Manager, controllers, has_systemd};
 pub use rcon_net::{self as net, PortMapping, Protocol};
 pub use rcon_store::{self as store, ImageRecord};

@@ -61,15 +61,19 @@ pub struct CreateRequest {
 }
 
 impl CreateRequest {
-    /// A container of `image` with every default.
-    pub fn new(image: ImageRecord, image_name: impl Into<String>) -> CreateRequest {
+    /// A container of `image` in `network`, with every default.
+    pub fn new(
+        image: ImageRecord,
+        image_name: impl Into<String>,
+        network: Network,
+    ) -> CreateRequest {
         CreateRequest {
             image,
             hold: None,
             image_name: image_name.into(),
             name: None,
             options: Options::default(),
-            network: Network::default(),
+            network,
             sharing: Sharing::default(),
             arrangement: Arrangement::Usual,
             publish: Vec::new(),

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal;
+use rcon_store::Snapshot;
 
 use crate::error::{Context, Error, Result};
 use crate::given::Given;
@@ -11,7 +12,7 @@ use crate::monitor::{self, Order};
 use crate::record::{Container, Status};
 use crate::records::Lock;
 use crate::terminal::Signals;
-use crate::{CreateRequest, Engine, RemoveRequest, Session, StartRequest, Streams};
+use crate::{Ahead, CreateRequest, Engine, RemoveRequest, Session, StartRequest, Streams};
 
 /// How often, and how long apart, to try to start a container that is just ending.
 const ATTEMPTS: u32 = 100;
@@ -57,9 +58,25 @@ impl Engine {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
         let snapshot = self.put_together(snapshot)?;
-        let config = container.config.clone();
+        self.start_locked(container, lock, snapshot, request, None)
+    }
+
+    /// Starts a container that does not run, of which we hold the lock.
+    fn start_locked(
+        &self,
+        container: Container,
+        lock: Lock,
+        snapshot: Snapshot,
+        request: &StartRequest,
+        ahead: Option<Ahead>,
+    ) -> Result<Option<Session>> {
+        let id = container.id().to_owned();
+        let (tty, interactive) = {
+            let options = &container.config.options;
+            (options.tty, options.interactive)
+        };
         let mut given = Given::take(&request.inherit)?;
-        let passthrough = config.lifecycle.log.driver == LogDriver::Passthrough;
+        let passthrough = container.config.lifecycle.log.driver == LogDriver::Passthrough;
         if passthrough {
             given = given.with_stdio()?;
         }
@@ -67,7 +84,7 @@ impl Engine {
             Some(streams) => {
                 let streams = Streams {
                     // What has our own streams needs nobody to pass on what comes and goes.
-                    stdin: streams.stdin && config.options.interactive && !passthrough,
+                    stdin: streams.stdin && interactive && !passthrough,
                     ..streams
                 };
                 let (ours, theirs) = pair()?;
@@ -86,11 +103,12 @@ impl Engine {
                 foreground,
                 given,
                 running: None,
+                ahead,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {
             socket,
-            tty: config.options.tty,
+            tty,
             streams,
             process: Some(process),
             foreground: true,
@@ -101,7 +119,8 @@ impl Engine {
         }))
     }
 
-    /// [`Engine::create`] and [`Engine::start`]; when starting fails, nothing of the container is left.
+    /// [`Engine::create`] and [`Engine::start`], with what was begun [`Ahead`] of it, if anything was; when starting fails,
+    /// nothing of the container is left.
     ///
     /// # Errors
     /// As both.
@@ -109,16 +128,21 @@ impl Engine {
         &self,
         create: CreateRequest,
         start: &StartRequest,
+        ahead: Option<Ahead>,
     ) -> Result<(Container, Option<Session>)> {
         let cidfile = create.cidfile.clone();
         // From here on until all is done or undone, nobody is interrupted half-way.
         let mut held = Signals::take(&[Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM])
             .context(|| "cannot take over signals".into())?;
-        let container = self.create_to_run(create)?;
+        let (container, lock, snapshot) = self.create_to_run(create)?;
         rcon_sys::trace::mark("container made");
+        let made = container.clone();
         let mut started = match held.take_next() {
-            Some(_) => Err(Error::Interrupted),
-            None => self.start(container.id(), start),
+            Some(_) => {
+                drop(lock);
+                Err(Error::Interrupted)
+            }
+            None => self.start_locked(made, lock, snapshot, start, ahead),
         };
         // A session passes signals on to the container; without one, they are for us.
         if matches!(started, Ok(None)) && held.take_next().is_some() {

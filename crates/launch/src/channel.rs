@@ -101,13 +101,18 @@ pub(crate) fn wait_device(socket: &OwnedFd) -> Result<OwnedFd> {
     }
 }
 
+/// Say what went wrong.
+pub(crate) fn tell(socket: &OwnedFd, error: &Error) {
+    let mut message = vec![ERROR];
+    message.extend(error.encode());
+    // Nobody may be there to hear it.
+    let _ = fdpass::send_fds(socket, &message, &[]);
+}
+
 /// Say what went wrong, if there is a socket to say it through, and end this process.
 pub(crate) fn fail(socket: Option<&OwnedFd>, error: &Error) -> ! {
     if let Some(socket) = socket {
-        let mut message = vec![ERROR];
-        message.extend(error.encode());
-        // Nobody may be there to hear it.
-        let _ = fdpass::send_fds(socket, &message, &[]);
+        tell(socket, error);
     }
     process::exit_now(error.exit_code())
 }

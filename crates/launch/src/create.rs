@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Spec;
 use rcon_sys::fdpass;
-use rcon_sys::ids::{self, IdMaps};
+use rcon_sys::ids;
 use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 use rustix::process::Pid;
 
+use crate::ahead::{Ahead, Made};
 use crate::cgroup::{self, Cgroup};
 use crate::emulate::{self, Emulation, Inside};
 use crate::error::{Context, Error, Result};
@@ -33,31 +34,42 @@ pub struct Created {
     program: String,
 }
 
-/// A child that goes when nobody wants it.
+/// A container whose first process is born and sets itself up. Dropped without [`Begun::finish`], it is
+/// given up.
 #[derive(Debug)]
-struct Newborn(Option<OwnedFd>);
+pub struct Begun<'a> {
+    /// Its namespaces and files, as far as they are there already: those that were made [`Ahead`] are.
+    pub running: Running,
+    newborn: Newborn,
+    socket: OwnedFd,
+    spec: &'a Spec,
+    known_as: Option<KnownAs<'a>>,
+    /// With where it is, as far as that could be seen before it hid itself.
+    emulation: Option<(Emulation, Option<Inside>)>,
+    /// What its root file system is to be served from.
+    fuse: Option<FuseOverlay>,
+}
+
+/// A child that goes, and its cgroup with it, when nobody wants it.
+#[derive(Debug)]
+struct Newborn(Option<(OwnedFd, Option<Cgroup>)>);
 
 impl Newborn {
     fn keep(&mut self) {
         self.0 = None;
     }
-
-    /// See its end, and that of its cgroup.
-    fn take_down(self, cgroup: Option<&Cgroup>) {
-        drop(self);
-        if let Some(cgroup) = cgroup {
-            // Nothing can be done about what stays; it is empty.
-            let _ = cgroup.remove();
-        }
-    }
 }
 
 impl Drop for Newborn {
     fn drop(&mut self) {
-        if let Some(pidfd) = self.0.take() {
+        if let Some((pidfd, cgroup)) = self.0.take() {
             // It may have ended by itself; then there is only the reaping left.
             let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
             let _ = process::wait_pidfd(&pidfd);
+            if let Some(cgroup) = cgroup {
+                // Nothing can be done about what stays; it is empty.
+                let _ = cgroup.remove();
+            }
         }
     }
 }
@@ -65,16 +77,24 @@ impl Drop for Newborn {
 /// Make the container of `request`, ready to be started.
 ///
 /// Needs a process with one thread, since it forks. Nothing is left behind after an error.
-pub fn create(mut request: Request<'_>) -> Result<Created> {
+pub fn create(request: Request<'_>) -> Result<Created> {
+    begin(request)?.finish()
+}
+
+/// Have the first process of the container of `request` born, with its ids mapped.
+///
+/// As [`create`], which is this and [`Begun::finish`]; the process sets itself up meanwhile.
+pub fn begin(mut request: Request<'_>) -> Result<Begun<'_>> {
     let namespaces = Namespaces::of(request.spec)?;
     support::check(request.spec, request.known_as.is_some())?;
     let mut mapped = idmap::prepare(request.spec)?;
     mapped.add(request.spec, std::mem::take(&mut request.trees));
     let own = OwnFile::look();
-    let program = program_of(request.spec);
     let (ours, theirs) = fdpass::pair().context(|| "cannot make a pair of sockets".to_owned())?;
     let (spec, maps, known_as) = (request.spec, request.maps, request.known_as);
     let door = request.door.take();
+    let ahead = request.ahead.take();
+    let made = ahead.as_ref().map(Ahead::made).transpose()?;
     let cgroup = request
         .cgroup
         .take()
@@ -91,12 +111,11 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
         Rootfs::Fuse(layers) => Some(layers.clone()),
         _ => None,
     };
-    let described = request.spec.process().as_ref();
     flush();
     let folder = cgroup.as_ref().and_then(cgroup::Prepared::folder);
-    let (pid, pidfd) = match namespaces.clone_into(later, folder) {
+    let (pid, pidfd) = match namespaces.clone_into(later, folder, made.as_ref()) {
         Ok(Fork::Child) => {
-            drop(ours);
+            drop((ours, ahead, made));
             init::run(request, namespaces, later, mapped, theirs, door, own)
         }
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
@@ -110,42 +129,50 @@ pub fn create(mut request: Request<'_>) -> Result<Created> {
     // The streams are the new process's now; who reads them must see them end with it.
     trace::mark("process born");
     drop((request, theirs, door, mapped));
-    let newborn = pidfd
+    let mut newborn = pidfd
         .try_clone()
-        .map(|pidfd| Newborn(Some(pidfd)))
+        .map(|pidfd| Newborn(Some((pidfd, None))))
         .context(|| "cannot watch the new process".to_owned())?;
-    let answers = emulation.as_ref().zip(described);
     let mut group = None;
     let met = place(pid, cgroup).and_then(|placed| {
         group = placed;
-        let wants = Wants { answers, fuse };
-        meet(pid, &namespaces, maps, wants, &ours, spec, known_as)
-    });
-    let (userns, netns, number, mut passed) = match met {
-        Ok(met) => met,
-        Err(error) => {
-            let error = why(&ours, &pidfd, error);
-            newborn.take_down(group.as_ref());
-            return Err(error);
+        if let Some((_, cgroup)) = &mut newborn.0 {
+            cgroup.clone_from(&group);
         }
-    };
-    let console = match number & WITH_CONSOLE {
-        0 => None,
-        _ => passed.pop(),
-    };
-    Ok(Created {
+        let (userns, netns, passed) = look(pid, &namespaces, made)?;
+        let emulation = match emulation {
+            Some(emulation) if namespaces.is_hidden() => Some((emulation, None)),
+            Some(emulation) => Some((emulation, Some(Inside::of(pid)?))),
+            None => None,
+        };
+        match &ahead {
+            Some(ahead) => ahead.mapped()?,
+            None if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) => {
+                ids::write_maps(pid, maps)?;
+            }
+            None => {}
+        }
+        trace::mark("ids mapped");
+        channel::send_go(&ours, pid.as_raw_nonzero().get().unsigned_abs())?;
+        Ok((userns, netns, passed, emulation))
+    });
+    let (userns, netns, passed, emulation) = met.map_err(|error| why(&ours, &pidfd, error))?;
+    Ok(Begun {
         running: Running {
             pid,
             pidfd,
             userns,
             netns,
             passed,
-            console,
+            console: None,
             cgroup: group,
         },
         newborn,
         socket: ours,
-        program,
+        spec,
+        known_as,
+        emulation,
+        fuse,
     })
 }
 
@@ -163,26 +190,15 @@ pub(crate) fn program_of(spec: &Spec) -> String {
     first.cloned().unwrap_or_default()
 }
 
-/// What the new process needs others for.
-struct Wants<'a> {
-    /// Who answers its calls about owners.
-    answers: Option<(&'a Emulation, &'a Process)>,
-    /// What its root file system is served from.
-    fuse: Option<FuseOverlay>,
-}
-
-/// Map the ids of the new process and wait until it is set up: its user and network namespaces,
-/// and its "ready". On the way, run the hooks that belong here.
-fn meet(
+/// The user and network namespaces of the new process, before it hides itself, and what came with them.
+fn look(
     pid: Pid,
     namespaces: &Namespaces,
-    maps: &IdMaps,
-    wants: Wants<'_>,
-    socket: &OwnedFd,
-    spec: &Spec,
-    known_as: Option<KnownAs<'_>>,
-) -> Result<(OwnedFd, Option<OwnedFd>, u32, Vec<OwnedFd>)> {
-    // Before the new process hides itself.
+    made: Option<Made>,
+) -> Result<(OwnedFd, Option<OwnedFd>, Vec<OwnedFd>)> {
+    if let Some(made) = made {
+        return Ok((made.userns, Some(made.netns), made.passed));
+    }
     let userns = namespaces
         .of_process(pid, CloneFlags::CLONE_NEWUSER)?
         .ok_or_else(|| Error::Died("its user namespace cannot be opened".to_owned()))?;
@@ -190,44 +206,61 @@ fn meet(
         true => namespaces.of_process(pid, CloneFlags::CLONE_NEWNET)?,
         false => None,
     };
-    let emulation = wants.answers;
-    let inside = match (emulation, namespaces.is_hidden()) {
-        (Some(_), false) => Some(Inside::of(pid)?),
-        _ => None,
-    };
-    if namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
-        ids::write_maps(pid, maps)?;
-    }
-    trace::mark("ids mapped");
-    let number = pid.as_raw_nonzero().get();
-    channel::send_go(socket, number.unsigned_abs())?;
-    if let Some(layers) = wants.fuse {
-        rootfs::serve(&layers, &userns, channel::wait_device(socket)?)?;
-    }
-    if let Some(who) = known_as.filter(|_| hooks::any_at_creation(spec)) {
-        channel::wait_ready(socket)?;
-        let state = StateOf::new(spec, who, "creating", Some(number));
-        hooks::run(spec, Point::Prestart, &state, None)?;
-        hooks::run(spec, Point::CreateRuntime, &state, None)?;
-        channel::send_go(socket, 0)?;
-    }
-    if let Some((emulation, process)) = emulation
-        && let (Some(listener), mount, who) = channel::wait_listener(socket)?
-    {
-        let missing = || Error::Died("its mount namespace cannot be had".to_owned());
-        let inside = match inside {
-            Some(inside) => inside,
-            None => Inside {
-                user: userns
-                    .try_clone()
-                    .context(|| "cannot keep the user namespace".to_owned())?,
-                mount: mount.ok_or_else(missing)?,
-            },
+    Ok((userns, netns, Vec::new()))
+}
+
+impl Begun<'_> {
+    /// Wait until the new process is set up. On the way, run the hooks that belong here.
+    pub fn finish(mut self) -> Result<Created> {
+        let (number, mut passed) = self
+            .meet()
+            .map_err(|error| why(&self.socket, &self.running.pidfd, error))?;
+        let console = match number & WITH_CONSOLE {
+            0 => None,
+            _ => passed.pop(),
         };
-        emulate::start(emulation, process, pid, &who, listener, inside)?;
+        let mut running = self.running;
+        running.passed.extend(passed);
+        running.console = console;
+        Ok(Created {
+            running,
+            newborn: self.newborn,
+            socket: self.socket,
+            program: program_of(self.spec),
+        })
     }
-    let (number, passed) = channel::wait_ready(socket)?;
-    Ok((userns, netns, number, passed))
+
+    /// Its "ready": the number and the files with it.
+    fn meet(&mut self) -> Result<(u32, Vec<OwnedFd>)> {
+        let (socket, spec) = (&self.socket, self.spec);
+        let pid = self.running.pid;
+        if let Some(layers) = &self.fuse {
+            rootfs::serve(layers, &self.running.userns, channel::wait_device(socket)?)?;
+        }
+        if let Some(who) = self.known_as.filter(|_| hooks::any_at_creation(spec)) {
+            channel::wait_ready(socket)?;
+            let number = pid.as_raw_nonzero().get();
+            let state = StateOf::new(spec, who, "creating", Some(number));
+            hooks::run(spec, Point::Prestart, &state, None)?;
+            hooks::run(spec, Point::CreateRuntime, &state, None)?;
+            channel::send_go(socket, 0)?;
+        }
+        if let (Some((emulation, inside)), Some(process)) = (self.emulation.take(), spec.process())
+            && let (Some(listener), mount, who) = channel::wait_listener(socket)?
+        {
+            let missing = || Error::Died("its mount namespace cannot be had".to_owned());
+            let step = || "cannot keep the user namespace".to_owned();
+            let inside = match inside {
+                Some(inside) => inside,
+                None => Inside {
+                    user: self.running.userns.try_clone().context(step)?,
+                    mount: mount.ok_or_else(missing)?,
+                },
+            };
+            emulate::start(&emulation, process, pid, &who, listener, inside)?;
+        }
+        channel::wait_ready(socket)
+    }
 }
 
 /// What is behind `error`: the other side may have said why before it went, or its end says it.
@@ -259,11 +292,7 @@ impl Created {
     pub fn start(mut self) -> Result<Running> {
         channel::send_go(&self.socket, 0)
             .and_then(|()| channel::wait_executed(&self.socket, &self.program))
-            .map_err(|error| {
-                let error = why(&self.socket, &self.running.pidfd, error);
-                self.fall();
-                error
-            })?;
+            .map_err(|error| why(&self.socket, &self.running.pidfd, error))?;
         self.newborn.keep();
         Ok(self.running)
     }
@@ -275,13 +304,8 @@ impl Created {
     }
 
     /// Give the container up: its process is killed and reaped, its cgroup removed.
-    pub fn abort(mut self) {
-        self.fall();
-    }
-
-    fn fall(&mut self) {
-        let newborn = Newborn(self.newborn.0.take());
-        newborn.take_down(self.running.cgroup.as_ref());
+    pub fn abort(self) {
+        drop(self.newborn);
     }
 }
 

@@ -155,10 +155,13 @@ fn set_up<'a>(
     rootfs::isolate(spec, &namespaces)?;
     // The caller maps our ids meanwhile: time for all that needs none.
     let passed = match request.in_netns {
-        Some(set_up_network) => set_up_network().map_err(Error::Network)?,
+        Some(set_up_network) => {
+            let passed = set_up_network().map_err(Error::Network)?;
+            trace::mark("network made");
+            passed
+        }
         None => Vec::new(),
     };
-    trace::mark("network made");
     let filter = filter(spec)?;
     trace::mark("filter compiled");
     program::set_oom_score(described)?;

@@ -1,13 +1,14 @@
 //! From an OCI bundle to a process in its own namespaces, as an ordinary user.
 //!
 //! [`create`] makes a container and stops right before its program is executed; [`Created::start`]
-//! executes it. [`exec`] starts a further program in a running container. Nothing here knows of
+//! executes it. What takes the kernel long can be begun [`Ahead`]. [`exec`] starts a further program in a running container. Nothing here knows of
 //! images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
 //! to do in the new network namespace. [`oci`] has the commands of an OCI runtime over it.
 
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod ahead;
 pub mod cgroup;
 mod channel;
 mod console;
@@ -40,7 +41,8 @@ mod user;
 mod wire;
 
 pub use accounts::{Account, Accounts};
-pub use create::{Created, create, start};
+pub use ahead::Ahead;
+pub use create::{Begun, Created, begin, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;

@@ -13,6 +13,7 @@ use rcon_sys::process::{self, Fork};
 use rcon_sys::{fdpass, userns};
 use rustix::process::Pid;
 
+use crate::ahead::Made;
 use crate::error::{Context, Error, RawError, Result};
 use crate::{channel, init};
 
@@ -112,14 +113,15 @@ impl Namespaces {
     }
 
     /// A copy of this process in the namespaces, but for those in `later`, as a child of this process;
-    /// in the cgroup `folder` already where that can be had.
+    /// in the cgroup `folder` already where that can be had. Of the new ones, those in `made` are there.
     pub(crate) fn clone_into(
         &self,
         later: CloneFlags,
         folder: Option<BorrowedFd<'_>>,
+        made: Option<&Made>,
     ) -> Result<Fork> {
-        let new = self.new - later;
-        if self.joined.is_empty() {
+        let new = self.new - later - made.map_or(CloneFlags::empty(), Made::kinds);
+        if self.joined.is_empty() && made.is_none() {
             let born = match process::clone_into(new, folder) {
                 // Kernels before 5.7, and cgroups that want to be entered by the front door.
                 Err(error) if folder.is_some() && error.raw_os_error().is_some() => {
@@ -136,10 +138,10 @@ impl Namespaces {
         let helper = match process::fork().context(step)? {
             Fork::Child => {
                 drop(ours);
-                if let Err(error) = self.join() {
+                if let Err(error) = made.map_or(Ok(()), Made::join).and_then(|()| self.join()) {
                     channel::fail(Some(&theirs), &error);
                 }
-                match process::clone_sibling(new) {
+                match process::clone_sibling(new, folder) {
                     Ok(Fork::Child) => return Ok(Fork::Child),
                     Ok(Fork::Parent { pid, pidfd }) => {
                         channel::tell_born(&theirs, pid, pidfd);

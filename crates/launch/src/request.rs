@@ -8,6 +8,7 @@ use rcon_sys::ids::IdMaps;
 use rustix::process::Pid;
 
 use crate::accounts::Accounts;
+use crate::ahead::Ahead;
 use crate::cgroup::{Cgroup, Settings};
 use crate::emulate::Emulation;
 use crate::error::NetworkFailure;
@@ -70,6 +71,9 @@ pub struct Request<'a> {
     /// The host name is only a suggestion: where a filter around forbids to set one, that of
     /// around stays.
     pub any_host_name: bool,
+    /// Its user and network namespaces, begun already with `maps`; then there is no `in_netns`. The
+    /// specification has them as new ones.
+    pub ahead: Option<Ahead>,
 }
 
 impl<'a> Request<'a> {
@@ -96,6 +100,7 @@ impl<'a> Request<'a> {
             door: None,
             keyring: true,
             any_host_name: false,
+            ahead: None,
         }
     }
 }

@@ -75,10 +75,16 @@ pub fn fork_sibling() -> io::Result<Fork> {
     copy(libc::CLONE_PARENT as u64, 0, None)
 }
 
-/// As [`fork_sibling`], in new `namespaces` as with [`clone`].
-pub fn clone_sibling(namespaces: CloneFlags) -> io::Result<Fork> {
-    let flags = namespace_flags(namespaces)?;
-    copy(libc::CLONE_PARENT as u64 | flags, 0, None)
+/// As [`fork_sibling`], in new `namespaces` and in the cgroup `cgroup` as with [`clone_into`].
+///
+/// Where the cgroup cannot be entered so, the new process is in ours.
+pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let flags = libc::CLONE_PARENT as u64 | namespace_flags(namespaces)?;
+    match copy(flags, 0, cgroup) {
+        // Kernels before 5.7, and cgroups that want to be entered by the front door.
+        Err(error) if cgroup.is_some() && error.raw_os_error().is_some() => copy(flags, 0, None),
+        other => other,
+    }
 }
 
 fn copy(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {

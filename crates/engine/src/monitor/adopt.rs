@@ -327,6 +327,7 @@ impl Engine {
             foreground,
             given: crate::given::Given::default(),
             running: Some(ends),
+            ahead: None,
         };
         super::start(special.as_ref().unwrap_or(self), order).map(|(_, ends)| ends)
     }

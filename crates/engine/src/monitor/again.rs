@@ -39,7 +39,7 @@ impl Monitor {
                 restarts: now.state.restarts + 1,
                 ..now.state
             };
-            match setup::start(&self.engine, &mut self.container, &self.given) {
+            match setup::start(&self.engine, &mut self.container, &self.given, None) {
                 Ok(started) => {
                     if self.take_over(started).is_ok() {
                         drop(lock);

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use rcon_launch::{InNetns, NetworkFailure};
-use rcon_sys::netlink::{Batch, LOOPBACK, Link};
+
+use crate::ahead::{interior, loopback};
 
 /// What is to be done.
 #[derive(Clone, Copy)]
@@ -38,10 +39,7 @@ impl<'a> Inside<'a> {
         }
         Some(Box::new(move || {
             let mut files = match self.net {
-                Some(net) => rcon_net::set_up_namespace(net).map_err(|error| NetworkFailure {
-                    message: error.to_string(),
-                    hint: error.hint(),
-                })?,
+                Some(net) => interior(net)?,
                 None => Vec::new(),
             };
             if self.loopback {
@@ -80,15 +78,4 @@ fn own(kind: &str) -> Result<OwnedFd, NetworkFailure> {
         message: format!("cannot open the {kind} namespace of the container: {error}"),
         hint: None,
     })
-}
-
-/// All that `--network none` has.
-fn loopback() -> Result<(), NetworkFailure> {
-    let mut batch = Batch::new();
-    batch.link_up(Link {
-        index: LOOPBACK,
-        ..Link::default()
-    });
-    batch.send().map_err(|e| e.to_string())?;
-    Ok(())
 }

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigSet, Signal};
+use rcon_launch::Ahead;
 use rcon_store::Snapshot;
 use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
@@ -55,6 +56,8 @@ pub(crate) struct Order {
     pub given: Given,
     /// It runs already, and its monitor was killed. What the command has of its streams.
     pub running: Option<Ends>,
+    /// What the command has begun of it.
+    pub ahead: Option<Ahead>,
 }
 
 /// Forks the monitor and waits for its report. With a command that stays in the foreground, the ends of the container's
@@ -115,6 +118,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
             foreground,
             given: files,
             running,
+            ahead,
         } = order;
         let given = setup::Given {
             snapshot,
@@ -126,7 +130,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
             Some(ends) => adopt::take_up(&engine, &mut container, ends, command)?,
             None => {
                 container.state.restarts = 0;
-                setup::start(&engine, &mut container, &given)?
+                setup::start(&engine, &mut container, &given, ahead)?
             }
         };
         drop(lock);
@@ -193,6 +197,13 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             .iter()
             .flat_map(Ends::fds)
             .map(AsRawFd::as_raw_fd),
+    );
+    keep.extend(
+        order
+            .ahead
+            .iter()
+            .flat_map(Ahead::fds)
+            .map(|fd| fd.as_raw_fd()),
     );
     // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
     process::close_range_except(3, &keep);

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
-use rcon_launch::{FuseOverlay, Request, Rootfs, Running, Stdio};
-use rcon_net::{Guest, PortMapping};
+use rcon_launch::{Ahead, FuseOverlay, Request, Rootfs, Running, Stdio};
+use rcon_net::{Guest, Listeners, PortMapping};
 use rcon_store::{Form, Snapshot};
 use rcon_sys::trace;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::inside::Inside;
+use super::inside::{Found, Inside};
 use super::notify::{self, Notify};
 use crate::error::{Context, Error, Result};
 use crate::files::Durable;
@@ -60,13 +60,18 @@ pub(super) struct Started {
 }
 
 /// Starts it. That it runs is written down before its program does anything: whatever happens to us, it is known.
-pub(super) fn start(engine: &Engine, container: &mut Container, given: &Given) -> Result<Started> {
+pub(super) fn start(
+    engine: &Engine,
+    container: &mut Container,
+    given: &Given,
+    ahead: Option<Ahead>,
+) -> Result<Started> {
     let runtime = engine.paths.runtime(container.id());
     // What an earlier run left that was cut off.
     files::remove_tree(&runtime)?;
     files::make_dir(&runtime)?;
     let before = container.state.clone();
-    let result = start_in(engine, container, given, &runtime);
+    let result = start_in(engine, container, given, &runtime, ahead);
     if result.is_err() {
         let _ = files::remove_tree(&runtime);
         if container.state.status != before.status {
@@ -149,6 +154,7 @@ fn start_in(
     container: &mut Container,
     given: &Given,
     runtime: &Path,
+    ahead: Option<Ahead>,
 ) -> Result<Started> {
     let (config, snapshot) = (&container.config, &given.snapshot);
     let listeners =
@@ -197,11 +203,11 @@ fn start_in(
         },
     };
     let maps = engine.container_maps();
-    let created = rcon_launch::create(Request {
+    let begun = rcon_launch::begin(Request {
         // Also of the specification's own user, the files of the image say the groups.
         user: Some(bundle.user.clone().unwrap_or_default()),
         group_add: bundle.group_add.clone(),
-        in_netns: inside.work(),
+        in_netns: if ahead.is_some() { None } else { inside.work() },
         init: config.options.init && config.options.init_path.is_none(),
         keep_groups: config.options.keep_groups,
         accounts: accounts::of(config, runtime),
@@ -212,6 +218,7 @@ fn start_in(
         emulation: engine.emulation(config),
         any_host_name: config.options.hostname.is_none(),
         open_first: !maps.has_caller(),
+        ahead,
         ..Request::new(
             &bundle.spec,
             rootfs,
@@ -222,41 +229,35 @@ fn start_in(
                 .unwrap_or(Stdio::Terminal { size: None }),
         )
     });
-    let mut created = created.map_err(|error| match &joined {
+    let explained = |error: rcon_launch::Error| match &joined {
         Some(joined) => joined.explain(error.into()),
         None => error.into(),
-    })?;
-    trace::mark("container set up");
-    if let Some(cgroup) = &created.running.cgroup {
+    };
+    let mut begun = begun.map_err(explained)?;
+    if let Some(cgroup) = &begun.running.cgroup {
         limits::note(&engine.paths, container.id(), cgroup)?;
     }
-    let found = inside.found(std::mem::take(&mut created.running.passed));
-    let net = match net.clone() {
-        Some(net) => {
-            let running = &mut created.running;
-            let missing = || Error::Invalid("the container has no network namespace".into());
-            let tap = found.tap.ok_or_else(missing)?;
-            let netns = found.netns.or_else(|| running.netns.take());
-            let netns = netns.ok_or_else(missing)?;
-            let userns = running
-                .userns
-                .try_clone()
-                .context(|| "cannot start the network".into())?;
-            // Without it nobody can look, which is no reason not to start.
-            let control = protocol::listen_stream(runtime, protocol::NET).ok();
-            Some(rcon_net::Network::start(Guest {
-                config: net,
-                tap,
-                userns: Some(userns),
-                netns,
-                listeners,
-                control,
-                process: running.pidfd.try_clone().ok(),
-            })?)
-        }
+    // Where the network is there already, we look after it while the container sets itself up.
+    let mut found = inside.found(std::mem::take(&mut begun.running.passed));
+    let mut own = net.clone().map(|net| (net, listeners));
+    let mut net = match own.take_if(|_| found.tap.is_some()) {
+        Some(own) => Some(serve_network(own, &mut found, runtime, &mut begun.running)?),
         None => None,
     };
-    trace::mark("network served");
+    let mut created = begun.finish().map_err(explained)?;
+    trace::mark("container set up");
+    let passed = std::mem::take(&mut created.running.passed);
+    if !passed.is_empty() {
+        found = inside.found(passed);
+    }
+    if let Some(own) = own {
+        net = Some(serve_network(
+            own,
+            &mut found,
+            runtime,
+            &mut created.running,
+        )?);
+    }
     write_down(
         engine,
         config,
@@ -304,6 +305,30 @@ pub(super) fn network(config: &Config, ports: &[PortMapping]) -> Option<rcon_net
         host: hostfiles::host_address().filter(|host| net.cidr.contains(*host)),
         ..(**net).clone()
     })
+}
+
+/// Has the network of a container served.
+fn serve_network(
+    (config, listeners): (rcon_net::Config, Listeners),
+    found: &mut Found,
+    runtime: &Path,
+    running: &mut Running,
+) -> Result<rcon_net::Network> {
+    let missing = || Error::Invalid("the container has no network namespace".into());
+    let netns = found.netns.take().or_else(|| running.netns.take());
+    let userns = running.userns.try_clone();
+    let network = rcon_net::Network::start(Guest {
+        config,
+        tap: found.tap.take().ok_or_else(missing)?,
+        userns: Some(userns.context(|| "cannot start the network".into())?),
+        netns: netns.ok_or_else(missing)?,
+        listeners,
+        // Without it nobody can look, which is no reason not to start.
+        control: protocol::listen_stream(runtime, protocol::NET).ok(),
+        process: running.pidfd.try_clone().ok(),
+    })?;
+    trace::mark("network served");
+    Ok(network)
 }
 
 /// Adds what only this start has: the way to systemd, and files of who started it.

@@ -1,0 +1,173 @@
+//! Namespaces that are made while it is still being found out what is to live in them.
+//!
+//! A network namespace takes the kernel a while, and so do newuidmap(1) and newgidmap(1), and neither
+//! needs to know more of a container than that there will be one. So a command that will start one has
+//! both begun beside it, as early as it can, and the container's first process is born into them later
+//! (`Request::ahead`).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use rcon_sys::ids::{self, IdMaps};
+use rcon_sys::process::{self, Fork};
+use rcon_sys::{fdpass, trace};
+
+use crate::channel;
+use crate::error::{Context, Error, RawError, Result};
+use crate::request::InNetns;
+
+/// A user namespace and a network namespace in it, on their way.
+///
+/// Two processes work on them: a helper, a child of the one that called [`Ahead::begin`], that maps the
+/// ids, and its child, which lives in the namespaces until nobody has this any more. Dropping it waits
+/// for both in the process that began it.
+#[derive(Debug)]
+pub struct Ahead {
+    /// The helper says here when the ids are mapped.
+    helper: Option<OwnedFd>,
+    /// The namespaces come from here.
+    inhabitant: Option<OwnedFd>,
+    process: OwnedFd,
+}
+
+/// The namespaces, made. Their ids may not be mapped yet.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// The user namespace.
+    pub(crate) userns: OwnedFd,
+    /// The network namespace.
+    pub(crate) netns: OwnedFd,
+    /// What the set-up of the network gave.
+    pub(crate) passed: Vec<OwnedFd>,
+}
+
+impl Ahead {
+    /// Begin: a user namespace that will have `maps`, and a network namespace set up by `network`.
+    ///
+    /// Needs a process with one thread. Fails where there can be no further process; what fails later is
+    /// told to who makes the container.
+    pub fn begin(maps: &IdMaps, network: InNetns<'_>) -> io::Result<Self> {
+        let (helper, maps_done) = fdpass::pair()?;
+        let (inhabitant, namespaces_done) = fdpass::pair()?;
+        match process::fork()? {
+            Fork::Child => {
+                drop((helper, inhabitant));
+                help(maps, network, &maps_done, namespaces_done);
+                process::exit_now(0)
+            }
+            Fork::Parent { pidfd, .. } => Ok(Self {
+                helper: Some(helper),
+                inhabitant: Some(inhabitant),
+                process: pidfd,
+            }),
+        }
+    }
+
+    /// What a process that is to make the container of it has to keep open.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let sockets = self.helper.iter().chain(&self.inhabitant);
+        sockets.map(AsFd::as_fd).chain([self.process.as_fd()])
+    }
+
+    /// Wait for the namespaces.
+    pub(crate) fn made(&self) -> Result<Made> {
+        let (_, fds) = wait(self.inhabitant.as_ref())?;
+        let mut fds = fds.into_iter();
+        match (fds.next(), fds.next()) {
+            (Some(userns), Some(netns)) => Ok(Made {
+                userns,
+                netns,
+                passed: fds.collect(),
+            }),
+            _ => Err(gone()),
+        }
+    }
+
+    /// Wait for the ids.
+    pub(crate) fn mapped(&self) -> Result<()> {
+        wait(self.helper.as_ref()).map(drop)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.helper = None;
+        self.inhabitant = None;
+        // Only in the process whose child it is; it ends at once, when others have let go too.
+        let _ = process::wait_pidfd(&self.process);
+    }
+}
+
+fn wait(socket: Option<&OwnedFd>) -> Result<(u32, Vec<OwnedFd>)> {
+    channel::wait_ready(socket.ok_or_else(gone)?).map_err(|error| match error {
+        Error::Died(_) => gone(),
+        error => error,
+    })
+}
+
+fn gone() -> Error {
+    Error::Died("the process that made its namespaces was killed".to_owned())
+}
+
+impl Made {
+    /// Their kinds.
+    pub(crate) fn kinds(&self) -> CloneFlags {
+        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET
+    }
+
+    /// Put this process into them, as nobody in particular, with all capabilities.
+    pub(crate) fn join(&self) -> Result<()> {
+        let step = || "cannot join the namespaces of the container".to_owned();
+        setns(&self.userns, CloneFlags::CLONE_NEWUSER).context(step)?;
+        setns(&self.netns, CloneFlags::CLONE_NEWNET).context(step)
+    }
+}
+
+/// The life of the helper.
+fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd) {
+    // What is pressed at the terminal is for the command.
+    let _ = rustix::process::setsid();
+    let _ = process::set_name("rcon-ahead");
+    process::close_range_except(3, &[done.as_raw_fd(), namespaces.as_raw_fd()]);
+    let (pid, pidfd) = match process::clone(CloneFlags::CLONE_NEWUSER) {
+        Ok(Fork::Child) => inhabit(network, &namespaces),
+        Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
+        Err(error) => {
+            let errno = error.raw();
+            return channel::tell(&namespaces, &Error::Namespaces { errno });
+        }
+    };
+    drop(namespaces);
+    match ids::write_maps(pid, maps) {
+        // Whoever waited may have gone.
+        Ok(()) => drop(channel::send_ready(done, 0, &[])),
+        Err(error) => channel::tell(done, &error.into()),
+    }
+    let _ = process::wait_pidfd(pidfd);
+}
+
+/// The life of the one in the namespaces.
+fn inhabit(network: InNetns<'_>, socket: &OwnedFd) -> ! {
+    process::close_range_except(3, &[socket.as_raw_fd()]);
+    let result = (|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespaces {
+            errno: errno as i32,
+        })?;
+        let passed = network().map_err(Error::Network)?;
+        trace::mark("network made");
+        let step = || "cannot open the namespaces of the container".to_owned();
+        let userns = File::open("/proc/self/ns/user").context(step)?;
+        let netns = File::open("/proc/self/ns/net").context(step)?;
+        let mut fds = vec![userns.as_fd(), netns.as_fd()];
+        fds.extend(passed.iter().map(AsFd::as_fd));
+        channel::send_ready(socket, 0, &fds)
+    })();
+    if let Err(error) = result {
+        channel::fail(Some(socket), &error);
+    }
+    // Its end is the end of those who want to live here.
+    let _ = channel::wait_go(socket);
+    process::exit_now(0)
+}
