@@ -48,6 +48,7 @@ mod names;
 mod owners;
 mod pack;
 mod partial;
+mod places;
 mod probe;
 mod remove;
 mod snapshots;

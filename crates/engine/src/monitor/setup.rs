@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
 use rcon_launch::{Ahead, FuseOverlay, Request, Rootfs, Running, Stdio};
 use rcon_net::{Guest, Listeners, PortMapping};
-use rcon_store::{Form, Snapshot};
+use rcon_store::{Form, Snapshot, Store};
 use rcon_sys::trace;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -196,7 +196,7 @@ fn start_in(
         }),
         Form::Copy { .. } => Rootfs::Dir(snapshot.merged.clone()),
         Form::Overlay => Rootfs::Overlay {
-            lower: snapshot.lower.clone(),
+            lower: lower(engine, snapshot, &bundle.spec)?,
             upper: snapshot.upper.clone(),
             work: snapshot.work.clone(),
             volatile: config.auto_remove,
@@ -305,6 +305,19 @@ pub(super) fn network(config: &Config, ports: &[PortMapping]) -> Option<rcon_net
         host: hostfiles::host_address().filter(|host| net.cidr.contains(*host)),
         ..(**net).clone()
     })
+}
+
+/// The layers of the container, with the places of what is mounted in it below them, if all of them are wanted.
+fn lower(engine: &Engine, snapshot: &Snapshot, spec: &Spec) -> Result<Vec<PathBuf>> {
+    let mut lower = snapshot.lower.clone();
+    let wanted = |place: &str| {
+        let mut mounts = spec.mounts().iter().flatten();
+        mounts.any(|mount| mount.destination() == Path::new(place))
+    };
+    if Store::PLACES.into_iter().all(wanted) {
+        lower.push(engine.store.places()?);
+    }
+    Ok(lower)
 }
 
 /// Has the network of a container served.
