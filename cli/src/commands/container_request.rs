@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use rcon_engine::bundle::parse::HostAddress;
 use rcon_engine::bundle::{self, UserMount, parse};
 use rcon_engine::{
-    Ahead, CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options, PortMapping,
-    PullPolicy, RemoveRequest, RestartPolicy, net, trace,
+    Ahead, Arrangement, CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options,
+    PortMapping, PullPolicy, RemoveRequest, RestartPolicy, net, trace,
 };
 
 use super::container_args::ContainerArgs;
@@ -100,7 +100,7 @@ pub fn make(
     }
 
     let engine = context.engine()?;
-    let ahead = start
+    let ahead = (start && arrangement == Arrangement::Usual)
         .then(|| engine.ahead(&network, &sharing, &publish, args.publish_all))
         .flatten();
     let progress = Reporter::new(args.registry.quiet, context);

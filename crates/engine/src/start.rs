@@ -93,7 +93,7 @@ impl Engine {
             None => (None, None),
         };
         container.state.dismiss();
-        let special = self.arranged_for(&config)?;
+        let special = self.arranged_for(&container.config)?;
         let (process, ends) = monitor::start(
             special.as_ref().unwrap_or(self),
             Order {
