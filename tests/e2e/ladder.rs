@@ -246,7 +246,7 @@ fn without_attributes(t: &mut Rcon) {
     let look = "stat -c '%n %u %g' /f /d /l /tmp/a";
     let archive = lab().cache.join("archive/docker.tar");
     let script = format!(
-        "r() {{ \"$0\" --root {dir}/root \"$@\"; }}; set -e
+        "r() {{ \"$0\" --root {dir}/root --storage-driver vfs \"$@\"; }}; set -e
         r load -q -i {} >/dev/null; r doctor | grep -q 'copies of the layers'
         r run --name c --network none lab.test/busybox:archived sh -ec \"$1\"
         r commit -q c kept >/dev/null; r run --rm --network none kept sh -ec \"$2\"",

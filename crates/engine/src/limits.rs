@@ -154,6 +154,12 @@ pub(crate) fn look(paths: &Paths, container: &mut Container) {
     }
 }
 
+/// Removes what a container has while it runs, and its cgroup if one is left of a start that was cut off.
+pub(crate) fn discard_runtime(paths: &Paths, id: &str) -> Result<()> {
+    finish(paths, id);
+    files::remove_tree(&paths.runtime(id))
+}
+
 /// What the end of a container finds out and leaves behind: whether it was killed for want of memory.
 pub(crate) fn finish(paths: &Paths, id: &str) -> bool {
     let Some(cgroup) = of(paths, id) else {

@@ -10,7 +10,7 @@ use crate::events::Action;
 use crate::files;
 use crate::record::Container;
 use crate::records::{self, Lock};
-use crate::{Engine, RemoveRequest};
+use crate::{Engine, RemoveRequest, limits};
 
 /// How often a container that is started again and again under our hands is stopped.
 const ATTEMPTS: u32 = 5;
@@ -71,7 +71,7 @@ impl Engine {
                 "container {id} is running or paused, refusing to clean up"
             )));
         }
-        files::remove_tree(&self.paths.runtime(&id))?;
+        limits::discard_runtime(&self.paths, &id)?;
         self.emit_container(&container, Action::Cleanup);
         Ok(match container.config.image_id.is_empty() {
             true => container.config.image_name,
@@ -122,7 +122,7 @@ impl Engine {
         if volumes {
             self.discard_anonymous_volumes(&container.config, userns)?;
         }
-        files::remove_tree(&self.paths.runtime(id))?;
+        limits::discard_runtime(&self.paths, id)?;
         files::remove_tree(&records::unborn(&self.paths, id))
     }
 
@@ -143,7 +143,7 @@ impl Engine {
             // It had taken its name, and nothing else yet.
             _ => self.drop_names_of(id)?,
         }
-        files::remove_tree(&self.paths.runtime(id))?;
+        limits::discard_runtime(&self.paths, id)?;
         files::remove_tree(&dir)
     }
 
@@ -154,7 +154,7 @@ impl Engine {
             return Ok(id);
         };
         self.discard_snapshot(&id)?;
-        files::remove_tree(&self.paths.runtime(&id))?;
+        limits::discard_runtime(&self.paths, &id)?;
         self.drop_names_of(&id)?;
         files::remove_tree(&dir)?;
         Ok(id)

@@ -98,7 +98,10 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun<'_>> {
     let cgroup = request
         .cgroup
         .take()
-        .map(|settings| cgroup::prepare(&settings))
+        .map(|settings| match &mut request.note_cgroup {
+            Some(note) => cgroup::prepare_noting(&settings, note),
+            None => cgroup::prepare(&settings),
+        })
         .transpose()?
         .flatten();
     // A cgroup namespace begins where its first process is then: after it has been moved.

@@ -47,8 +47,8 @@ pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;
 pub use request::{
-    ExecChild, ExecRequest, FuseOverlay, InNetns, KnownAs, Request, Rootfs, Running, Size, Stdio,
-    Target,
+    ExecChild, ExecRequest, FuseOverlay, InNetns, KnownAs, NoteCgroup, Request, Rootfs, Running,
+    Size, Stdio, Target,
 };
 
 /// The types of a runtime specification, as this crate takes them.

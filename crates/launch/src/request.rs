@@ -16,6 +16,9 @@ use crate::error::NetworkFailure;
 /// Set-up of the network from inside: gives back files for the caller, or says why it failed.
 pub type InNetns<'a> = Box<dyn FnOnce() -> Result<Vec<OwnedFd>, NetworkFailure> + 'a>;
 
+/// Writes down a cgroup.
+pub type NoteCgroup<'a> = Box<dyn FnMut(&Cgroup) + 'a>;
+
 /// A container to be made.
 pub struct Request<'a> {
     /// The OCI runtime specification: process, mounts, namespaces, limits.
@@ -58,6 +61,8 @@ pub struct Request<'a> {
     /// The cgroup it is to be in, with its limits; `None` leaves it in ours. The limits in the spec
     /// are looked at through [`Settings::of_spec`] only.
     pub cgroup: Option<Settings>,
+    /// Hears of the cgroup right before it is made, so that no death leaves one that nobody knows.
+    pub note_cgroup: Option<NoteCgroup<'a>>,
     /// With a single id: have owners and users made up where the kernel has none.
     pub emulation: Option<Emulation>,
     /// Who the container is to the programs outside that the specification names: hooks, and the
@@ -95,6 +100,7 @@ impl<'a> Request<'a> {
             create_cwd: false,
             preserve_fds: Vec::new(),
             cgroup: None,
+            note_cgroup: None,
             emulation: None,
             known_as: None,
             door: None,

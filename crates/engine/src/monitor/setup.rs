@@ -68,7 +68,7 @@ pub(super) fn start(
 ) -> Result<Started> {
     let runtime = engine.paths.runtime(container.id());
     // What an earlier run left that was cut off.
-    files::remove_tree(&runtime)?;
+    limits::discard_runtime(&engine.paths, container.id())?;
     files::make_dir(&runtime)?;
     let before = container.state.clone();
     let result = start_in(engine, container, given, &runtime, ahead);
@@ -215,6 +215,10 @@ fn start_in(
         create_cwd: bundle.create_cwd,
         preserve_fds,
         cgroup: limits::settings(config, false)?,
+        note_cgroup: Some(Box::new(|cgroup| {
+            // It is tried once more when the container is there; then it must be known.
+            let _ = limits::note(&engine.paths, &config.id, cgroup);
+        })),
         emulation: engine.emulation(config),
         any_host_name: config.options.hostname.is_none(),
         open_first: !maps.has_caller(),
@@ -273,7 +277,7 @@ fn start_in(
     if !config.volumes.is_empty() {
         engine.note_owned(config)?;
     }
-    let mut running = created.start()?;
+    let mut running = created.start().map_err(explained)?;
     trace::mark("program executed");
     running.netns = None;
     Ok(Started {

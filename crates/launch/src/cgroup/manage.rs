@@ -41,6 +41,18 @@ enum Way {
 /// # Errors
 /// A limit, or a cgroup that is required, that cannot be had.
 pub fn prepare(settings: &Settings) -> Result<Option<Prepared>> {
+    prepare_noting(settings, &mut |_| ())
+}
+
+/// As [`prepare`]; `note` hears of a cgroup right before it is made, so that nobody can be killed in between and leave one
+/// that is known nowhere. What systemd makes ends by itself.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_noting(
+    settings: &Settings,
+    note: &mut dyn FnMut(&Cgroup),
+) -> Result<Option<Prepared>> {
     if settings.name.is_empty()
         || settings.name.contains(['/', '\0', '\n'])
         || settings.name == ".."
@@ -52,10 +64,12 @@ pub fn prepare(settings: &Settings) -> Result<Option<Prepared>> {
     let way = match &host {
         Host::Unified { own } => match choose(settings, own) {
             Some(Manager::Systemd) => Some(Way::Scope(Box::new(settings.clone()))),
-            Some(_) => Some(delegated(settings, own)?),
+            Some(_) => Some(delegated(settings, own, note)?),
             None => None,
         },
-        Host::Legacy(dirs) if settings.manager != Manager::Systemd => in_legacy(settings, dirs)?,
+        Host::Legacy(dirs) if settings.manager != Manager::Systemd => {
+            in_legacy(settings, dirs, note)?
+        }
         Host::Legacy(_) | Host::Missing => None,
     };
     match way {
@@ -116,7 +130,7 @@ fn nearest(dir: &Path) -> PathBuf {
 }
 
 /// A folder of ours, with the controllers it needs.
-fn delegated(settings: &Settings, own: &Path) -> Result<Way> {
+fn delegated(settings: &Settings, own: &Path, note: &mut dyn FnMut(&Cgroup)) -> Result<Way> {
     let parent = match &settings.parent {
         Some(parent) if parent.starts_with('/') => host::beneath(Path::new(MOUNT), parent),
         Some(parent) => own.join(parent),
@@ -134,12 +148,13 @@ fn delegated(settings: &Settings, own: &Path) -> Result<Way> {
     }
     enable(above, &needed)?;
     let dir = parent.join(&settings.name);
-    let foreign = !make(&dir)?;
-    let cgroup = Cgroup {
+    let mut cgroup = Cgroup {
         dirs: Dirs::Unified(dir.clone()),
         scope: None,
-        foreign,
+        foreign: dir.is_dir(),
     };
+    note(&cgroup);
+    cgroup.foreign = !make(&dir)?;
     let handle = File::open(&dir).map_err(|error| Error::file("open", &dir, &error));
     match handle {
         Ok(handle) => Ok(Way::Made(cgroup, Some(handle.into()))),
@@ -247,6 +262,7 @@ fn clear(dir: &Path) -> Result<()> {
 fn in_legacy(
     settings: &Settings,
     own: &std::collections::BTreeMap<String, PathBuf>,
+    note: &mut dyn FnMut(&Cgroup),
 ) -> Result<Option<Way>> {
     let may = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
     if own.is_empty() || !own.values().all(may) {
@@ -264,15 +280,17 @@ fn in_legacy(
     let foreign = parents
         .values()
         .any(|dir| dir.join(&settings.name).exists());
-    let made = legacy::make(&parents, &settings.name)?;
-    Ok(Some(Way::Made(
-        Cgroup {
-            dirs: Dirs::Legacy(made),
-            scope: None,
-            foreign,
-        },
-        None,
-    )))
+    let dirs = parents
+        .iter()
+        .map(|(name, dir)| (name.clone(), dir.join(&settings.name)));
+    let mut cgroup = Cgroup {
+        dirs: Dirs::Legacy(dirs.collect()),
+        scope: None,
+        foreign,
+    };
+    note(&cgroup);
+    cgroup.dirs = Dirs::Legacy(legacy::make(&parents, &settings.name)?);
+    Ok(Some(Way::Made(cgroup, None)))
 }
 
 impl Prepared {

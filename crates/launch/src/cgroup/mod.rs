@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::Error;
 pub use host::{Host, controllers};
-pub use manage::{Prepared, prepare};
+pub use manage::{Prepared, prepare, prepare_noting};
 pub use scope::is_reachable as has_systemd;
 pub use usage::Usage;
 
