@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use rcon_sys::fdpass;
 use rcon_sys::ids;
 use rcon_sys::process::{self, Fork};
@@ -37,15 +38,16 @@ pub struct Created {
 /// A container whose first process is born and sets itself up. Dropped without [`Begun::finish`], it is
 /// given up.
 #[derive(Debug)]
-pub struct Begun<'a> {
+pub struct Begun {
     /// Its namespaces and files, as far as they are there already: those that were made [`Ahead`] are.
     pub running: Running,
     newborn: Newborn,
     socket: OwnedFd,
-    spec: &'a Spec,
-    known_as: Option<KnownAs<'a>>,
+    program: String,
+    /// The specification that has them, the container's id and its bundle.
+    hooks: Option<(Spec, String, PathBuf)>,
     /// With where it is, as far as that could be seen before it hid itself.
-    emulation: Option<(Emulation, Option<Inside>)>,
+    emulation: Option<(Emulation, Process, Option<Inside>)>,
     /// What its root file system is to be served from.
     fuse: Option<FuseOverlay>,
 }
@@ -84,7 +86,7 @@ pub fn create(request: Request<'_>) -> Result<Created> {
 /// Have the first process of the container of `request` born, with its ids mapped.
 ///
 /// As [`create`], which is this and [`Begun::finish`]; the process sets itself up meanwhile.
-pub fn begin(mut request: Request<'_>) -> Result<Begun<'_>> {
+pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     let namespaces = Namespaces::of(request.spec)?;
     support::check(request.spec, request.known_as.is_some())?;
     let mut mapped = idmap::prepare(request.spec)?;
@@ -143,10 +145,13 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun<'_>> {
             cgroup.clone_from(&group);
         }
         let (userns, netns, passed) = look(pid, &namespaces, made)?;
-        let emulation = match emulation {
-            Some(emulation) if namespaces.is_hidden() => Some((emulation, None)),
-            Some(emulation) => Some((emulation, Some(Inside::of(pid)?))),
-            None => None,
+        let emulation = match (emulation, spec.process()) {
+            (Some(emulation), Some(process)) => {
+                let seen = !namespaces.is_hidden();
+                let inside = seen.then(|| Inside::of(pid)).transpose()?;
+                Some((emulation, process.clone(), inside))
+            }
+            _ => None,
         };
         match &ahead {
             Some(ahead) => ahead.mapped()?,
@@ -172,8 +177,11 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun<'_>> {
         },
         newborn,
         socket: ours,
-        spec,
-        known_as,
+        // Nothing of the request is kept: who goes on from here may have to keep itself small.
+        program: program_of(spec),
+        hooks: known_as
+            .filter(|_| hooks::any_at_creation(spec))
+            .map(|who| (spec.clone(), who.id.to_owned(), who.bundle.to_owned())),
         emulation,
         fuse,
     })
@@ -212,7 +220,7 @@ fn look(
     Ok((userns, netns, Vec::new()))
 }
 
-impl Begun<'_> {
+impl Begun {
     /// Wait until the new process is set up. On the way, run the hooks that belong here.
     pub fn finish(mut self) -> Result<Created> {
         let (number, mut passed) = self
@@ -229,26 +237,26 @@ impl Begun<'_> {
             running,
             newborn: self.newborn,
             socket: self.socket,
-            program: program_of(self.spec),
+            program: self.program,
         })
     }
 
     /// Its "ready": the number and the files with it.
     fn meet(&mut self) -> Result<(u32, Vec<OwnedFd>)> {
-        let (socket, spec) = (&self.socket, self.spec);
+        let socket = &self.socket;
         let pid = self.running.pid;
         if let Some(layers) = &self.fuse {
             rootfs::serve(layers, &self.running.userns, channel::wait_device(socket)?)?;
         }
-        if let Some(who) = self.known_as.filter(|_| hooks::any_at_creation(spec)) {
+        if let Some((spec, id, bundle)) = &self.hooks {
             channel::wait_ready(socket)?;
             let number = pid.as_raw_nonzero().get();
-            let state = StateOf::new(spec, who, "creating", Some(number));
+            let state = StateOf::new(spec, KnownAs { id, bundle }, "creating", Some(number));
             hooks::run(spec, Point::Prestart, &state, None)?;
             hooks::run(spec, Point::CreateRuntime, &state, None)?;
             channel::send_go(socket, 0)?;
         }
-        if let (Some((emulation, inside)), Some(process)) = (self.emulation.take(), spec.process())
+        if let Some((emulation, process, inside)) = self.emulation.take()
             && let (Some(listener), mount, who) = channel::wait_listener(socket)?
         {
             let missing = || Error::Died("its mount namespace cannot be had".to_owned());
@@ -260,7 +268,7 @@ impl Begun<'_> {
                     mount: mount.ok_or_else(missing)?,
                 },
             };
-            emulate::start(&emulation, process, pid, &who, listener, inside)?;
+            emulate::start(&emulation, &process, pid, &who, listener, inside)?;
         }
         channel::wait_ready(socket)
     }

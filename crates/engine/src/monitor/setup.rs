@@ -238,6 +238,8 @@ fn start_in(
         None => error.into(),
     };
     let mut begun = begun.map_err(explained)?;
+    // The network process is a copy of this one, and keeps what there is now.
+    drop(bundle);
     if let Some(cgroup) = &begun.running.cgroup {
         limits::note(&engine.paths, container.id(), cgroup)?;
     }
