@@ -228,7 +228,10 @@ impl Server {
         Ok(Server {
             stack: Stack::new(io, Dns::new(&config.dns), UdpPorts::default()),
             frames,
-            buffers: [vec![0; FRAME_LEN], vec![0; FRAME_LEN]],
+            buffers: [
+                rcon_sys::memory::untouched(FRAME_LEN),
+                rcon_sys::memory::untouched(FRAME_LEN),
+            ],
             channel,
             process,
             relay,

@@ -35,6 +35,14 @@ pub fn discard(buffer: &mut [u8]) {
     }
 }
 
+/// A buffer of `length` zeros that takes no memory before it is used, wherever the allocator puts it.
+pub fn untouched(length: usize) -> Vec<u8> {
+    let mut buffer = vec![0; length];
+    // Where memory was used before, the allocator has just written the zeros.
+    discard(&mut buffer);
+    buffer
+}
+
 /// Has the allocator take allocations of at least `bytes` straight from the system and give them
 /// back when they are freed, now and for good (mallopt(3)).
 ///

@@ -86,7 +86,7 @@ impl Io {
             limits,
             now: Instant::ZERO,
             more_frames: false,
-            buffer: vec![0; device::FRAME_LEN],
+            buffer: rcon_sys::memory::untouched(device::FRAME_LEN),
         }
     }
 

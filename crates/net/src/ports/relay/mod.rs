@@ -92,7 +92,7 @@ impl Relay {
             pairs: Slab::default(),
             queue: Vec::new(),
             pipes: Pipes::default(),
-            buffer: vec![0; COPY_BUFFER],
+            buffer: rcon_sys::memory::untouched(COPY_BUFFER),
             transparent: false,
             paced: true,
             orders,
