@@ -5,7 +5,7 @@
 //! it, the *monitor* ([`monitor`]): it holds the terminal or the pipes, writes the log, serves those who attach, keeps the
 //! published ports and the network, and writes down how the container ended. Commands talk to it over a socket
 //! ([`protocol`]); while it lives it is the only one to write the container's state. Should it die, the next command finds
-//! the truth from the processes themselves ([`recovery`]).
+//! the truth from the processes themselves (`recovery`).
 //!
 //! [`Engine`] is the face of all this; the methods are in the files named after what they do. Everything may be called only
 //! from a program with a single thread: containers are made by forking.
