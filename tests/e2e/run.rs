@@ -24,6 +24,7 @@ scenarios!(
     first_process_reaps,
     much_output,
     many_at_once,
+    watched_while_made,
     no_runtime_folder,
     where_the_time_goes,
 );
@@ -367,4 +368,29 @@ fn no_runtime_folder(t: &mut Rcon) {
     t.ok(&["run", "-d", "--name", "a", &image, "sleep", "100"]);
     t.run(&["exec", "a", "echo", "in"]).prints("in\n");
     t.run(&["rm", "-f", "-t0", "a"]).prints("a\n");
+}
+
+/// Every look at the containers clears away what killed commands left, and must know that from what is just being made.
+fn watched_while_made(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (t, done) = (&*t, &done);
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    t.run(&["ps", "-aq"]).code(0);
+                }
+            });
+        }
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..40 {
+                t.run(&["run", "--rm", "--name", "c", &image, "true"])
+                    .code(0);
+            }
+        }));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        made.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+    });
+    t.has_containers(0);
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use rcon_bundle::{ImageConfig, Source};
@@ -62,12 +62,26 @@ impl Engine {
         bundling::check(engine, &config)?;
         accounts::check(&config)?;
         limits::settings(&config, false)?;
-        let unborn = records::unborn(&self.paths, &config.id);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&unborn)
-            .on("create", &unborn)?;
-        engine.make(&request, config, state, &unborn, durable)
+        let (unborn, lock) = self.make_place(&config.id)?;
+        engine.make(&request, config, state, &unborn, lock, durable)
+    }
+
+    /// The directory a container is made in, and its lock. Whoever looks between the two takes it for what a killed creator
+    /// left and sweeps it away; then it is made again.
+    fn make_place(&self, id: &str) -> Result<(PathBuf, Lock)> {
+        let unborn = records::unborn(&self.paths, id);
+        for _ in 0..64 {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&unborn)
+                .on("create", &unborn)?;
+            if let Some(lock) = Lock::take(&unborn)? {
+                return Ok((unborn, lock));
+            }
+        }
+        Err(Error::Invalid(
+            "the new container is swept away again and again".into(),
+        ))
     }
 
     /// Fills the directory, takes the name, and lets the container be seen.
@@ -77,10 +91,9 @@ impl Engine {
         mut config: Config,
         state: State,
         unborn: &Path,
+        lock: Lock,
         durable: Durable,
     ) -> Result<(Container, Lock, Snapshot)> {
-        let lock = Lock::take(unborn)?
-            .ok_or_else(|| Error::Invalid("the new container was swept away".into()))?;
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.make_snapshot(&config.id, &request.image)?;
