@@ -113,6 +113,9 @@ pub(crate) struct Ready {
 const SPIN: Duration = Duration::from_micros(30);
 /// A sleep shorter than this is one that the next is likely to be like.
 const NAP: Duration = Duration::from_micros(60);
+/// What moves so much in one turn, in bytes, is not waiting for an answer: the longer the sleep, the
+/// more there is to share the cost of being woken.
+const BULK: u64 = 64 * 1024;
 
 /// Whether to sleep at once.
 #[derive(Debug, Default)]
@@ -146,6 +149,11 @@ impl Alertness {
         poller.wait(ready, timeout)?;
         self.napped = !ready.is_empty() && start.elapsed() < NAP;
         Ok(())
+    }
+
+    /// Learns how many bytes were moved in the turn that ends.
+    pub(crate) fn moved(&mut self, bytes: u64) {
+        self.napped &= bytes < BULK;
     }
 }
 

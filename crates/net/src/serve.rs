@@ -252,6 +252,7 @@ impl Server {
         let mut ready: Vec<Ready> = Vec::new();
         let mut more = false;
         let mut alertness = Alertness::default();
+        let mut bytes = 0;
         loop {
             let timeout = match more {
                 true => Some(Duration::ZERO),
@@ -280,6 +281,9 @@ impl Server {
                 let _ = channel::send(&self.channel, &Word::Look, &[]);
             }
             more = self.stack.flush();
+            let so_far = self.tap.bytes_sent + self.stack.io.link.traffic().bytes_received;
+            alertness.moved(so_far - bytes);
+            bytes = so_far;
         }
     }
 

@@ -53,12 +53,18 @@ impl Monitor {
         let code = self.code_of(status);
         self.health = None;
         trace::mark("program ended");
+        if let Some(net) = &self.started.net {
+            net.dismiss();
+        }
         if let Some(mounts) = self.started.mounts.take() {
             processes::end_all(&mounts);
         }
         self.drain_output();
         self.started.running.console = None;
-        if let Some(net) = &mut self.started.net {
+        // Whoever hears of the end may want the ports.
+        if let Some(net) = &mut self.started.net
+            && !self.container.state.ports.is_empty()
+        {
             net.close();
         }
         self.end_orphan();

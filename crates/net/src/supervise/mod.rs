@@ -231,6 +231,14 @@ impl Network {
         }
     }
 
+    /// Tells the process to end, and does not wait until it has.
+    pub fn dismiss(&self) {
+        if let Phase::Running { channel, .. } = &self.phase {
+            // The end of the channel says it too, but might be taken for our own death.
+            let _ = channel::send(channel, &Order::End, &[]);
+        }
+    }
+
     /// Ends the process and closes the ports. What is left, the tap, takes the kernel some milliseconds to let
     /// go of; it goes with the value.
     pub fn close(&mut self) {
@@ -244,14 +252,13 @@ impl Network {
     }
 
     fn stop(&mut self) -> bool {
+        self.dismiss();
         let Phase::Running {
             process, channel, ..
         } = std::mem::replace(&mut self.phase, Phase::GivenUp)
         else {
             return false;
         };
-        // The end of the channel says it too, but might be taken for our own death.
-        let _ = channel::send(&channel, &Order::End, &[]);
         drop(channel);
         let mut fds = [PollFd::new(&process, PollFlags::IN)];
         let limit = Timespec::try_from(GRACE).ok();

@@ -127,7 +127,7 @@ impl Relay {
             while let Some(token) = self.timers.due(now) {
                 self.rest(now, token.key, false);
             }
-            self.flush();
+            alertness.moved(self.flush());
             self.count();
         }
     }
@@ -247,15 +247,18 @@ impl Relay {
         }
     }
 
-    /// Moves bytes of every connection that has news.
-    fn flush(&mut self) {
+    /// Moves bytes of every connection that has news; gives how many.
+    fn flush(&mut self) -> u64 {
+        let mut moved = 0;
         let queue = std::mem::take(&mut self.queue);
         for key in queue {
             let Some(pair) = self.pairs.get_mut(key) else {
                 continue;
             };
             pair.queued = false;
-            match pair.turn(&mut self.pipes, &mut self.buffer) {
+            let turn = pair.turn(&mut self.pipes, &mut self.buffer);
+            moved += pair.moved;
+            match turn {
                 Ok(Turn::Waiting) => {}
                 Ok(Turn::More) => {
                     pair.queued = true;
@@ -265,6 +268,7 @@ impl Relay {
                 Err(_) => self.close(key, true),
             }
         }
+        moved
     }
 
     fn close(&mut self, key: Key, reset: bool) {

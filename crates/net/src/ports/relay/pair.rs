@@ -51,6 +51,8 @@ pub(super) struct Pair {
     back: Direction,
     /// Whether the connection waits for its turn.
     pub(super) queued: bool,
+    /// How much was moved in its last turn, in bytes.
+    pub(super) moved: u64,
 }
 
 /// Bytes from one socket to the other.
@@ -83,6 +85,7 @@ impl Pair {
             there: Direction::default(),
             back: Direction::default(),
             queued: false,
+            moved: 0,
         }
     }
 
@@ -126,17 +129,19 @@ impl Pair {
     /// # Errors
     /// One of the sockets has failed.
     pub(super) fn turn(&mut self, pipes: &mut Pipes, buffer: &mut [u8]) -> Result<Turn, Errno> {
+        self.moved = 0;
         if !self.connected {
             return Ok(Turn::Waiting);
         }
-        let more_there = self.there.run(&self.client, &self.server, pipes, buffer)?;
-        let more_back = self.back.run(&self.server, &self.client, pipes, buffer)?;
+        let there = self.there.run(&self.client, &self.server, pipes, buffer)?;
+        let back = self.back.run(&self.server, &self.client, pipes, buffer)?;
+        self.moved = (there + back) as u64;
         self.there.tell(&self.server, self.back.told);
         self.back.tell(&self.client, self.there.told);
         if self.there.told && self.back.told {
             return Ok(Turn::Over);
         }
-        match more_there || more_back {
+        match there.max(back) >= TURN {
             true => Ok(Turn::More),
             false => Ok(Turn::Waiting),
         }
@@ -159,16 +164,16 @@ impl Pair {
 }
 
 impl Direction {
-    /// Moves bytes; true when the turn is over and there may be more.
+    /// Moves bytes; gives how many. With [`TURN`] of them the turn is over and there may be more.
     fn run(
         &mut self,
         from: &OwnedFd,
         to: &OwnedFd,
         pipes: &mut Pipes,
         buffer: &mut [u8],
-    ) -> Result<bool, Errno> {
-        let mut budget = TURN;
-        while budget > 0 {
+    ) -> Result<usize, Errno> {
+        let mut done = 0;
+        while done < TURN {
             let bulk = self.pipe.is_some() || self.filled >= BULK && !self.urgent;
             let moved = match bulk && self.rest.is_empty() {
                 true => self.splice(from, to, pipes, buffer)?,
@@ -177,9 +182,9 @@ impl Direction {
             if moved == 0 {
                 break;
             }
-            budget = budget.saturating_sub(moved);
+            done += moved;
         }
-        Ok(budget == 0)
+        Ok(done)
     }
 
     /// Tells the receiver that all has come. After the last of both directions that is done by
