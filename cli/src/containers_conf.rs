@@ -7,6 +7,7 @@
 //!
 //! This is on the way of every start: a file in which all is commented out, as distributions ship it, is not even parsed.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rcon_engine::bundle::{Options, parse};
@@ -185,13 +186,14 @@ impl Defaults {
         if is_empty(text) {
             return Ok(());
         }
-        let File { containers, engine } = toml::from_str(text).map_err(|error| {
-            Failure::new(format!(
-                "cannot read {}: {}",
-                path.display(),
-                error.message()
-            ))
-        })?;
+        let File { containers, engine } =
+            toml::from_str(&without_comments(text)).map_err(|error| {
+                Failure::new(format!(
+                    "cannot read {}: {}",
+                    path.display(),
+                    error.message()
+                ))
+            })?;
         containers.annotations.add_to(&mut self.annotations);
         containers.cgroup_conf.add_to(&mut self.cgroup_conf);
         containers.devices.add_to(&mut self.devices);
@@ -444,6 +446,23 @@ fn is_empty(text: &str) -> bool {
     })
 }
 
+/// The same with nothing in the lines that are comments: what distributions ship is hardly anything else, and each start of a
+/// container reads it.
+fn without_comments(text: &str) -> Cow<'_, str> {
+    if text.contains("\"\"\"") || text.contains("'''") {
+        // A string of several lines may hold what looks like one.
+        return text.into();
+    }
+    let mut kept = String::with_capacity(text.len() / 4);
+    for line in text.lines() {
+        if !line.trim_start().starts_with('#') {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept.into()
+}
+
 /// The files that may be there, in order, and whether they must be.
 fn candidates() -> Vec<(PathBuf, bool)> {
     let variable = |name: &str| {
@@ -492,6 +511,17 @@ mod tests {
             all.add(Path::new("/x"), text).unwrap();
         }
         all
+    }
+
+    #[test]
+    fn comments_are_passed_over_but_not_strings() {
+        let all = read(&[
+            "# [containers]\n[containers]\n  # shm_size = \"1m\"\nenv = [\n# \"A=1\",\n\"B=#2\", # \"C=3\"\n]\n",
+        ]);
+        assert_eq!(all.env(), [("B".into(), "#2".into())]);
+        assert_eq!(all.shm_size, None);
+        let all = read(&["[containers]\nenv = [\"\"\"A=1\n# 2\"\"\"]\n"]);
+        assert_eq!(all.env(), [("A".into(), "1\n# 2".into())]);
     }
 
     #[test]

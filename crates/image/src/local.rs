@@ -1,6 +1,6 @@
 //! Finding an image in the store by what a user calls it.
 
-use crate::reference::{Given, Reference};
+use crate::reference::{DOCKER_HUB, Given, LOCALHOST, Reference};
 use crate::registries::Registries;
 use crate::{Error, Result};
 use rcon_store::{ImageRecord, Store};
@@ -24,7 +24,19 @@ pub fn find_local(store: &Store, name: &str) -> Result<Option<ImageRecord>> {
         return Ok(store.image_by_id(name)?);
     }
     let given = Given::parse(crate::reference::strip_transport(name)?)?;
-    for candidate in Registries::load()?.local_candidates(&given) {
+    let first = match given.is_short() {
+        true => given.at(LOCALHOST),
+        false => given.at(DOCKER_HUB),
+    };
+    if let Some(found) = by_reference(store, &first)? {
+        return Ok(Some(found));
+    }
+    // Whatever the configuration says, a name that is whole stands for nothing else.
+    let others = match given.is_short() {
+        true => Registries::load()?.local_candidates(&given),
+        false => Vec::new(),
+    };
+    for candidate in others.into_iter().filter(|other| *other != first) {
         if let Some(found) = by_reference(store, &candidate)? {
             return Ok(Some(found));
         }

@@ -5,6 +5,7 @@
 //! what is asked of it by a global address) and ::3.
 
 use std::fmt;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -443,7 +444,11 @@ fn parse_mtu(value: &str) -> Result<u16> {
 
 /// Whether this machine has somewhere to send IPv6 to: a default route that is not a refusal.
 pub fn host_has_ipv6() -> bool {
-    std::fs::read_to_string("/proc/net/ipv6_route").is_ok_and(|table| has_default_route_v6(&table))
+    // Each read has the kernel write the table anew, so it is to be one.
+    let mut table = String::with_capacity(16 * 1024);
+    let file = std::fs::File::open("/proc/net/ipv6_route");
+    file.and_then(|mut file| file.read_to_string(&mut table))
+        .is_ok_and(|_| has_default_route_v6(&table))
 }
 
 /// Reads the format of /proc/net/ipv6_route: destination, its prefix length, source, its prefix
