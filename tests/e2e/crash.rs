@@ -10,29 +10,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::lab::cgroups::Delegated;
+use crate::lab::chance::{self, Dice};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, leaks};
 
 scenarios!(campaign);
-
-/// Numbers that look random and are the same each time (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
-}
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug)]
@@ -290,9 +272,9 @@ fn campaign(t: &mut Rcon) {
     let started = Instant::now();
     t.ok(&["run", "--rm", &image, "true"]);
     let whole = started.elapsed();
-    let seed = number("RCON_TEST_SEED", 0x5eed);
-    let rounds = number("RCON_TEST_CRASHES", 10);
-    let mut dice = Dice(seed.max(1));
+    let seed = chance::seed();
+    let rounds = chance::asked_for("RCON_TEST_CRASHES").unwrap_or(10);
+    let mut dice = Dice::new();
     let mut campaign = Campaign {
         t,
         image: image.clone(),

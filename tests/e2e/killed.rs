@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::lab::chance::moments;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, lab, leaks, registry};
 
@@ -28,7 +29,7 @@ fn kill_at(t: &Rcon, milliseconds: u64, args: &[&str]) {
 
 fn pull(t: &mut Rcon) {
     let image = registry::plain().name("large");
-    for moment in MOMENTS {
+    for moment in moments(MOMENTS) {
         kill_at(t, moment, &["pull", "-q", &image]);
     }
     t.run(&["pull", "-q", &image]).code(0);
@@ -40,7 +41,7 @@ fn pull(t: &mut Rcon) {
 fn load(t: &mut Rcon) {
     let bytes = fs::read(lab().cache.join("archive/docker.tar")).unwrap();
     let path = t.write("docker.tar", bytes);
-    for moment in MOMENTS {
+    for moment in moments(MOMENTS) {
         kill_at(t, moment, &["load", "-q", "-i", &path]);
     }
     t.run(&["load", "-q", "-i", &path]).code(0);
@@ -49,7 +50,7 @@ fn load(t: &mut Rcon) {
 }
 
 fn remove(t: &mut Rcon) {
-    for (at, moment) in MOMENTS.into_iter().enumerate() {
+    for (at, moment) in moments(MOMENTS).into_iter().enumerate() {
         let image = t.pull("tall");
         match at % 2 {
             0 => kill_at(t, moment / 4, &["rmi", "-f", &image]),
@@ -70,7 +71,7 @@ fn remove(t: &mut Rcon) {
 fn save(t: &mut Rcon) {
     let image = t.pull("large");
     let path = t.write("out.tar", "the old one");
-    for moment in [0, 5, 20, 60] {
+    for moment in moments([0, 5, 20, 60]) {
         kill_at(t, moment, &["save", "-q", "-o", &path, &image]);
         // A file is replaced when the new one is whole.
         let text = fs::read(&path).unwrap();
@@ -86,7 +87,7 @@ fn commit(t: &mut Rcon) {
         "dd if=/dev/zero of=/big bs=64k count=200 2>/dev/null; echo kept >/odd/kept; rm /odd/keep";
     t.run(&["run", "--name", "c", &image, "sh", "-c", write])
         .code(0);
-    for (at, moment) in MOMENTS.into_iter().enumerate() {
+    for (at, moment) in moments(MOMENTS).into_iter().enumerate() {
         let squash = if at % 2 == 0 {
             "--squash=false"
         } else {

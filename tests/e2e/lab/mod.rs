@@ -8,6 +8,7 @@ pub mod apt;
 pub mod bpf;
 pub mod bundle;
 pub mod cgroups;
+pub mod chance;
 pub mod dns;
 pub mod fake;
 pub mod host;
