@@ -3,6 +3,11 @@
 //! The socket keeps the boundaries of messages (`SOCK_SEQPACKET`, unix(7)): a message is one byte that names it and what
 //! belongs to it, at most [`MAX_MESSAGE`] bytes. It is found at `RUNROOT/containers/ID/ctl`; the foreground `run` has a
 //! socket pair instead, connected before the program starts.
+//!
+//! A monitor goes on with the program that started it, so a command may be newer than the monitor it talks to, or older.
+//! The socket's name is the version: all that is said at `ctl` is version 1, whose messages keep their bytes for good (a
+//! test holds them). A message that is new within a version must do without an answer, for a monitor that does not know
+//! it says nothing; what cannot, and whatever changes a meaning, gets a socket of another name beside this one.
 
 use std::fs::File;
 use std::io;
@@ -291,6 +296,50 @@ pub(crate) enum Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The bytes of version 1, which programs of before say and understand.
+    #[test]
+    fn version_1_stays_as_it_is() {
+        assert_eq!(CONTROL, "ctl");
+        let streams = |stdin, stdout, stderr| Streams {
+            stdin,
+            stdout,
+            stderr,
+        };
+        let requests: [(Request, &[u8]); 11] = [
+            (Request::Attach(streams(true, false, false)), b"A\x01"),
+            (Request::Attach(streams(false, true, true)), b"A\x06"),
+            (Request::Input(b"abc"), b"Iabc"),
+            (Request::EndOfInput, b"E"),
+            (Request::Resize(24, 513), b"R\x18\0\x01\x02"),
+            (Request::CloseOutput, b"C"),
+            (Request::Ports(b"{}"), b"P{}"),
+            (Request::Stopping, b"S"),
+            (Request::Killing, b"K"),
+            (Request::Health, b"H"),
+            (Request::Input(b""), b"I"),
+        ];
+        let replies: [(Reply, &[u8]); 7] = [
+            (Reply::Output(b"x"), b"Ox"),
+            (Reply::Error(b"y"), b"ey"),
+            (Reply::Ports(b"{}"), b"P{}"),
+            (Reply::Exited(137), b"X\x89\0\0\0"),
+            (Reply::Health(HealthStatus::Starting), b"hs"),
+            (Reply::Health(HealthStatus::Healthy), b"hh"),
+            (Reply::Health(HealthStatus::Unhealthy), b"hu"),
+        ];
+        let mut out = Vec::new();
+        for (request, bytes) in requests {
+            request.encode(&mut out);
+            assert_eq!(out, bytes, "{request:?}");
+            assert_eq!(Request::decode(bytes), Some(request));
+        }
+        for (reply, bytes) in replies {
+            reply.encode(&mut out);
+            assert_eq!(out, bytes, "{reply:?}");
+            assert_eq!(Reply::decode(bytes), Some(reply));
+        }
+    }
 
     #[test]
     fn what_is_said_is_understood() {
