@@ -202,3 +202,55 @@ fn tests_of_the_threat_model_are_there() {
     }
     assert!(checked > 30, "{checked}");
 }
+
+/// Whatever the documents lead to is there: files that they link, and programs and folders of the tree that they name.
+#[test]
+fn what_documents_name_is_there() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut documents = vec![top.join("README.md")];
+    let docs = std::fs::read_dir(top.join("docs")).unwrap();
+    documents.extend(docs.map(|entry| entry.unwrap().path()));
+    documents.retain(|path| path.extension().is_some_and(|end| end == "md"));
+    let (mut links, mut paths) = (0, 0);
+    for document in documents {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let name = document.display();
+        for target in text.split("](").skip(1) {
+            let target = target.split(')').next().unwrap_or_default();
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            assert!(
+                document.parent().unwrap().join(file).exists(),
+                "{name} links {file}, which is not there"
+            );
+            links += 1;
+        }
+        let of_the_tree = [
+            "tests/",
+            "crates/",
+            "packaging/",
+            "examples/",
+            "cli/",
+            ".ci/",
+            "fuzz/",
+        ];
+        let words = text.split(|c: char| c.is_whitespace() || "`()|;,".contains(c));
+        for word in words.map(|word| word.trim_end_matches(['.', ':'])) {
+            let pattern = word.contains(['*', '…', '{', '<', '$']);
+            if pattern
+                || word.contains("NAME")
+                || !of_the_tree.iter().any(|part| word.starts_with(part))
+            {
+                continue;
+            }
+            assert!(
+                top.join(word).exists(),
+                "{name} names {word}, which is not there"
+            );
+            paths += 1;
+        }
+    }
+    assert!(links > 20 && paths > 50, "{links} links, {paths} paths");
+}
