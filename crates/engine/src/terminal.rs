@@ -73,11 +73,6 @@ pub fn size() -> Option<(u16, u16)> {
     .map(|size| (size.ws_row, size.ws_col))
 }
 
-/// Whether standard input is a terminal.
-pub fn stdin_is_terminal() -> bool {
-    isatty(rustix::stdio::stdin())
-}
-
 /// Signals that come as messages instead of as interruptions.
 #[derive(Debug)]
 pub struct Signals {

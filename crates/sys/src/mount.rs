@@ -68,15 +68,6 @@ pub fn copy_of(of: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     open_tree(of, "", tree_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
-/// As [`copy_of_path`], of the entry `name` of the folder `folder`.
-pub fn copy_of_entry(folder: impl AsFd, name: &str, recursive: bool) -> Result<OwnedFd> {
-    open_tree(
-        folder,
-        name,
-        tree_flags(recursive) | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
-    )
-}
-
 fn tree_flags(recursive: bool) -> OpenTreeFlags {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);

@@ -221,11 +221,6 @@ pub fn wait_pidfd(pidfd: impl AsFd) -> io::Result<ExitStatus> {
     }
 }
 
-/// The end of the child behind `pidfd` if it has come; the child is then reaped.
-pub fn try_wait_pidfd(pidfd: impl AsFd) -> io::Result<Option<ExitStatus>> {
-    wait(pidfd.as_fd(), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
-}
-
 fn wait(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<ExitStatus>> {
     let status =
         rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::PidFd(pidfd), options))?;
