@@ -6,6 +6,7 @@ use std::time::Instant as Clock;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rcon_sys::memory::{Leftovers, Rest};
 use rustix::thread::CapabilitySet;
 use smoltcp::time::{Duration, Instant};
 
@@ -113,7 +114,7 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     server
         .stack
         .learn_names(resolv_conf.as_deref(), hosts.as_deref());
-    let leftovers = rcon_sys::memory::Leftovers::find();
+    let leftovers = Leftovers::find();
     server.restarts = restarts;
     server.sandbox = Sandbox {
         no_files: sandbox::leave_files(),
@@ -122,7 +123,7 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     };
     // What the start needed is not needed again.
     leftovers.give_back();
-    server.run()
+    server.run(Rest::new(leftovers))
 }
 
 /// Starts the thread that relays published TCP ports; it is in the container's network namespace.
@@ -246,7 +247,7 @@ impl Server {
     }
 
     /// Serves until the end.
-    fn run(mut self) -> Result<()> {
+    fn run(mut self, mut rest: Rest) -> Result<()> {
         let start = self.start;
         let clock = || Instant::from_micros(start.elapsed().as_micros() as i64);
         let mut ready: Vec<Ready> = Vec::new();
@@ -258,9 +259,12 @@ impl Server {
                 true => Some(Duration::ZERO),
                 false => self.stack.io.timers.delay(clock()),
             };
+            let due = timeout.map(std::time::Duration::from);
+            let limit = rest.limit(due);
             alertness
-                .wait(&self.stack.io.poller, &mut ready, timeout.map(Into::into))
+                .wait(&self.stack.io.poller, &mut ready, limit)
                 .map_err(Error::io("cannot wait for frames"))?;
+            rest.waited(due, !ready.is_empty());
             self.stack.io.now = clock();
             for event in &ready {
                 match event.token.kind {

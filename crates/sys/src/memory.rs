@@ -104,6 +104,51 @@ impl Leftovers {
     }
 }
 
+/// How long nothing happens before a process takes it that nothing will.
+const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Gives the [`Leftovers`] of a process back each time it has nothing to do for a while, so that one that waits keeps little
+/// more than its data.
+///
+/// ```text
+/// let limit = rest.limit(due);    // how long to wait
+/// …                               // wait so long at most
+/// rest.waited(due, happened);
+/// ```
+#[derive(Debug, Default)]
+pub struct Rest {
+    leftovers: Leftovers,
+    rests: bool,
+}
+
+impl Rest {
+    /// For a process that has just done something.
+    pub fn new(leftovers: Leftovers) -> Rest {
+        Rest {
+            leftovers,
+            rests: false,
+        }
+    }
+
+    /// How long to wait at most, for a process for which something is `due` then; `None` for without end.
+    pub fn limit(&self, due: Option<std::time::Duration>) -> Option<std::time::Duration> {
+        match (self.rests, due) {
+            (true, due) => due,
+            (false, None) => Some(QUIET),
+            (false, Some(due)) => Some(due.min(QUIET)),
+        }
+    }
+
+    /// Takes note of what waiting came to, with the same `due`: whether anything has happened.
+    pub fn waited(&mut self, due: Option<std::time::Duration>, happened: bool) {
+        let nothing = !happened && due.is_none_or(|due| due > QUIET);
+        if nothing && !self.rests {
+            self.leftovers.give_back();
+        }
+        self.rests = nothing;
+    }
+}
+
 /// A mapping that pages can be given back of.
 #[derive(Debug, PartialEq, Eq)]
 struct Map {
@@ -173,6 +218,22 @@ mod tests {
         let kept = vec![7_u8; 100_000];
         Leftovers::find().give_back();
         assert!(kept.iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_rests() {
+        use std::time::Duration;
+        let mut rest = Rest::default();
+        let (soon, later) = (Duration::from_millis(1), Duration::from_secs(9));
+        assert_eq!(rest.limit(None), Some(QUIET));
+        assert_eq!(rest.limit(Some(soon)), Some(soon));
+        rest.waited(Some(soon), false);
+        assert_eq!(rest.limit(Some(later)), Some(QUIET));
+        rest.waited(Some(later), false);
+        assert_eq!(rest.limit(Some(later)), Some(later));
+        assert_eq!(rest.limit(None), None);
+        rest.waited(None, true);
+        assert_eq!(rest.limit(None), Some(QUIET));
     }
 
     #[test]
