@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Arg;
-use rcon_engine::{Engine, ListRequest, Paths};
+use rcon_engine::{Engine, ListRequest, Paths, Status};
 
 use crate::app::{self, Entry, NOUNS};
 use crate::commands::COMMANDS;
@@ -269,9 +269,11 @@ fn objects(entry: &Entry, name: &str, typed: &str, place: usize, places: &Places
         return all;
     }
     match () {
-        () if has("CONTAINER") => containers(typed, places, |alive| match verb {
-            "start" | "init" => !alive,
-            "stop" | "kill" | "exec" | "attach" | "top" | "pause" | "stats" | "port" => alive,
+        () if has("CONTAINER") => containers(typed, places, |status| match verb {
+            "start" => !status.is_alive(),
+            "init" => !status.has_process(),
+            "stop" => status.has_process(),
+            "kill" | "exec" | "attach" | "top" | "pause" | "stats" | "port" => status.is_alive(),
             _ => true,
         }),
         () if has("VOLUME") => volumes(typed, places),
@@ -282,7 +284,7 @@ fn objects(entry: &Entry, name: &str, typed: &str, place: usize, places: &Places
     }
 }
 
-fn containers(typed: &str, places: &Places, wanted: impl Fn(bool) -> bool) -> Candidates {
+fn containers(typed: &str, places: &Places, wanted: impl Fn(Status) -> bool) -> Candidates {
     let Some(engine) = places.engine() else {
         return Vec::new();
     };
@@ -291,7 +293,7 @@ fn containers(typed: &str, places: &Places, wanted: impl Fn(bool) -> bool) -> Ca
         ..ListRequest::default()
     });
     let all = all.unwrap_or_default().into_iter();
-    let found = all.filter(|c| wanted(c.state.status.is_alive())).map(|c| {
+    let found = all.filter(|c| wanted(c.state.status)).map(|c| {
         // An id only when it is what is typed.
         let by_id = !typed.is_empty() && c.config.id.starts_with(typed);
         let name = match by_id && !c.config.name.starts_with(typed) {

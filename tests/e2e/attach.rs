@@ -11,16 +11,25 @@ scenarios!(
     ends_with_its_exit_code,
     leaves_it_running,
     refusals,
-    several
+    several,
+    just_ending
 );
+
+/// Waits until so many have been attached: the event comes when the monitor has heard of it.
+pub fn attached(t: &Rcon, count: usize) {
+    eventually("they are attached", 60, || {
+        let events = t.run(&["events", "--stream=false", "--filter", "event=attach"]);
+        (events.stdout.lines().count() >= count).then_some(())
+    });
+}
 
 fn follows_output(t: &mut Rcon) {
     let image = t.pull("busybox");
     let script = "until test -e /go; do sleep 0.02; done; echo out; echo err >&2; exit 4";
     t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", script]);
     let running = t.start(&["attach", "c"]);
-    // Both are attached before there is anything to see: output before that is the log's.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    // It is attached before there is anything to see: output before that is the log's.
+    attached(t, 1);
     t.ok(&["exec", "c", "touch", "/go"]);
     let out = running.wait();
     assert_eq!(
@@ -49,7 +58,7 @@ fn leaves_it_running(t: &mut Rcon) {
     let image = t.pull("busybox");
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
     let running = t.start(&["attach", "--no-stdin", "--sig-proxy=false", "c"]);
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    attached(t, 1);
     running.signal(Signal::SIGTERM);
     running.wait();
     assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
@@ -73,7 +82,7 @@ fn several(t: &mut Rcon) {
     let watchers: Vec<_> = (0..10)
         .map(|_| t.start(&["attach", "--no-stdin", "c"]))
         .collect();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    attached(t, 10);
     t.ok(&["exec", "c", "touch", "/go"]);
     // One who comes late, perhaps too late, sees the rest, and never half a line.
     let late = t.run(&["attach", "--no-stdin", "c"]);
@@ -93,4 +102,22 @@ fn several(t: &mut Rcon) {
     eventually("it has ended", 20, || {
         (t.inspect("c", "{{.State.Status}}") == "exited").then_some(())
     });
+}
+
+/// One who attaches to a container that is just ending hears how it ended, or that it does not run.
+fn just_ending(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for round in 0..10 {
+        let name = format!("c{round}");
+        let script = "until test -e /go; do sleep 0.01; done; exit 7";
+        t.ok(&["run", "-d", "--name", &name, &image, "sh", "-c", script]);
+        t.ok(&["exec", "-d", &name, "touch", "/go"]);
+        let all: Vec<_> = (0..4)
+            .map(|_| t.start(&["attach", "--no-stdin", &name]))
+            .collect();
+        for out in all.into_iter().map(|one| one.wait()) {
+            let refused = out.code == 125 && out.stderr.contains("only attach to running");
+            assert!(out.code == 7 || refused, "{}", out.story());
+        }
+    }
 }

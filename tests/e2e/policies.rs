@@ -11,6 +11,7 @@ scenarios!(
     always,
     stopped_for_good,
     stopped_in_the_pause,
+    stopped_in_the_start,
     removed_in_the_pause,
     started_in_the_pause,
     monitor_dies_in_the_pause,
@@ -150,6 +151,67 @@ fn started_in_the_pause(t: &mut Rcon) {
     eventually("it ran again", 60, || (runs(t, "c") >= 7).then_some(()));
     t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
     t.has_containers(0);
+}
+
+/// A container that is ended while it is being started again: its monitor sees a start that failed.
+fn stopped_in_the_start(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let dir = t.mkdir("shared");
+    // The monitor writes the pidfile between noting that the container runs and having its program executed: until
+    // somebody reads it, nothing goes on.
+    let fifo = t.write("shared/pid", "");
+    std::fs::remove_file(&fifo).unwrap();
+    nix::unistd::mkfifo(
+        fifo.as_str(),
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+    )
+    .unwrap();
+    std::os::unix::fs::chown(&fifo, Some(t.user.uid), Some(t.user.gid)).unwrap();
+    let read = || {
+        std::process::Command::new("cat")
+            .arg(&fifo)
+            .output()
+            .unwrap()
+            .stdout
+    };
+    let (pidfile, bind) = (format!("--pidfile={fifo}"), format!("{dir}:/s"));
+    let script = "until test -e /s/go; do sleep 0.02; done; exit 1";
+    let words = [
+        "run",
+        "-d",
+        "--restart",
+        "always",
+        "--name",
+        "c",
+        "-v",
+        &bind,
+        &pidfile,
+    ];
+    let run = t.start(&[&words[..], &[&image, "sh", "-c", script]].concat());
+    let first = read();
+    run.wait().ok();
+    t.write("shared/go", "");
+    let again = eventually("it is started again", 60, || {
+        let state = t.inspect("c", "{{.State.Status}} {{.RestartCount}} {{.State.Pid}}");
+        state.strip_prefix("running 1 ").map(str::to_owned)
+    });
+    assert_ne!(again.as_bytes(), first);
+    let stop = t.start(&["stop", "-t", "0", "c"]);
+    eventually("its process is killed", 60, || {
+        let stat = std::fs::read_to_string(format!("/proc/{again}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    // From here on nobody waits for a reader.
+    let held = std::fs::File::options().read(true).write(true).open(&fifo);
+    stop.wait().prints("c\n");
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.Restarting}}"),
+        "exited false"
+    );
+    // It stays so.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(t.inspect("c", "{{.State.Status}}"), "exited");
+    drop(held.unwrap());
 }
 
 fn monitor_dies_in_the_pause(t: &mut Rcon) {

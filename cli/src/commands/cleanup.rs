@@ -39,7 +39,7 @@ impl Command for Cleanup {
             names: &self.names,
             all: self.all,
             latest: self.latest,
-            of_all: Some(|c| !c.state.status.is_alive()),
+            of_all: Some(|c| !c.state.status.has_process()),
             nothing: "you must provide at least one name or id",
             ..Selection::default()
         }

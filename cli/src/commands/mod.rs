@@ -29,6 +29,7 @@ mod image_tree;
 mod images;
 mod import;
 mod info;
+mod init;
 mod inspect;
 mod isolation_args;
 mod kill;
@@ -80,6 +81,7 @@ pub const COMMANDS: &[Entry] = &[
     entry::<run::Run>(&["run", "container run"]),
     entry::<exec::Exec>(&["exec", "container exec"]),
     entry::<create::Create>(&["create", "container create"]),
+    entry::<init::Init>(&["init", "container init"]),
     entry::<start::Start>(&["start", "container start"]),
     entry::<ps::Ps>(&["ps", "container ls", "container list", "container ps"]),
     entry::<logs::Logs>(&["logs", "container logs"]),

@@ -282,6 +282,7 @@ fn blank() -> Container {
             volumes: Vec::new(),
             secrets: Vec::new(),
             create_command: Vec::new(),
+            by_run: None,
         },
         state: rcon_engine::State::default(),
     }
@@ -340,6 +341,7 @@ pub fn status(c: &Container, now: DateTime<Utc>) -> String {
             since(c.state.finished)
         ),
         Status::Created => "Created".into(),
+        Status::Initialized => "Initialized".into(),
         Status::Stopping => "Stopping".into(),
     }
 }
@@ -393,7 +395,7 @@ fn mounts(c: &Container) -> Vec<&str> {
 }
 
 fn pid(c: &Container) -> i32 {
-    match (c.state.status.is_alive(), c.state.process) {
+    match (c.state.status.has_process(), c.state.process) {
         (true, Some(process)) => process.pid,
         _ => 0,
     }

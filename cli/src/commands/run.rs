@@ -80,6 +80,7 @@ impl Command for Run {
             let start = StartRequest {
                 attach: None,
                 inherit,
+                hold: false,
             };
             let (container, _) = engine.run(request, &start, ahead)?;
             output::println(container.id())?;
@@ -94,6 +95,7 @@ impl Command for Run {
             &StartRequest {
                 attach: Some(streams),
                 inherit,
+                hold: false,
             },
             ahead,
         )? {

@@ -87,6 +87,7 @@ impl Command for Start {
                 &StartRequest {
                     attach: Some(streams),
                     inherit,
+                    hold: false,
                 },
             )? {
                 Some(session) => run::ended(session.relay(&relay)?),
@@ -106,6 +107,7 @@ impl Command for Start {
                     &StartRequest {
                         attach: None,
                         inherit,
+                        hold: false,
                     },
                 )?;
                 output::println(name)?;

@@ -48,7 +48,7 @@ impl Command for Stop {
             latest: self.latest,
             cidfiles: &self.cidfile,
             filters: &self.filter,
-            of_all: Some(|c| c.state.status.is_alive()),
+            of_all: Some(|c| c.state.status.has_process()),
             nothing: "you must provide at least one name or id",
         }
         .resolve(&engine)?;

@@ -65,7 +65,7 @@ impl Stock {
         };
         let (count, bytes) = images(false);
         let (active, used) = images(true);
-        let running = |c: &&Container| c.state.status.is_alive();
+        let running = |c: &&Container| c.state.status.has_process();
         let size = |c: &Container| self.written.get(c.id()).copied().unwrap_or(0);
         let written: u64 = self.containers.iter().map(size).sum();
         let alive: u64 = self.containers.iter().filter(running).map(size).sum();

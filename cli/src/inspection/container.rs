@@ -115,7 +115,7 @@ pub fn path(path: &Option<std::path::PathBuf>) -> String {
 
 fn state(engine: &Engine, container: &Container) -> Value {
     let state = &container.state;
-    let alive = state.status.is_alive();
+    let alive = state.status.has_process();
     let pid =
         |process: Option<rcon_engine::ProcessRef>| process.filter(|_| alive).map_or(0, |p| p.pid);
     let mut object = json!({
@@ -130,7 +130,7 @@ fn state(engine: &Engine, container: &Container) -> Value {
         "ExitCode": state.exit_code,
         "Error": state.error,
         "StartedAt": human::rfc3339(state.started),
-        "FinishedAt": human::rfc3339(state.finished.filter(|_| !alive)),
+        "FinishedAt": human::rfc3339(state.finished.filter(|_| !state.status.is_alive())),
         "Health": health(engine, container),
         "CheckpointedAt": human::rfc3339(None),
         "RestoredAt": human::rfc3339(None),

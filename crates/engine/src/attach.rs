@@ -12,7 +12,7 @@ use crate::events::Action;
 use crate::keys::Watcher;
 use crate::monitor::Ends;
 use crate::protocol::{self, MAX_DATA, MAX_MESSAGE, Reply, Request};
-use crate::record::{ProcessRef, Status};
+use crate::record::{Container, ProcessRef, Status};
 use crate::records::{self, Lock};
 use crate::terminal::{self, RawMode, Signals};
 use crate::{Engine, Outcome, Paths, RelayOptions, Streams};
@@ -39,6 +39,16 @@ pub(crate) const ON_TERMINAL: [Signal; 5] = [
     Signal::SIGWINCH,
 ];
 
+/// What becomes of a session whose monitor has gone.
+enum Rejoined {
+    /// There is another one.
+    Connected(OwnedFd),
+    /// The container had ended with this code.
+    Ended(i32),
+    /// Nobody knows.
+    Gone,
+}
+
 /// How often, and how long apart, to try to reach a monitor again.
 const ATTEMPTS: u32 = 500;
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
@@ -47,6 +57,8 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Session {
     pub(crate) socket: OwnedFd,
+    /// What the monitor has said already.
+    pub(crate) heard: Option<Vec<u8>>,
     /// The container has a terminal.
     pub(crate) tty: bool,
     pub(crate) streams: Streams,
@@ -78,12 +90,29 @@ impl Engine {
     /// # Errors
     /// When it does not run: `you can only attach to running containers: container state improper`.
     pub fn attach(&self, name_or_id: &str, streams: Streams) -> Result<Session> {
+        for _ in 0..ATTEMPTS {
+            match self.attach_now(name_or_id, streams) {
+                // It is just ending, which its record is about to say; or its monitor was killed just now.
+                Err(Error::Unreachable) => std::thread::sleep(LOOK_AGAIN),
+                result => return result,
+            }
+        }
+        self.attach_now(name_or_id, streams)
+    }
+
+    fn attach_now(&self, name_or_id: &str, streams: Streams) -> Result<Session> {
         let container = self.container(name_or_id)?;
         if !matches!(container.state.status, Status::Running | Status::Stopping) {
             return Err(Error::StateImproper(
                 "you can only attach to running containers".into(),
             ));
         }
+        self.join(container, streams)
+    }
+
+    /// Connects to a container that has a monitor. When this returns the monitor has heard of it: nothing is missed from
+    /// here on.
+    pub(crate) fn join(&self, container: Container, streams: Streams) -> Result<Session> {
         container.state.wake_monitor();
         let socket = protocol::connect(&self.paths.runtime(container.id()))
             .map_err(|_| Error::Unreachable)?;
@@ -93,10 +122,12 @@ impl Engine {
         };
         let mut message = Vec::new();
         Request::Attach(streams).encode(&mut message);
-        protocol::try_send(&socket, &message).context(|| "cannot talk to the monitor".into())?;
+        protocol::try_send(&socket, &message).map_err(|_| Error::Unreachable)?;
+        let heard = protocol::await_attached(&socket).map_err(|_| Error::Unreachable)?;
         self.emit_container(&container, Action::Attach);
         Ok(Session {
             socket,
+            heard,
             tty: container.config.options.tty,
             streams,
             process: container.state.process,
@@ -108,8 +139,8 @@ impl Engine {
         })
     }
 
-    /// Connects again to a container whose monitor was killed, which gets another one by this; `None` when it has ended.
-    fn rejoin(&self, session: &mut Session) -> Result<Option<OwnedFd>> {
+    /// Connects again to a container whose monitor was killed, which gets another one by this.
+    fn rejoin(&self, session: &mut Session) -> Result<Rejoined> {
         for _ in 0..ATTEMPTS {
             match self.rejoin_now(session) {
                 // A process that is killed closes its files before it is gone.
@@ -120,17 +151,20 @@ impl Engine {
         self.rejoin_now(session)
     }
 
-    fn rejoin_now(&self, session: &mut Session) -> Result<Option<OwnedFd>> {
+    fn rejoin_now(&self, session: &mut Session) -> Result<Rejoined> {
         let dir = self.paths.container(&session.id);
         let Some(lock) = Lock::take(&dir)? else {
-            return Ok(None);
+            return Ok(Rejoined::Gone);
         };
         let Some(container) = records::load(&dir)? else {
-            return Ok(None);
+            return Ok(Rejoined::Gone);
         };
         let state = &container.state;
+        if state.status == Status::Exited {
+            return Ok(Rejoined::Ended(state.exit_code));
+        }
         if !state.status.is_alive() || !state.has(state.process) {
-            return Ok(None);
+            return Ok(Rejoined::Gone);
         }
         if state.monitor_lives() {
             drop(lock);
@@ -140,7 +174,7 @@ impl Engine {
             Request::Attach(session.streams).encode(&mut message);
             protocol::try_send(&socket, &message)
                 .context(|| "cannot talk to the monitor".into())?;
-            return Ok(Some(socket));
+            return Ok(Rejoined::Connected(socket));
         }
         let (ours, theirs) =
             rcon_sys::fdpass::pair().context(|| "cannot make a socket pair".into())?;
@@ -148,11 +182,21 @@ impl Engine {
         let foreground = session.foreground.then_some((theirs, session.streams));
         session.ends = self.take_up(container, lock, foreground, ends)?;
         if session.foreground {
-            return Ok(Some(ours));
+            return Ok(Rejoined::Connected(ours));
         }
-        self.attach(&session.id, session.streams)
-            .map(|session| Some(session.socket))
+        let again = self.attach_now(&session.id, session.streams)?;
+        session.heard = again.heard;
+        Ok(Rejoined::Connected(again.socket))
     }
+}
+
+/// What there is to hear.
+enum Received {
+    Nothing,
+    /// So many bytes.
+    Message(usize),
+    /// The container ended with this code, and the monitor could not tell us.
+    Ended(i32),
 }
 
 /// The work of a session.
@@ -207,6 +251,11 @@ impl Relay {
     fn run(mut self) -> Result<Outcome> {
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
+            if let Some(message) = self.session.heard.take()
+                && let Some(outcome) = self.handle(&message)?
+            {
+                return Ok(outcome);
+            }
             let (stdin, socket, signal) = self
                 .wait()
                 .context(|| "cannot wait for the container".into())?;
@@ -216,9 +265,15 @@ impl Relay {
             if socket {
                 self.flush()?;
                 // All there is, so that waiting is for nothing to do.
-                while let Some(length) = self.receive(&mut buffer)? {
-                    if let Some(outcome) = self.handle(&buffer[..length])? {
-                        return Ok(outcome);
+                loop {
+                    match self.receive(&mut buffer)? {
+                        Received::Nothing => break,
+                        Received::Message(length) => {
+                            if let Some(outcome) = self.handle(&buffer[..length])? {
+                                return Ok(outcome);
+                            }
+                        }
+                        Received::Ended(code) => return Ok(Outcome::Exited(code)),
                     }
                 }
             }
@@ -252,32 +307,34 @@ impl Relay {
         Ok((ready(2), ready(0), ready(1)))
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<Received> {
         match protocol::try_receive(&self.session.socket, buffer) {
-            Ok(Some(0)) if self.rejoin()? => Ok(None),
-            Ok(Some(0)) => Err(Error::Invalid(format!(
-                "the monitor of container {} is gone: how the container ends will not be known",
-                &self.session.id[..12]
-            ))),
-            Ok(length) => Ok(length),
+            Ok(Some(0)) => self.rejoin(),
+            Ok(Some(length)) => Ok(Received::Message(length)),
+            Ok(None) => Ok(Received::Nothing),
             Err(e) => Err(e).context(|| "cannot hear the monitor".into()),
         }
     }
 
     /// The monitor is gone. If the container is still there it gets another, and we go on.
-    fn rejoin(&mut self) -> Result<bool> {
-        let Some(socket) = Engine::open(self.session.paths.clone())?.rejoin(&mut self.session)?
-        else {
-            return Ok(false);
-        };
-        self.session.socket = socket;
+    fn rejoin(&mut self) -> Result<Received> {
+        match Engine::open(self.session.paths.clone())?.rejoin(&mut self.session)? {
+            Rejoined::Connected(socket) => self.session.socket = socket,
+            Rejoined::Ended(code) => return Ok(Received::Ended(code)),
+            Rejoined::Gone => {
+                return Err(Error::Invalid(format!(
+                    "the monitor of container {} is gone: how the container ends will not be known",
+                    &self.session.id[..12]
+                )));
+            }
+        }
         if self.session.tty {
             self.send_size()?;
         }
         if !self.reading && self.session.streams.stdin {
             self.send(Request::EndOfInput)?;
         }
-        Ok(true)
+        Ok(Received::Nothing)
     }
 
     fn handle(&mut self, message: &[u8]) -> Result<Option<Outcome>> {

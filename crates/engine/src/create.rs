@@ -9,6 +9,7 @@ use chrono::Utc;
 use rcon_bundle::{ImageConfig, Source};
 use rcon_store::Snapshot;
 
+use crate::compact::compact;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
@@ -55,7 +56,8 @@ impl Engine {
                 path.display()
             )));
         }
-        let (config, _ids) = self.config(&request)?;
+        let (mut config, _ids) = self.config(&request)?;
+        config.by_run = Some(state.creator.is_some());
         let special = self.arranged_for(&config)?;
         let engine = special.as_ref().unwrap_or(self);
         // What cannot be started shall not be made either.
@@ -98,7 +100,7 @@ impl Engine {
             self.take_name(request, &mut config)?;
             let snapshot = self.make_snapshot(&config.id, &request.image)?;
             let snapshot = self.put_together(snapshot)?;
-            files::write_new(unborn, "config.json", &config)?;
+            files::write_new(unborn, "config.json", &compact(&config))?;
             let has_own = config.volumes.iter().any(|volume| volume.anonymous);
             if has_own {
                 // Should we be killed, they are nobody's.
@@ -223,6 +225,7 @@ impl Engine {
             volumes: Vec::new(),
             secrets: self.find_secrets(&request.secrets)?,
             create_command: request.create_command.clone(),
+            by_run: None,
         };
         let lifecycle = &mut config.lifecycle;
         request.health.apply(

@@ -151,11 +151,12 @@ fn truth(value: &str) -> Option<bool> {
 }
 
 /// States that podman has and that no container is ever seen in here.
-const FLEETING: [&str; 3] = ["unknown", "initialized", "removing"];
+const FLEETING: [&str; 2] = ["unknown", "removing"];
 
 fn status(value: &str) -> Option<Status> {
     Some(match value.to_ascii_lowercase().as_str() {
         "created" | "configured" => Status::Created,
+        "initialized" => Status::Initialized,
         "running" => Status::Running,
         "paused" => Status::Paused,
         "stopping" => Status::Stopping,

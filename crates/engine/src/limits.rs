@@ -234,7 +234,7 @@ impl Engine {
         config.options.resources = config.options.resources.overlaid(changes);
         let all = settings(&config, false)?;
         if let (true, Some(resources)) = (
-            container.state.status.is_alive(),
+            container.state.status.has_process(),
             all.and_then(|all| all.resources),
         ) {
             self.cgroup_of(&container)?
@@ -246,7 +246,7 @@ impl Engine {
         let mut now = records::load(&dir)?.ok_or_else(gone)?.config;
         now.options.resources = config.options.resources;
         now.restart = restart.unwrap_or(now.restart);
-        files::replace(&dir, "config.json", &now, Durable::Yes)?;
+        records::save_config(&dir, &now)?;
         Ok(now.id)
     }
 

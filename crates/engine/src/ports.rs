@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::files::{self, Durable};
+
 use crate::protocol::{self, MAX_MESSAGE, Reply, Request};
 use crate::record::{Container, Network, Status};
 use crate::records::{self, Lock};
@@ -67,7 +67,7 @@ impl Engine {
             return Err(no_network(&container));
         }
         match container.state.status {
-            Status::Running | Status::Paused => {
+            Status::Initialized | Status::Running | Status::Paused => {
                 // The lock is not ours meanwhile: the monitor takes it at the end of its container.
                 let added = self.ask_monitor(&container, change)?;
                 // One that is removed at its end has no next start.
@@ -76,7 +76,7 @@ impl Engine {
                 {
                     let (mut config, bound) = (container.config, container.state.ports);
                     config.ports = after(&config.ports, change, &bound);
-                    files::replace(&dir, "config.json", &config, Durable::Yes)?;
+                    records::save_config(&dir, &config)?;
                 }
                 Ok(added)
             }
@@ -87,7 +87,7 @@ impl Engine {
             Status::Created | Status::Exited => {
                 let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
                 let container = self.settle(container.id())?.ok_or_else(gone)?;
-                if container.state.status.is_alive() {
+                if container.state.status.has_process() {
                     return Err(Error::StateImproper(format!(
                         "container {} has just been started",
                         container.config.name
@@ -95,7 +95,7 @@ impl Engine {
                 }
                 let mut config = container.config;
                 config.ports = planned(&config.ports, change)?;
-                files::replace(&dir, "config.json", &config, Durable::Yes)?;
+                records::save_config(&dir, &config)?;
                 Ok(Vec::new())
             }
         }
@@ -155,7 +155,7 @@ impl Engine {
         if !matches!(container.config.network, Network::Slirp(_)) {
             return Err(no_network(&container));
         }
-        if !container.state.status.is_alive() {
+        if !container.state.status.has_process() {
             return Err(Error::StateImproper(format!(
                 "container {} does not run, and so has no network",
                 container.config.name

@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -46,6 +47,8 @@ pub enum Request<'a> {
     Stopping,
     /// Somebody is about to kill the container: do not start it again.
     Killing,
+    /// Start the program of the container, which waits for that.
+    Begin,
     /// Check the container's health now, and tell me what comes of it.
     Health,
 }
@@ -53,6 +56,10 @@ pub enum Request<'a> {
 /// What the monitor says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
+    /// What came of [`Request::Attach`]: all output from here on follows.
+    Attached,
+    /// What came of [`Request::Begin`]: JSON of `Report`.
+    Begun(&'a [u8]),
     /// The program wrote this to its standard output or terminal.
     Output(&'a [u8]),
     /// The program wrote this to its standard error.
@@ -93,6 +100,7 @@ impl Request<'_> {
             }
             Request::Stopping => out.push(b'S'),
             Request::Killing => out.push(b'K'),
+            Request::Begin => out.push(b'B'),
             Request::Health => out.push(b'H'),
         }
     }
@@ -115,6 +123,7 @@ impl Request<'_> {
             (b'P', text) => Request::Ports(text),
             (b'S', []) => Request::Stopping,
             (b'K', []) => Request::Killing,
+            (b'B', []) => Request::Begin,
             (b'H', []) => Request::Health,
             _ => return None,
         })
@@ -126,6 +135,11 @@ impl Reply<'_> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
         match self {
+            Reply::Attached => out.push(b'A'),
+            Reply::Begun(text) => {
+                out.push(b'B');
+                out.extend_from_slice(text);
+            }
             Reply::Output(data) => {
                 out.push(b'O');
                 out.extend_from_slice(data);
@@ -157,6 +171,8 @@ impl Reply<'_> {
     pub fn decode(message: &[u8]) -> Option<Reply<'_>> {
         let (kind, rest) = message.split_first()?;
         Some(match (kind, rest) {
+            (b'A', []) => Reply::Attached,
+            (b'B', text) => Reply::Begun(text),
             (b'O', data) => Reply::Output(data),
             (b'e', data) => Reply::Error(data),
             (b'P', text) => Reply::Ports(text),
@@ -245,6 +261,51 @@ fn stream_socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
+/// Waits until the monitor has heard that the command at the other end of `socket` wants to be attached. Should it say
+/// something else first, that; [`io::ErrorKind::UnexpectedEof`] when it goes without a word. It is not waited for without
+/// end: a monitor of an earlier version says nothing, and one that a machine is too busy for says it later.
+pub(crate) fn await_attached(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
+    if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit)))? == 0 {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let length = match try_receive(socket, &mut buffer)? {
+        Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Some(length) => length,
+        None => return Ok(None),
+    };
+    buffer.truncate(length);
+    Ok(match Reply::decode(&buffer) {
+        Some(Reply::Attached) => None,
+        _ => Some(buffer),
+    })
+}
+
+/// Has the monitor listening at `dir/ctl` start the program that waits for that, and waits for what comes of it. Nothing
+/// when the monitor goes without a word.
+pub(crate) fn ask_to_begin(dir: &Path) -> io::Result<Option<Report>> {
+    let socket = connect(dir)?;
+    let mut message = Vec::new();
+    Request::Begin.encode(&mut message);
+    try_send(&socket, &message)?;
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        let (_, length) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
+        })?;
+        match Reply::decode(&buffer[..length]) {
+            Some(Reply::Begun(text)) => return Ok(serde_json::from_slice(text).ok()),
+            Some(Reply::Exited(_)) | None => return Ok(None),
+            Some(_) => {}
+        }
+    }
+}
+
 /// Asks the monitor listening at `dir/ctl` for a health check, and waits for what comes of it.
 pub(crate) fn ask_health(dir: &Path) -> Result<HealthStatus> {
     let why = || "cannot reach the monitor of the container (it may have been killed)".to_string();
@@ -291,6 +352,33 @@ pub(crate) enum Report {
         /// The way out.
         hint: Option<String>,
     },
+}
+
+impl Report {
+    /// That `error` kept it from being started.
+    pub fn failed(error: &Error) -> Report {
+        Report::Failed {
+            message: error.to_string(),
+            code: error.exit_code(),
+            hint: error.hint(),
+        }
+    }
+
+    /// PID 1 of the container, if it was started.
+    pub fn started(self) -> Result<ProcessRef> {
+        match self {
+            Report::Started { process } => Ok(process),
+            Report::Failed {
+                message,
+                code,
+                hint,
+            } => Err(Error::Remote {
+                message,
+                code,
+                hint,
+            }),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -358,12 +446,15 @@ mod tests {
             Request::Stopping,
             Request::Ports(b"{}"),
             Request::Killing,
+            Request::Begin,
             Request::Health,
         ] {
             request.encode(&mut bytes);
             assert_eq!(Request::decode(&bytes), Some(request));
         }
         for reply in [
+            Reply::Attached,
+            Reply::Begun(b"{}"),
             Reply::Output(b"x\n"),
             Reply::Error(b""),
             Reply::Ports(b"{}"),

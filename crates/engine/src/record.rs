@@ -75,6 +75,9 @@ pub struct Config {
     /// The command line it was created by.
     #[serde(default)]
     pub create_command: Vec<String>,
+    /// It was made by a command that was to start it too, and says so in a file of its own; unknown of older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_run: Option<bool>,
 }
 
 impl Config {
@@ -166,6 +169,8 @@ pub enum Status {
     /// Made and never started.
     #[default]
     Created,
+    /// Its namespaces, mounts and network are there, and its program waits to be started (`container init`).
+    Initialized,
     /// Its process runs.
     Running,
     /// Its process runs and is stopped by the freezer.
@@ -177,9 +182,14 @@ pub enum Status {
 }
 
 impl Status {
-    /// Whether there is a process.
+    /// Whether its program runs.
     pub fn is_alive(self) -> bool {
         matches!(self, Status::Running | Status::Paused | Status::Stopping)
+    }
+
+    /// Whether there is a process, be it one that waits to become the program.
+    pub fn has_process(self) -> bool {
+        self.is_alive() || self == Status::Initialized
     }
 
     /// Whether the container can go from this state to `next` in one step.
@@ -187,7 +197,8 @@ impl Status {
         use Status::*;
         matches!(
             (self, next),
-            (Created | Exited, Running)
+            (Created | Exited, Running | Initialized)
+                | (Initialized, Running | Exited | Created)
                 | (Running | Stopping | Paused, Exited)
                 | (Running | Paused, Stopping)
                 | (Running, Paused)
@@ -200,6 +211,7 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Created => "created",
+            Status::Initialized => "initialized",
             Status::Running => "running",
             Status::Paused => "paused",
             Status::Stopping => "stopping",
@@ -300,7 +312,7 @@ impl Container {
 
     /// The ports as they are while it runs, else as they are to be.
     pub fn ports(&self) -> &[PortMapping] {
-        if self.state.status.is_alive() {
+        if self.state.status.has_process() {
             &self.state.ports
         } else {
             &self.config.ports
@@ -333,6 +345,7 @@ pub(crate) fn test_config(name: &str) -> Config {
         volumes: Vec::new(),
         secrets: Vec::new(),
         create_command: Vec::new(),
+        by_run: None,
     }
 }
 
@@ -345,6 +358,9 @@ mod tests {
         assert!(Status::Created.may_become(Status::Running));
         assert!(Status::Exited.may_become(Status::Running));
         assert!(Status::Stopping.may_become(Status::Exited));
+        assert!(Status::Created.may_become(Status::Initialized));
+        assert!(Status::Initialized.may_become(Status::Running));
+        assert!(!Status::Running.may_become(Status::Initialized));
         assert!(!Status::Running.may_become(Status::Created));
         assert!(!Status::Exited.may_become(Status::Stopping));
     }

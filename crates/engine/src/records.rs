@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use crate::compact::compact;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
 use crate::record::{Config, Container, FORMAT, State};
-use crate::{Engine, ListRequest, Paths};
+use crate::{Engine, Paths};
 
 /// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
 /// out at once when another is renamed over it, which the start would wait for.
@@ -109,6 +110,7 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Container>> {
     };
     let state = match files::read::<State>(&dir.join("state.json"))? {
         Some(state) => state,
+        None if config.by_run == Some(false) => State::default(),
         None => files::read(&dir.join(CREATOR))?.unwrap_or_default(),
     };
     Ok(Some(Container { config, state }))
@@ -132,6 +134,11 @@ fn known_version(dir: &Path, path: &Path) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Writes what a container was created with.
+pub(crate) fn save_config(dir: &Path, config: &Config) -> Result<()> {
+    files::replace(dir, "config.json", &compact(config), Durable::Yes)
 }
 
 /// Writes the state of a container.
@@ -241,30 +248,6 @@ impl Engine {
         Ok(ids)
     }
 
-    /// The containers, oldest first.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn list(&self, request: &ListRequest) -> Result<Vec<Container>> {
-        let mut all = Vec::new();
-        for id in self.ids()? {
-            match self.current(&id) {
-                Ok(Some(container)) => all.push(container),
-                // Removed since we read the directory; or damaged by a crash of the machine, which must not hide the others.
-                Ok(None) | Err(Error::Damaged(..)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        all.sort_by(|a, b| (a.config.created, &a.config.id).cmp(&(b.config.created, &b.config.id)));
-        if let Some(last) = request.last {
-            all.drain(..all.len().saturating_sub(last));
-        }
-        let everything = request.all || request.last.is_some() || request.filters.names_states();
-        let filters = request.filters.prepare(&all)?;
-        all.retain(|c| (everything || c.state.status.is_alive()) && filters.accept(c));
-        Ok(all)
-    }
-
     /// Gives a container another name.
     ///
     /// # Errors
@@ -286,7 +269,7 @@ impl Engine {
             });
         }
         let old = std::mem::replace(&mut config.name, new.to_string());
-        files::replace(&dir, "config.json", &config, Durable::Yes)?;
+        save_config(&dir, &config)?;
         drop_name(&self.paths, &old, &id);
         let state = State::default();
         self.emit_container(&Container { config, state }, Action::Rename);

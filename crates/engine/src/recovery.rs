@@ -38,21 +38,23 @@ impl State {
     }
 
     /// Whether it is as it says: nothing that would have written down otherwise was killed.
-    fn is_true(&self) -> bool {
-        match self.status.is_alive() {
-            true => self.has(self.process) || self.monitor_lives(),
-            false => !self.is_abandoned() && (!self.restarting || self.monitor_lives()),
+    pub(crate) fn is_true(&self) -> bool {
+        match self.status {
+            // It waits for a word of its monitor, and ends with it.
+            Status::Initialized => self.monitor_lives(),
+            status if status.is_alive() => self.has(self.process) || self.monitor_lives(),
+            _ => !self.is_abandoned() && (!self.restarting || self.monitor_lives()),
         }
     }
 
     /// Whether its monitor was killed, and no command is there that sees to that itself.
-    fn has_lost_monitor(&self) -> bool {
+    pub(crate) fn has_lost_monitor(&self) -> bool {
         !self.monitor_lives() && !self.has(self.command)
     }
 
     /// Whether the process has ended and the monitor is about to write that down.
-    fn is_ending(&self) -> bool {
-        self.status.is_alive() && !self.has(self.process) && self.monitor_lives()
+    pub(crate) fn is_ending(&self) -> bool {
+        self.status.has_process() && !self.has(self.process) && self.monitor_lives()
     }
 
     /// Has a monitor go on that was stopped: what it is asked for would never be done.
@@ -71,6 +73,22 @@ impl State {
             && let Some(monitor) = self.monitor.and_then(|monitor| monitor.open())
         {
             let _ = rcon_sys::process::pidfd_send_signal(&monitor, libc::SIGTERM);
+        }
+    }
+
+    /// What it was before it was set up to be started later; its record has kept how it last ended.
+    pub(crate) fn before_it_was_set_up(&self) -> State {
+        State {
+            status: match self.finished {
+                Some(_) => Status::Exited,
+                None => Status::Created,
+            },
+            started: self.started,
+            finished: self.finished,
+            exit_code: self.exit_code,
+            oom_killed: self.oom_killed,
+            stopped_by_user: self.stopped_by_user,
+            ..State::default()
         }
     }
 
@@ -174,6 +192,10 @@ impl Engine {
             save_state(&dir, state, Durable::Yes)?;
             return Ok(Some(container));
         }
+        if state.status == Status::Initialized {
+            self.take_back(&mut container)?;
+            return Ok(Some(container));
+        }
         state.oom_killed = limits::finish(&self.paths, id);
         state.error = if state.boot_id == boot_id() {
             MONITOR_KILLED.into()
@@ -197,5 +219,20 @@ impl Engine {
             return Ok(None);
         }
         Ok(Some(container))
+    }
+
+    /// Makes a container again what it was before it was set up, whose monitor was killed while its program waited.
+    fn take_back(&self, container: &mut Container) -> Result<()> {
+        let id = container.config.id.clone();
+        let state = &mut container.state;
+        if let Some(process) = state.process.filter(|_| state.boot_id == boot_id())
+            && let Some(pidfd) = process.open()
+        {
+            // It is about to end by itself.
+            let _ = rcon_sys::process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+        }
+        limits::discard_runtime(&self.paths, &id)?;
+        *state = state.before_it_was_set_up();
+        save_state(&self.paths.container(&id), state, Durable::Yes)
     }
 }

@@ -8,7 +8,7 @@ use rcon_store::{DetachedSnapshot, Removal, Store};
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files;
-use crate::record::Container;
+use crate::record::{Container, Status};
 use crate::records::{self, Lock};
 use crate::{Engine, RemoveRequest, limits};
 
@@ -35,7 +35,10 @@ impl Engine {
                 Err(Error::Damaged(..)) if request.force => return self.remove_damaged(id),
                 Err(error) => return Err(error),
             };
-            if container.state.status.is_alive() {
+            if container.state.status == Status::Initialized {
+                // Nothing of its program has run that could be lost.
+                self.stop(&id, Some(0))?;
+            } else if container.state.status.is_alive() {
                 if !request.force {
                     return Err(Error::RemoveRunning(id));
                 }
@@ -47,7 +50,7 @@ impl Engine {
             };
             match self.settle(&id)? {
                 None => return Ok(id),
-                Some(container) if container.state.status.is_alive() => {}
+                Some(container) if container.state.status.has_process() => {}
                 Some(container) => {
                     self.remove_locked(&container, request.volumes)?;
                     return Ok(id);
@@ -66,7 +69,7 @@ impl Engine {
         let id = self.resolve(name_or_id)?;
         let _lock = Lock::take(&self.paths.container(&id))?.ok_or_else(gone)?;
         let container = self.settle(&id)?.ok_or_else(gone)?;
-        if container.state.status.is_alive() {
+        if container.state.status.has_process() {
             return Err(Error::StateImproper(format!(
                 "container {id} is running or paused, refusing to clean up"
             )));

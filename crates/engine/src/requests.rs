@@ -258,6 +258,8 @@ pub enum WaitFor {
     /// Until it does not run.
     #[default]
     Stopped,
+    /// Until it is set up, which one that runs has been.
+    Initialized,
     /// Until it runs.
     Running,
     /// Until it was made, which it was.
@@ -279,7 +281,8 @@ impl WaitFor {
     pub fn parse(text: &str) -> Option<WaitFor> {
         Some(match text.to_ascii_lowercase().as_str() {
             "stopped" | "exited" => WaitFor::Stopped,
-            "running" | "initialized" => WaitFor::Running,
+            "initialized" => WaitFor::Initialized,
+            "running" => WaitFor::Running,
             "configured" | "created" => WaitFor::Created,
             "paused" => WaitFor::Paused,
             "stopping" => WaitFor::Stopping,
@@ -316,6 +319,8 @@ pub struct StartRequest {
     pub attach: Option<Streams>,
     /// Files of this process that the program gets too.
     pub inherit: Inherit,
+    /// Set everything up, and leave its program to be started later.
+    pub hold: bool,
 }
 
 /// Open files of this process, by their numbers, for a program in a container.

@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::given::Given;
 use crate::lifecycle::LogDriver;
 use crate::monitor::{self, Order};
+use crate::protocol;
 use crate::record::{Container, Status};
 use crate::records::Lock;
 use crate::terminal::Signals;
@@ -42,6 +43,14 @@ impl Engine {
         let lock = Lock::take(&self.paths.container(&id))?.ok_or_else(gone)?;
         let container = self.settle(&id)?.ok_or_else(gone)?;
         let status = container.state.status;
+        if request.hold && status.has_process() {
+            return Err(Error::StateImproper(format!(
+                "container {id} has already been created in runtime"
+            )));
+        }
+        if status == Status::Initialized {
+            return self.begin(container, lock, request);
+        }
         if status.is_alive() {
             drop(lock);
             return request
@@ -59,6 +68,29 @@ impl Engine {
         })?;
         let snapshot = self.put_together(snapshot)?;
         self.start_locked(container, lock, snapshot, request, None)
+    }
+
+    /// Has the monitor of a container that is set up start its program; by who holds its lock.
+    fn begin(
+        &self,
+        container: Container,
+        lock: Lock,
+        request: &StartRequest,
+    ) -> Result<Option<Session>> {
+        let runtime = self.paths.runtime(container.id());
+        container.state.wake_monitor();
+        // Connected first, so that nothing it says is lost.
+        let session = request
+            .attach
+            .map(|streams| self.join(container, streams))
+            .transpose()?;
+        let report = protocol::ask_to_begin(&runtime);
+        drop(lock);
+        match report {
+            Ok(Some(report)) => report.started().map(|_| session),
+            // It ended just now, and is to be started as any other.
+            Ok(None) | Err(_) => Err(Error::Unreachable),
+        }
     }
 
     /// Starts a container that does not run, of which we hold the lock.
@@ -104,10 +136,12 @@ impl Engine {
                 given,
                 running: None,
                 ahead,
+                hold: request.hold,
             },
         )?;
         Ok(ours.map(|(socket, streams)| Session {
             socket,
+            heard: None,
             tty,
             streams,
             process: Some(process),

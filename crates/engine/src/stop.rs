@@ -16,6 +16,8 @@ use crate::{Engine, StartRequest, WaitFor, WaitRequest};
 
 /// How long a killed container may take to go.
 const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How often a container is stopped that is started again meanwhile.
+const ATTEMPTS: u32 = 5;
 /// How often to look at what nobody tells us of.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -26,50 +28,76 @@ impl Engine {
     /// # Errors
     /// [`Error::NoSuchContainer`]; a process that cannot be killed.
     pub fn stop(&self, name_or_id: &str, timeout: Option<u32>) -> Result<()> {
-        let container = self.container(name_or_id)?;
-        if !container.state.status.is_alive() {
-            return self.stop_restarting(&container);
+        let mut container = self.container(name_or_id)?;
+        let id = container.config.id.clone();
+        let mut stopped = false;
+        for _ in 0..ATTEMPTS {
+            let state = &container.state;
+            if state.status.has_process() {
+                self.stop_run(&container, timeout)?;
+                stopped = true;
+            } else if state.restarting {
+                self.stop_restarting(&container)?;
+            } else {
+                if stopped {
+                    self.emit_container(&container, Action::Stop);
+                }
+                return Ok(());
+            }
+            // Its end may not be written down yet. Or the run that we ended was not the last: one that is ended before it
+            // has become the program never hears that nobody wants another.
+            container = match self.current(&id)? {
+                Some(now) => now,
+                None => {
+                    self.emit_container(&container, Action::Stop);
+                    return Ok(());
+                }
+            };
         }
+        Err(Error::Invalid(format!(
+            "container {} is started again each time it is stopped",
+            container.config.name
+        )))
+    }
+
+    /// Ends what runs of a container now.
+    fn stop_run(&self, container: &Container, timeout: Option<u32>) -> Result<()> {
         if container.state.status == Status::Paused {
             // Frozen, it could do nothing about being asked.
             self.unpause(container.id())?;
         }
-        let mut end = End::of(self, &container);
+        let mut end = End::of(self, container);
         end.announce(Request::Stopping);
-        let timeout = timeout.unwrap_or_else(|| container.config.stop_timeout());
-        let signal = if timeout == 0 {
-            libc::SIGKILL
-        } else {
-            container.config.stop_signal()
+        let timeout = match container.state.status {
+            // Until it is the program, it hears nothing but that.
+            Status::Initialized => 0,
+            _ => timeout.unwrap_or_else(|| container.config.stop_timeout()),
+        };
+        let signal = match timeout {
+            0 => libc::SIGKILL,
+            _ => container.config.stop_signal(),
         };
         end.signal(signal)?;
-        let patience = if timeout == 0 {
-            KILL_GRACE
-        } else {
-            Duration::from_secs(timeout.into())
+        let patience = match timeout {
+            0 => KILL_GRACE,
+            _ => Duration::from_secs(timeout.into()),
         };
         let mut ended = end.wait(Some(patience))?;
         if !ended && timeout != 0 {
             end.signal(libc::SIGKILL)?;
             ended = end.wait(Some(KILL_GRACE))?;
         }
-        if !ended {
-            return Err(Error::Invalid(format!(
+        match ended {
+            true => Ok(()),
+            false => Err(Error::Invalid(format!(
                 "container {} was killed but does not end: a process of it may wait for a disk or a server",
                 container.config.name
-            )));
+            ))),
         }
-        // With its monitor gone, nobody has written down the end yet.
-        self.current(container.id())?;
-        self.emit_container(&container, Action::Stop);
-        Ok(())
     }
 
-    /// Keeps a container that has ended from being started again by its policy.
+    /// Keeps a container that has ended from being started again by its policy, unless it has been already.
     fn stop_restarting(&self, container: &Container) -> Result<()> {
-        if !container.state.restarting {
-            return Ok(());
-        }
         let dir = self.paths.container(container.id());
         let Some(_lock) = Lock::take(&dir)? else {
             return Ok(());
@@ -78,12 +106,7 @@ impl Engine {
             return Ok(());
         };
         if !now.state.restarting {
-            // It may run again by now.
-            drop(_lock);
-            return match now.state.status.is_alive() {
-                true => self.stop(container.id(), None),
-                false => Ok(()),
-            };
+            return Ok(());
         }
         now.state.dismiss();
         let state = State {
@@ -162,7 +185,7 @@ impl Engine {
                     _ => -1,
                 });
             }
-            if only_end && container.state.status.is_alive() {
+            if only_end && container.state.status.has_process() {
                 let mut end = End::of(self, &container);
                 end.wait(None)?;
                 if let Some(code) = end.code {
@@ -193,7 +216,7 @@ impl Engine {
             let end = container
                 .state
                 .status
-                .is_alive()
+                .has_process()
                 .then(|| End::of(self, &container));
             watched.push((name, container, end));
         }
@@ -220,7 +243,7 @@ impl Engine {
                     None if wants(WaitFor::Removed) => return Ok(-1),
                     None => return Err(Error::NoSuchContainer(name.to_string())),
                 };
-                if end.is_none() && container.state.status.is_alive() {
+                if end.is_none() && container.state.status.has_process() {
                     *end = Some(End::of(self, container));
                 }
             }
@@ -235,6 +258,7 @@ fn holds(what: WaitFor, container: &Container) -> bool {
     let health = state.health.filter(|_| state.status.is_alive());
     match what {
         WaitFor::Stopped => state.status == Status::Exited,
+        WaitFor::Initialized => state.status.has_process(),
         WaitFor::Running => state.status.is_alive(),
         WaitFor::Created => true,
         WaitFor::Paused => state.status == Status::Paused,
@@ -245,13 +269,11 @@ fn holds(what: WaitFor, container: &Container) -> bool {
     }
 }
 
-/// Watching a running container from outside, with its monitor or without.
+/// Watching one run of a container from outside, with its monitor or without.
 struct End {
     /// A connection to the monitor.
     socket: Option<OwnedFd>,
-    /// The monitor itself, should it be out of reach.
-    monitor: Option<OwnedFd>,
-    /// PID 1 of the container.
+    /// PID 1 of the container; `None` when it has ended.
     process: Option<OwnedFd>,
     /// The exit code, once the monitor has told it.
     code: Option<i32>,
@@ -260,10 +282,18 @@ struct End {
 impl End {
     fn of(engine: &Engine, container: &Container) -> End {
         container.state.wake_monitor();
+        let mut socket = protocol::connect(&engine.paths.runtime(container.id())).ok();
+        let process = container.state.process.and_then(|p| p.open());
+        if process.is_none()
+            && let Ok(Some(now)) = records::load(&engine.paths.container(container.id()))
+            && now.state.process != container.state.process
+        {
+            // What we are connected to watches over another run by now.
+            socket = None;
+        }
         End {
-            socket: protocol::connect(&engine.paths.runtime(container.id())).ok(),
-            monitor: container.state.monitor.and_then(|p| p.open()),
-            process: container.state.process.and_then(|p| p.open()),
+            socket,
+            process,
             code: None,
         }
     }
@@ -289,16 +319,13 @@ impl End {
         }
     }
 
-    /// Waits until the end is written down; or, without a monitor, for the end. False when it takes longer than `limit`.
+    /// Waits until the monitor tells the end, having written it down; or, where it does not, until the process has ended
+    /// (what the record says then is seen by [`Engine::current`], which lets a monitor come to it). False when it takes
+    /// longer than `limit`.
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
         let deadline = limit.map(|limit| Instant::now() + limit);
         loop {
-            let Some(watched) = self
-                .socket
-                .as_ref()
-                .or(self.monitor.as_ref())
-                .or(self.process.as_ref())
-            else {
+            let Some(watched) = self.socket.as_ref().or(self.process.as_ref()) else {
                 // Just ended, or just lost: the record is about to say so.
                 std::thread::sleep(LOOK_AGAIN);
                 return Ok(true);
@@ -315,10 +342,9 @@ impl End {
                     if self.code.is_some() {
                         return Ok(true);
                     }
+                    // The monitor was killed, and the container may live on; or it gave up a start.
                     self.socket = None;
                 }
-                // It was killed, and the container may live on; or it has done its work.
-                Ok(_) if self.monitor.is_some() => self.monitor = None,
                 Ok(_) => return Ok(true),
             }
         }

@@ -35,6 +35,37 @@ pub struct Created {
     program: String,
 }
 
+/// The program of a container that is set up, which waits to be started.
+///
+/// Dropped without [`Waiting::start`] or [`Waiting::leave`], the container is given up. It ends by itself when
+/// the process that holds this does.
+#[derive(Debug)]
+pub struct Waiting {
+    newborn: Newborn,
+    socket: OwnedFd,
+    program: String,
+}
+
+impl Waiting {
+    /// Start the program, and wait until it is executed; see [`Created::start`].
+    pub fn start(mut self) -> Result<()> {
+        let started = channel::send_go(&self.socket, 0)
+            .and_then(|()| channel::wait_executed(&self.socket, &self.program));
+        match (started, &self.newborn.0) {
+            (Ok(()), _) => {}
+            (Err(error), Some((pidfd, _))) => return Err(why(&self.socket, pidfd, error)),
+            (Err(error), None) => return Err(error),
+        }
+        self.newborn.keep();
+        Ok(())
+    }
+
+    /// Have nothing more to do with it: it has ended, and somebody else reaps it.
+    pub fn leave(mut self) {
+        self.newborn.keep();
+    }
+}
+
 /// A container whose first process is born and sets itself up. Dropped without [`Begun::finish`], it is
 /// given up.
 #[derive(Debug)]
@@ -300,12 +331,20 @@ impl Created {
     ///
     /// Fails with [`Error::NotExecutable`] and the kernel's reason when it cannot be; the
     /// container is gone then.
-    pub fn start(mut self) -> Result<Running> {
-        channel::send_go(&self.socket, 0)
-            .and_then(|()| channel::wait_executed(&self.socket, &self.program))
-            .map_err(|error| why(&self.socket, &self.running.pidfd, error))?;
-        self.newborn.keep();
-        Ok(self.running)
+    pub fn start(self) -> Result<Running> {
+        let (running, waiting) = self.hold();
+        waiting.start()?;
+        Ok(running)
+    }
+
+    /// What there is of the container, apart from its start, which may come later.
+    pub fn hold(self) -> (Running, Waiting) {
+        let waiting = Waiting {
+            newborn: self.newborn,
+            socket: self.socket,
+            program: self.program,
+        };
+        (self.running, waiting)
     }
 
     /// Leave the container, which waits at its door, to whoever will start it ([`start`]).

@@ -111,9 +111,10 @@ pub(crate) fn run(
             (true, Stdio::Terminal { .. }) => Mode::Init { terminal: true },
             (true, Stdio::Fds { .. }) => Mode::Init { terminal: false },
         };
-        if let Some(door) = &door {
-            // It will be here when its creator has long gone, with its locks and logs.
-            let mut keep = vec![socket.as_raw_fd(), door.as_raw_fd()];
+        if door.is_some() || request.waits {
+            // It will be here when its creator has long gone, or has other things to do, with its locks and logs.
+            let mut keep = vec![socket.as_raw_fd()];
+            keep.extend(door.iter().map(AsRawFd::as_raw_fd));
             keep.extend(request.preserve_fds.iter().map(AsRawFd::as_raw_fd));
             keep.extend(mapped.descriptors());
             keep.extend(namespaces.descriptors());

@@ -42,7 +42,7 @@ mod wire;
 
 pub use accounts::{Account, Accounts};
 pub use ahead::Ahead;
-pub use create::{Begun, Created, begin, create, start};
+pub use create::{Begun, Created, Waiting, begin, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
 pub use exec::exec;

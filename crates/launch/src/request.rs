@@ -79,6 +79,9 @@ pub struct Request<'a> {
     /// Its user and network namespaces, begun already with `maps`; then there is no `in_netns`. The
     /// specification has them as new ones.
     pub ahead: Option<Ahead>,
+    /// It may wait for long before its program is started ([`Created::hold`](crate::Created::hold)): what its
+    /// caller has open is nothing to it.
+    pub waits: bool,
 }
 
 impl<'a> Request<'a> {
@@ -107,6 +110,7 @@ impl<'a> Request<'a> {
             keyring: true,
             any_host_name: false,
             ahead: None,
+            waits: false,
         }
     }
 }

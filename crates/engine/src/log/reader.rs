@@ -44,7 +44,7 @@ impl Engine {
         }
         let path = self.log_path(&container);
         // Watch before reading, so that nothing falls between.
-        let watch = match request.follow && container.state.status.is_alive() {
+        let watch = match request.follow && container.state.status.has_process() {
             true => {
                 Some(Watch::new(&path, &self.paths.runtime(container.id())).on("watch", &path)?)
             }

@@ -114,6 +114,7 @@ pub(super) fn take_up(
         net: None,
         orphan,
         taken_up: true,
+        held: None,
         log,
         mounts: match container.config.sharing.pid {
             Place::Private => None,
@@ -328,6 +329,7 @@ impl Engine {
             given: crate::given::Given::default(),
             running: Some(ends),
             ahead: None,
+            hold: false,
         };
         super::start(special.as_ref().unwrap_or(self), order).map(|(_, ends)| ends)
     }

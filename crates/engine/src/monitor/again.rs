@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::clients::Client;
 use super::serve::Monitor;
 use super::setup;
+use crate::events::Action;
 use crate::files::Durable;
 use crate::record::{ProcessRef, State, Status};
 use crate::records::{self, Lock};
@@ -39,11 +40,11 @@ impl Monitor {
                 restarts: now.state.restarts + 1,
                 ..now.state
             };
-            match setup::start(&self.engine, &mut self.container, &self.given, None) {
+            match setup::start(&self.engine, &mut self.container, &self.given, None, false) {
                 Ok(started) => {
                     if self.take_over(started).is_ok() {
                         drop(lock);
-                        self.note_start();
+                        self.note_start(&[Action::Init]);
                         return true;
                     }
                     self.give_up();

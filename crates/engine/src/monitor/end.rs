@@ -31,9 +31,13 @@ pub(crate) fn exit_code(status: ExitStatus) -> i32 {
 }
 
 impl Monitor {
-    /// Lets it be known that the program runs, and that the command that started it listens.
-    pub(super) fn note_start(&self) {
-        let mut actions = vec![Action::Init, Action::Start];
+    /// Lets it be known, after `actions`, that the program runs, and that the command that started it listens.
+    pub(super) fn note_start(&self, actions: &[Action]) {
+        let mut actions = actions.to_vec();
+        let waits = self.started.held.is_some();
+        if !waits {
+            actions.push(Action::Start);
+        }
         if self.clients.iter().any(|client| client.foreground) {
             actions.push(Action::Attach);
         }
@@ -42,13 +46,18 @@ impl Monitor {
             .map(|action| Event::container(&self.container, action))
             .collect();
         self.engine.emit_all(&events);
-        if let Some(notify) = &self.started.notify {
+        if let Some(notify) = self.started.notify.as_ref().filter(|_| !waits) {
             notify.started();
         }
     }
 
     /// Does all of it; true when the container is to be started again.
     pub(super) fn end(&mut self) -> bool {
+        if let Some(waiting) = self.started.held.take() {
+            // It never ran, and so is not started again.
+            self.asked_to_end = true;
+            waiting.leave();
+        }
         let status = self.reap();
         let code = self.code_of(status);
         self.health = None;
@@ -179,7 +188,7 @@ impl Monitor {
     }
 
     /// Waits for those who have not read all yet, however long they take.
-    fn linger(&mut self) {
+    pub(super) fn linger(&mut self) {
         loop {
             self.clients
                 .retain(|client| client.is_behind() && !client.is_gone());

@@ -3,7 +3,7 @@
 //! It is forked by the command that starts the container, into a session of its own, so that it outlives the shell; it lets
 //! go of everything the command had open. It starts the container (`setup`), tells the command how that went, and then
 //! waits in one loop (`serve`) for output to log and pass on (`streams`), for commands on its socket (`talk`), for what is
-//! due by the clock (`health`), and for the end, which it writes down (`end`) before it starts the container again (`again`),
+//! due by the clock (`health`), for the word to start a program that waits for it (`hold`), and for the end, which it writes down (`end`) before it starts the container again (`again`),
 //! should that be its policy. A container whose monitor was killed gets another (`adopt`). It has one thread and allocates little: a machine may run hundreds.
 
 mod adopt;
@@ -11,6 +11,7 @@ mod again;
 mod clients;
 mod end;
 mod health;
+mod hold;
 mod inside;
 mod notify;
 mod ports;
@@ -35,6 +36,7 @@ use self::clients::Client;
 
 use crate::Engine;
 use crate::error::{Context, Error, Result};
+use crate::events::Action;
 use crate::given::Given;
 use crate::protocol::Report;
 use crate::record::{Container, ProcessRef};
@@ -58,6 +60,8 @@ pub(crate) struct Order {
     pub running: Option<Ends>,
     /// What the command has begun of it.
     pub ahead: Option<Ahead>,
+    /// Its program is to be started later.
+    pub hold: bool,
 }
 
 /// Forks the monitor and waits for its report. With a command that stays in the foreground, the ends of the container's
@@ -80,20 +84,14 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<(ProcessRef, Ends)>
             let mut buffer = vec![0; 64 * 1024];
             let (length, fds) = rcon_sys::fdpass::recv_fds(&ours, &mut buffer)
                 .context(|| "cannot hear the monitor".into())?;
-            match serde_json::from_slice(&buffer[..length]) {
-                Ok(Report::Started { process }) => Ok((process, Ends::of(fds, tty))),
-                Ok(Report::Failed {
-                    message,
-                    code,
-                    hint,
-                }) => {
-                    // It is about to end; then nothing of the attempt is left.
-                    let _ = process::wait_pidfd(&pidfd);
-                    Err(Error::Remote {
-                        message,
-                        code,
-                        hint,
-                    })
+            match serde_json::from_slice::<Report>(&buffer[..length]) {
+                Ok(report) => {
+                    let started = report.started();
+                    if started.is_err() {
+                        // It is about to end; then nothing of the attempt is left.
+                        let _ = process::wait_pidfd(&pidfd);
+                    }
+                    started.map(|process| (process, Ends::of(fds, tty)))
                 }
                 Err(_) => {
                     let _ = process::wait_pidfd(&pidfd);
@@ -119,6 +117,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
             given: files,
             running,
             ahead,
+            hold,
         } = order;
         let given = setup::Given {
             snapshot,
@@ -130,7 +129,7 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
             Some(ends) => adopt::take_up(&engine, &mut container, ends, command)?,
             None => {
                 container.state.restarts = 0;
-                setup::start(&engine, &mut container, &given, ahead)?
+                setup::start(&engine, &mut container, &given, ahead, hold)?
             }
         };
         drop(lock);
@@ -143,17 +142,12 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
     let mut monitor = match result {
         Ok(monitor) => monitor,
         Err(error) => {
-            let failed = Report::Failed {
-                message: error.to_string(),
-                code: error.exit_code(),
-                hint: error.hint(),
-            };
-            tell(&report, &failed, &[]);
+            tell(&report, &Report::failed(&error), &[]);
             return 1;
         }
     };
     if !monitor.started.taken_up {
-        monitor.note_start();
+        monitor.note_start(&[Action::Init]);
     }
     if let Some(process) = monitor.process() {
         let ends = match command {
@@ -165,8 +159,6 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
     drop(report);
     trace::mark("start told");
     monitor.make_lasting();
-    // What the start needed is not needed again.
-    rcon_sys::memory::Leftovers::find().give_back();
     monitor.watch();
     0
 }

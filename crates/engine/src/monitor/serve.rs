@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rcon_sys::memory::{Leftovers, Rest};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clients::Client;
@@ -40,6 +41,8 @@ pub(super) struct Monitor {
     pub restart_wanted: bool,
     /// Its time is up (`--timeout`).
     pub timed_out: bool,
+    /// Its program could not be started when it was to be: the container is as it was before it was set up.
+    pub taken_back: bool,
     /// When it is to be killed, having been asked to end.
     pub kill_at: Option<Instant>,
     /// When its time is up.
@@ -47,6 +50,8 @@ pub(super) struct Monitor {
     /// When it was started.
     pub since: Instant,
     pub backoff: Backoff,
+    /// Keeps it small while nothing happens.
+    rest: Rest,
 }
 
 /// What a descriptor in the poll set is.
@@ -89,10 +94,12 @@ impl Monitor {
             asked_to_end: false,
             restart_wanted: false,
             timed_out: false,
+            taken_back: false,
             kill_at: None,
             ends_at: None,
             since: Instant::now(),
             backoff: Backoff::default(),
+            rest: Rest::default(),
         };
         if !monitor.may_start_again() {
             // The program has its own copies, and whoever waits for the last one to be closed waits for no other.
@@ -112,9 +119,12 @@ impl Monitor {
     }
 
     /// Sets the clocks of one run.
-    fn begin(&mut self) {
-        let lifecycle = &self.container.config.lifecycle;
+    pub(super) fn begin(&mut self) {
         self.since = Instant::now();
+        if self.started.held.is_some() {
+            return;
+        }
+        let lifecycle = &self.container.config.lifecycle;
         self.health = Health::new(&lifecycle.health);
         let limit = Duration::from_secs(lifecycle.timeout.into());
         // Another monitor may have seen the first part of the run.
@@ -170,8 +180,15 @@ impl Monitor {
 
     /// Watches until the container has ended for good and everybody knows.
     pub fn watch(&mut self) {
+        // What the start needed is not needed again.
+        let leftovers = Leftovers::find();
+        leftovers.give_back();
+        self.rest = Rest::new(leftovers);
         loop {
             self.run();
+            if self.taken_back {
+                return self.linger();
+            }
             if !self.end() || !self.start_again() {
                 return;
             }
@@ -198,7 +215,7 @@ impl Monitor {
             }
             self.close_ended_outputs();
             self.clients.retain(|client| !client.is_gone());
-            if ended {
+            if ended || self.taken_back {
                 return;
             }
             // The network ends with the container too: only while that lives there is something to replace.
@@ -228,17 +245,17 @@ impl Monitor {
     }
 
     /// How long nothing need be done by itself.
-    fn patience(&self) -> Option<Timespec> {
+    fn patience(&self) -> Option<Duration> {
         let health = self.health.as_ref().and_then(Health::due);
         let next = [self.ends_at, self.kill_at, health]
             .into_iter()
             .flatten()
             .min()?;
-        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Waits for something to happen; what.
-    fn wait(&self) -> Vec<(Source, PollFlags)> {
+    fn wait(&mut self) -> Vec<(Source, PollFlags)> {
         let behind = self.clients.iter().any(Client::is_behind);
         let stuffed = self.streams.is_stuffed();
         let started = &self.started;
@@ -294,20 +311,31 @@ impl Monitor {
             .map(|(_, fd, events)| PollFd::from_borrowed_fd(*fd, *events))
             .collect();
         // Only a broken kernel fails here; turning in a circle would be worse than waiting for the next event.
-        let _ = rustix::io::retry_on_intr(|| poll(&mut fds, self.patience().as_ref()));
+        let due = self.patience();
+        let limit = self.rest.limit(due);
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let _ = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref()));
         let events = fds.iter().map(PollFd::revents);
         let sources = watched.iter().map(|(source, ..)| *source);
-        sources
+        let happened: Vec<(Source, PollFlags)> = sources
             .zip(events)
             .filter(|(_, events)| !events.is_empty())
-            .collect()
+            .collect();
+        drop(fds);
+        drop(watched);
+        self.rest.waited(due, !happened.is_empty());
+        happened
     }
 
     /// Being asked to end means to ask the container.
     fn handle_signals(&mut self) {
         while self.signals.take_next().is_some() {
             self.asked_to_end = true;
-            self.signal(self.container.config.stop_signal());
+            self.signal(match self.started.held {
+                // Until it is the program, it hears nothing else.
+                Some(_) => libc::SIGKILL,
+                None => self.container.config.stop_signal(),
+            });
         }
     }
 

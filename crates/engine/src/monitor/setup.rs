@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use oci_spec::runtime::{Mount, Spec};
-use rcon_launch::{Ahead, FuseOverlay, Request, Rootfs, Running, Stdio};
+use rcon_launch::{Ahead, FuseOverlay, Request, Rootfs, Running, Stdio, Waiting};
 use rcon_net::{Guest, Listeners, PortMapping};
 use rcon_store::{Form, Snapshot, Store};
 use rcon_sys::trace;
@@ -46,6 +46,8 @@ pub(super) struct Started {
     pub orphan: Option<OwnedFd>,
     /// Another monitor started it: its process is not our child.
     pub taken_up: bool,
+    /// Its program, if that waits to be started.
+    pub held: Option<Waiting>,
     pub log: Log,
     /// Its mount namespace, where its processes are among those of others: held, so that nobody else gets its number.
     pub mounts: Option<File>,
@@ -65,13 +67,14 @@ pub(super) fn start(
     container: &mut Container,
     given: &Given,
     ahead: Option<Ahead>,
+    hold: bool,
 ) -> Result<Started> {
     let runtime = engine.paths.runtime(container.id());
     // What an earlier run left that was cut off.
     limits::discard_runtime(&engine.paths, container.id())?;
     files::make_dir(&runtime)?;
     let before = container.state.clone();
-    let result = start_in(engine, container, given, &runtime, ahead);
+    let result = start_in(engine, container, given, &runtime, ahead, hold);
     if result.is_err() {
         let _ = files::remove_tree(&runtime);
         if container.state.status != before.status {
@@ -88,6 +91,7 @@ struct Made<'a> {
     ports: &'a [PortMapping],
     pipes: &'a Pipes,
     net: Option<&'a rcon_net::Network>,
+    held: bool,
 }
 
 /// Writes down that the container runs.
@@ -103,8 +107,19 @@ fn write_down(
         Error::Invalid("the container ended before its monitor could look at it".into())
     })?;
     let lifecycle = &config.lifecycle;
+    let before = match made.held {
+        // Until its program is started, it last ended as it did.
+        true => state.before_it_was_set_up(),
+        false => State {
+            started: Some(Utc::now()),
+            ..State::default()
+        },
+    };
     *state = State {
-        status: Status::Running,
+        status: match made.held {
+            true => Status::Initialized,
+            false => Status::Running,
+        },
         process: Some(process),
         monitor: ProcessRef::of(std::process::id().cast_signed()),
         network: made
@@ -115,15 +130,10 @@ fn write_down(
         pipes: made.pipes.inodes.clone(),
         has_files: given.files.fds().next().is_some(),
         boot_id: process_ref::boot_id(),
-        started: Some(Utc::now()),
         ports: made.ports.to_vec(),
         restarts: state.restarts,
-        health: lifecycle
-            .health
-            .check
-            .as_ref()
-            .map(|_| HealthState::default()),
-        ..State::default()
+        health: (lifecycle.health.check.is_some() && !made.held).then(HealthState::default),
+        ..before
     };
     records::save_state(&engine.paths.container(&config.id), state, Durable::No)?;
     write_number(lifecycle.pidfile.as_deref(), pid)?;
@@ -134,7 +144,7 @@ fn write_down(
 }
 
 /// Takes that back: the container is as it was before.
-fn unwrite(engine: &Engine, container: &Container) {
+pub(super) fn unwrite(engine: &Engine, container: &Container) {
     let dir = engine.paths.container(container.id());
     let _ = match container.state.status {
         Status::Created => files::remove_file(&dir.join("state.json")),
@@ -155,6 +165,7 @@ fn start_in(
     given: &Given,
     runtime: &Path,
     ahead: Option<Ahead>,
+    hold: bool,
 ) -> Result<Started> {
     let (config, snapshot) = (&container.config, &given.snapshot);
     let listeners =
@@ -223,6 +234,7 @@ fn start_in(
         any_host_name: config.options.hostname.is_none(),
         open_first: !maps.has_caller(),
         ahead,
+        waits: hold,
         ..Request::new(
             &bundle.spec,
             rootfs,
@@ -274,19 +286,28 @@ fn start_in(
             ports: &ports,
             pipes: &pipes,
             net: net.as_ref(),
+            held: hold,
         },
     )?;
     if !config.volumes.is_empty() {
         engine.note_owned(config)?;
     }
-    let mut running = created.start().map_err(explained)?;
-    trace::mark("program executed");
+    let (mut running, waiting) = created.hold();
+    let held = match hold {
+        true => Some(waiting),
+        false => {
+            waiting.start().map_err(explained)?;
+            trace::mark("program executed");
+            None
+        }
+    };
     running.netns = None;
     Ok(Started {
         running,
         net,
         orphan: None,
         taken_up: false,
+        held,
         log,
         mounts: found.mounts,
         notify,

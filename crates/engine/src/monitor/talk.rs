@@ -64,7 +64,11 @@ impl Monitor {
         let client = &mut self.clients[at];
         let wants_input = client.streams.stdin;
         match Request::decode(&self.buffer[..length]) {
-            Some(Request::Attach(streams)) => client.streams = streams,
+            Some(Request::Attach(streams)) => {
+                client.streams = streams;
+                client.send(&Reply::Attached);
+            }
+            Some(Request::Begin) => self.begin_program(at),
             Some(Request::Input(_)) if wants_input => self.take_input(1, length),
             Some(Request::EndOfInput) if wants_input => self.end_input(),
             Some(Request::Resize(rows, cols)) => self.resize(rows, cols),

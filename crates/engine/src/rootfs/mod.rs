@@ -19,7 +19,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::Engine;
 use crate::error::{Context, Error, Result};
-use crate::record::{Config, Container, ProcessRef};
+use crate::record::{Config, Container, ProcessRef, Status};
 use crate::records::Lock;
 
 pub(crate) use mount::{overlay, tree};
@@ -67,6 +67,13 @@ pub(crate) enum View {
 impl Engine {
     /// The files of a container as its programs see them, mounts and all.
     pub(crate) fn view(&self, container: &Container) -> Result<View> {
+        if container.state.status == Status::Initialized {
+            // Nobody may look into the process that waits to become the program, and its mounts are seen from nowhere else.
+            return Err(Error::StateImproper(format!(
+                "container {} is initialized: its files can be reached before that, and when it runs",
+                container.config.name
+            )));
+        }
         if container.state.status.is_alive() {
             let process = container.state.process.filter(|_| true);
             if let Some((process, pidfd)) = process.and_then(|p| Some((p, p.open()?))) {
@@ -77,7 +84,7 @@ impl Engine {
         let gone = || Error::NoSuchContainer(id.to_string());
         let lock = Lock::take(&self.paths.container(id))?.ok_or_else(gone)?;
         let now = self.settle(id)?.ok_or_else(gone)?;
-        if now.state.status.is_alive() {
+        if now.state.status.has_process() {
             // It was started while we waited.
             drop(lock);
             return self.view(&now);
