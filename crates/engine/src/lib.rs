@@ -134,9 +134,16 @@ impl Engine {
     /// # Errors
     /// When a directory cannot be made or is not ours.
     pub fn open(paths: Paths) -> Result<Engine> {
-        let maps = IdMaps::detect();
+        let mut maps = IdMaps::detect();
         records::prepare(&paths).map_err(|error| error.in_wrong_place())?;
-        let store = Store::open(&paths.root, &maps)?;
+        let mut store = Store::open(&paths.root, &maps)?;
+        if let Some(why) = store.refuses_owners(&maps) {
+            maps = IdMaps {
+                why_single: Some(why),
+                ..IdMaps::single()
+            };
+            store = Store::open(&paths.root, &maps)?;
+        }
         Ok(Engine {
             paths,
             maps,

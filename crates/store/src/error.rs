@@ -141,6 +141,10 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSYS) => {
                 rcon_sys::floor::remedy()
             }
+            Self::Io { source, .. } if source.raw_os_error() == Some(libc::EOPNOTSUPP) => Some(
+                "this file system does not keep what images need; give a place on a local disk with --root"
+                    .to_owned(),
+            ),
             Self::NotReproducible { .. } => Some(
                 "remove the image and pull or load it again; if its archive has a file twice, \
                  copy the image with another tool"
@@ -191,6 +195,8 @@ pub(crate) struct Why<'a>(pub &'a io::Error);
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.raw_os_error() {
+            // The list speaks of sockets here.
+            Some(libc::EOPNOTSUPP) => f.write_str("the file system does not support it"),
             Some(number) => {
                 let words = nix::errno::Errno::from_raw(number).desc();
                 let mut letters = words.chars();

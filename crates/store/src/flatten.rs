@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rcon_sys::owner::TRUE_OWNER;
+use rcon_sys::owner::{FileKey, SideFile, TRUE_OWNER};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps,
     Uid, XattrFlags,
@@ -37,11 +37,14 @@ pub(crate) enum Files {
 
 /// Put what `layers` (the top one first) show together into the directory `target`, which is empty.
 ///
+/// What `owners` has of their files it gets of the copies too.
+///
 /// Call this in a process that is root of a user namespace with the ids of the files' owners.
 pub(crate) fn flatten<'a>(
     layers: impl IntoIterator<Item = &'a Path>,
     target: &Path,
     files: Files,
+    owners: Option<SideFile>,
 ) -> Result<()> {
     let what = || format!("cannot make {}", target.display());
     raise_limit();
@@ -53,6 +56,7 @@ pub(crate) fn flatten<'a>(
         clones: true,
         linked: HashMap::new(),
         path: Vec::new(),
+        owners,
     };
     copy.dir(&layers, &root, 0)?;
     if let Some(top) = layers.top() {
@@ -84,9 +88,29 @@ struct Copy {
     /// Files with several names, and where the first one is.
     linked: HashMap<(u64, u64), Vec<u8>>,
     path: Vec<u8>,
+    /// The list of owners that are not on the files themselves.
+    owners: Option<SideFile>,
 }
 
 impl Copy {
+    /// Have the copy of something belong to whom it belongs to.
+    fn carry(&mut self, from: BorrowedFd<'_>, to: &OwnedFd, name: &OsStr) -> Result<()> {
+        let Some(owners) = &mut self.owners else {
+            return Ok(());
+        };
+        let mut carried = || -> std::io::Result<()> {
+            let (Some(old), Some(new)) = (FileKey::of(from, name)?.1, FileKey::of(to, name)?.1)
+            else {
+                return Ok(());
+            };
+            match owners.get(&old) {
+                Some(owner) => owners.set(new, owner),
+                None => Ok(()),
+            }
+        };
+        carried().context(|| format!("cannot note the owner of {}", name.display()))
+    }
+
     fn failed(&self, error: Errno) -> Error {
         let shown = String::from_utf8_lossy(&self.path);
         Error::io(format!("cannot copy /{}", shown.escape_debug()), error)
@@ -133,7 +157,8 @@ impl Copy {
                 .map_err(|error| self.failed(error))?;
             self.dir(&inner, &made, depth + 1)?;
             let top = inner.top().unwrap_or(made.as_fd());
-            return finish(top, made.as_fd(), stat).map_err(|error| self.failed(error));
+            finish(top, made.as_fd(), stat).map_err(|error| self.failed(error))?;
+            return self.carry(seen.dir, to, name);
         }
         if self.link(seen, to, name).map_err(|e| self.failed(e))? {
             return Ok(());
@@ -148,9 +173,10 @@ impl Copy {
                 .and_then(|()| rustix::fs::chmodat(to, name, mode, AtFlags::empty()))
                 .and_then(|()| finish_at(to, name, stat)),
             // Layers have no others.
-            _ => Ok(()),
+            _ => return Ok(()),
         }
-        .map_err(|error| self.failed(error))
+        .map_err(|error| self.failed(error))?;
+        self.carry(seen.dir, to, name)
     }
 
     /// Make a hard link, of a name that was copied before or of the layer's own file; whether that did.

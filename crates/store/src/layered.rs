@@ -10,11 +10,10 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use crate::store::DIRECTORY;
-use crate::unpack::{OPAQUE_XATTR, WHITEOUT_XATTR};
+use crate::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT_XATTR};
 
-/// fuse-overlayfs has a mark of its own where it cannot set the kernel's, and a file beside it.
+/// fuse-overlayfs has a mark of its own where it cannot set the kernel's, and a file beside it ([`OPAQUE`]).
 const FUSE_OPAQUE_XATTR: &str = "user.fuseoverlayfs.opaque";
-const FUSE_OPAQUE_FILE: &str = ".wh..wh..opq";
 
 /// One directory as several layers have it. May be none: then nothing is in it.
 #[derive(Debug, Default)]
@@ -79,7 +78,7 @@ impl Layered {
             for entry in Dir::read_from(&part.dir)? {
                 let entry = entry?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if [".", "..", FUSE_OPAQUE_FILE].iter().any(|odd| name == *odd) {
+                if [".", "..", OPAQUE].iter().any(|odd| name == *odd) {
                     continue;
                 }
                 let suspicious = match entry.file_type() {
@@ -160,7 +159,9 @@ impl Part {
 
 /// Whether a directory of a layer hides what lower layers have in it.
 pub fn is_opaque(dir: impl AsFd) -> bool {
-    has_mark(&dir, OPAQUE_XATTR, b"y") || has_mark(&dir, FUSE_OPAQUE_XATTR, b"y")
+    has_mark(&dir, OPAQUE_XATTR, b"y")
+        || has_mark(&dir, FUSE_OPAQUE_XATTR, b"y")
+        || rustix::fs::statat(&dir, OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Whether a file has the attribute, beginning with `value`.
@@ -215,5 +216,22 @@ mod tests {
         assert!(all.enter(OsStr::new("f")).unwrap().top().is_none());
         let file = all.find(OsStr::new("f")).unwrap().unwrap();
         assert_eq!(file.kind(), FileType::RegularFile);
+    }
+
+    #[test]
+    fn a_file_marks_what_takes_no_attributes() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |path: &str| temp.path().join(path);
+        for dir in ["top/d", "low/d"] {
+            fs::create_dir_all(at(dir)).unwrap();
+        }
+        for file in ["low/d/hidden", "top/d/seen", "top/d/.wh..wh..opq"] {
+            fs::write(at(file), "").unwrap();
+        }
+        let (top, low) = (at("top"), at("low"));
+        let all = Layered::open([top.as_path(), low.as_path()]).unwrap();
+        let inner = all.enter(OsStr::new("d")).unwrap();
+        assert_eq!(inner.names().unwrap(), ["seen"]);
+        assert!(inner.find(OsStr::new("hidden")).unwrap().is_none());
     }
 }

@@ -332,6 +332,7 @@ impl LayerStage<'_> {
     pub fn unpack(&mut self, tar: impl Read) -> Result<Unpacked> {
         let policy = Policy {
             single: self.store.is_single(),
+            beside: true,
             shift: self.store.shift().cloned(),
         };
         let what = || "cannot make a file for a layer";

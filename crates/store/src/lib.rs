@@ -41,6 +41,7 @@ mod driver;
 mod error;
 mod flatten;
 mod gc;
+mod giving;
 mod images;
 mod layered;
 mod layers;

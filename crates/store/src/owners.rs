@@ -1,26 +1,27 @@
 //! Who the files that a container made or changed belong to, as the container saw it.
 
 use std::ffi::OsStr;
-use std::io;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use rcon_sys::owner::{self, FileKey, SideFile, TrueOwner};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::atomic;
+use crate::digest::Digest;
 use crate::error::{Context, Result};
 use crate::snapshots::Snapshot;
 use crate::store::Store;
+use crate::unpack::BESIDE;
 
 /// The owners of the files in the upper directory of a snapshot.
 ///
 /// To be asked where the ids of containers are in force: in a worker of theirs.
 #[derive(Debug, Default)]
 pub struct Owners(SideFile);
-
-/// The name of the file that has the owners of what takes no extended attributes.
-const BESIDE: &str = "owners";
 
 impl Store {
     /// The file beside the trees of a container that has the owners of what takes no extended
@@ -29,6 +30,39 @@ impl Store {
         self.path(&format!("snapshots/{container_id}/{BESIDE}"))
     }
 }
+
+impl Store {
+    /// Give a new snapshot the owners that could not be noted on the files of its layers, lowest first.
+    pub(crate) fn gather_owners(
+        &self,
+        snapshot: BorrowedFd<'_>,
+        layers: &[Digest],
+    ) -> io::Result<()> {
+        let mut list = None;
+        for layer in layers {
+            let path = format!("{}/{BESIDE}", self.layer_path(layer));
+            let text = match atomic::read(self.dir(), &path, LIST) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let list = match &mut list {
+                Some(list) => list,
+                none => {
+                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                    let mode = Mode::RUSR | Mode::WUSR;
+                    none.insert(File::from(rustix::fs::openat(
+                        snapshot, BESIDE, flags, mode,
+                    )?))
+                }
+            };
+            list.write_all(&text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The most bytes of the list of a layer.
+const LIST: u64 = 64 << 20;
 
 impl Snapshot {
     /// The owners of the files in [`Snapshot::upper`].
@@ -91,8 +125,6 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use rcon_sys::owner::TRUE_OWNER;
     use rustix::fs::XattrFlags;
 

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rcon_sys::ids::IdMaps;
 use rcon_sys::userns;
-use rustix::fs::{CWD, Mode, XattrFlags};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Overlay {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Memory {
+pub(crate) struct Memory {
     kernel: String,
     file_system: String,
 }
@@ -69,7 +69,8 @@ impl Store {
         Ok(works)
     }
 
-    fn here(&self) -> Result<Memory> {
+    /// This kernel and this file system.
+    pub(crate) fn here(&self) -> Result<Memory> {
         let stat = rustix::fs::fstatvfs(self.dir())
             .context(|| format!("cannot look at {}", self.root().display()))?;
         let kind = rustix::fs::fstatfs(self.dir())
@@ -189,6 +190,9 @@ fn exercise_fuse(program: &Path, dir: &Path) -> Result<(), (&'static str, io::Er
         upper: Some((&dir.join("upper"), &dir.join("work"))),
     };
     rcon_sys::fuse::serve(program, layers, device).map_err(|error| ("start", error))?;
+    // Without attributes it lets nobody but root in (acl(5)), and knows no inode again.
+    rustix::fs::setxattr(dir.join("upper"), "user.rcon", b"x", XattrFlags::empty())
+        .map_err(|error| ("mark", error.into()))?;
     let merged = format!("/proc/self/fd/{}", tree.as_raw_fd());
     if fs::exists(format!("{merged}/hidden")).map_err(|error| ("start", error))? {
         return Err(("deletions of layers", Errno::NOTSUP.into()));
@@ -206,7 +210,10 @@ fn use_tree(merged: &Path) -> Result<(), (&'static str, io::Error)> {
     if fs::exists(merged.join("sub/file")).map_err(at("read"))? {
         return Err(("mark", Errno::NOTSUP.into()));
     }
-    Ok(())
+    // As places to mount on are made.
+    let mode = Mode::from_raw_mode(0o644);
+    rustix::fs::mknodat(CWD, merged.join("new"), FileType::RegularFile, mode, 0)
+        .map_err(|error| ("create", error.into()))
 }
 
 fn explain(step: &str, number: i32, kernel: &str) -> String {

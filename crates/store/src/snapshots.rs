@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rcon_sys::owner::SideFile;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -184,7 +185,17 @@ impl Store {
             Err(error) => return Err(error).context(what),
         }
         let layers = std::iter::once(&from.upper).chain(&from.lower);
-        flatten(layers.map(PathBuf::as_path), &from.merged, Files::Copied)?;
+        let owners = self.owners_file(container_id);
+        let owners = match owners.exists() {
+            true => Some(SideFile::open(&owners).context(what)?),
+            false => None,
+        };
+        flatten(
+            layers.map(PathBuf::as_path),
+            &from.merged,
+            Files::Copied,
+            owners,
+        )?;
         let stat = rustix::fs::statat(self.dir(), &merged, AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.context(what)?;
         note.form = Form::Copy {
@@ -235,7 +246,12 @@ impl Store {
         let mut stage = Stage::new(self, "tree")?;
         let target = self.path(stage.name());
         let layers = self.image_trees(&image.layers)?;
-        flatten(layers.iter().map(PathBuf::as_path), &target, Files::Linked)?;
+        flatten(
+            layers.iter().map(PathBuf::as_path),
+            &target,
+            Files::Linked,
+            None,
+        )?;
         match stage.publish(&path) {
             Ok(_) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(self.path(&path)),
             Err(error) => {
@@ -271,6 +287,7 @@ impl Store {
             rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o711))?;
         }
         rustix::fs::mkdirat(&dir, "merged", Mode::RWXU)?;
+        self.gather_owners(dir.as_fd(), &note.layers)?;
         if note.layers.is_empty() {
             // An overlay needs something below.
             rustix::fs::mkdirat(&dir, "empty", Mode::from_raw_mode(0o755))?;

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rcon_sys::owner::{FileKey, SideFile, TrueOwner};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result as Outcome};
 
@@ -21,7 +22,7 @@ use crate::pack::attributes;
 use crate::snapshots::{Form, Snapshot, Time};
 use crate::stage::{Stage, names_in};
 use crate::store::{DIRECTORY, Store};
-use crate::unpack::hide;
+use crate::unpack::{BESIDE, hide};
 
 /// A tree with what a container added and changed, and the marks of what it deleted.
 #[derive(Debug)]
@@ -67,15 +68,18 @@ impl Store {
         let tree = rustix::fs::openat(CWD, &snapshot.merged, DIRECTORY, Mode::empty());
         let tree = tree.context(what)?;
         let layers = Layered::open(snapshot.lower.iter().map(PathBuf::as_path)).context(what)?;
-        compare(&tree, &layers, since, &out).context(what)?;
+        // The owners of what takes no attributes are known by inode, and that is the same, but for directories.
+        let path = snapshot.upper.with_file_name(BESIDE);
+        let beside = self.path(stage.name()).join(BESIDE);
+        let owners = match std::fs::copy(&path, &beside) {
+            Ok(_) => Some(SideFile::open(&beside).context(what)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).context(what),
+        };
+        let mut comparison = Comparison { since, owners };
+        comparison.tree(&tree, &layers, &out).context(what)?;
         let stat = rustix::fs::fstat(&tree).context(what)?;
         finish(tree.as_fd(), out.as_fd(), &stat).context(what)?;
-        // The owners of what takes no attributes are known by inode, and that is the same.
-        let owners = snapshot.upper.with_file_name("owners");
-        match rustix::fs::linkat(CWD, &owners, stage.dir(), "owners", AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error).context(what),
-        }
         Ok(Written {
             path: self.path(stage.name()).join("upper"),
             _stage: Some(stage),
@@ -83,69 +87,99 @@ impl Store {
     }
 }
 
-/// Put into `out` what `tree` has otherwise than `below`; whether there is anything.
-fn compare(tree: &OwnedFd, below: &Layered, since: Time, out: &OwnedFd) -> Outcome<bool> {
-    let mut differs = false;
-    let mut names = names_in(tree)?;
-    names.sort();
-    for name in &names {
-        let stat = match rustix::fs::statat(tree, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // The container may run.
-            Err(Errno::NOENT) => continue,
-            other => other?,
-        };
-        let before = below.find(name)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            differs |= compare_dir(tree, name, &stat, below, before.as_ref(), since, out)?;
-            continue;
-        }
-        let same = before.is_some_and(|before| is_same(tree, name, &stat, &before, since));
-        if !same {
-            match rustix::fs::linkat(tree, name, out, name, AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => differs = true,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    for name in below.names()? {
-        if names.binary_search(&name).is_err() {
-            hide(out, std::os::unix::ffi::OsStrExt::as_bytes(&*name))?;
-            differs = true;
-        }
-    }
-    Ok(differs)
+struct Comparison {
+    /// When the tree was made.
+    since: Time,
+    /// The owners that are not on the files, of the layers, of the tree and of what is put out.
+    owners: Option<SideFile>,
 }
 
-fn compare_dir(
-    tree: &OwnedFd,
-    name: &OsStr,
-    stat: &Stat,
-    below: &Layered,
-    before: Option<&Seen<'_>>,
-    since: Time,
-    out: &OwnedFd,
-) -> Outcome<bool> {
-    let dir = match rustix::fs::openat(tree, name, DIRECTORY, Mode::empty()) {
-        Err(Errno::NOENT) => return Ok(false),
-        other => other?,
-    };
-    let was_dir = before.is_some_and(|before| before.kind() == FileType::Directory);
-    let inner = match was_dir {
-        true => below.enter(name)?,
-        false => Layered::default(),
-    };
-    rustix::fs::mkdirat(out, name, Mode::RWXU)?;
-    let made = rustix::fs::openat(out, name, DIRECTORY, Mode::empty())?;
-    let same = inner.top().is_some_and(|top| {
-        before.is_some_and(|before| same_status(stat, &before.stat))
-            && (is_before(stat, since) || same_attributes(dir.as_fd(), top))
-    });
-    if !compare(&dir, &inner, since, &made)? && same {
-        rustix::fs::unlinkat(out, name, AtFlags::REMOVEDIR)?;
-        return Ok(false);
+impl Comparison {
+    /// Whose something is, where that is not on itself.
+    fn owner(&self, at: impl AsFd, name: &OsStr) -> Option<TrueOwner> {
+        let key = FileKey::of(at, name).ok()?.1?;
+        self.owners.as_ref()?.get(&key)
     }
-    finish(dir.as_fd(), made.as_fd(), stat)?;
-    Ok(true)
+
+    /// Whether it belongs to whom it belonged to, as far as lists tell.
+    fn same_owner(&self, tree: &OwnedFd, name: &OsStr, before: &Seen<'_>) -> bool {
+        let of = |owner: Option<TrueOwner>| owner.unwrap_or_default();
+        self.owners.is_none() || of(self.owner(tree, name)) == of(self.owner(before.dir, name))
+    }
+
+    /// Put into `out` what `tree` has otherwise than `below`; whether there is anything.
+    fn tree(&mut self, tree: &OwnedFd, below: &Layered, out: &OwnedFd) -> Outcome<bool> {
+        let mut differs = false;
+        let mut names = names_in(tree)?;
+        names.sort();
+        for name in &names {
+            let stat = match rustix::fs::statat(tree, name, AtFlags::SYMLINK_NOFOLLOW) {
+                // The container may run.
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let before = below.find(name)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                differs |= self.dir(tree, name, &stat, below, before.as_ref(), out)?;
+                continue;
+            }
+            let same = before.is_some_and(|before| {
+                is_same(tree, name, &stat, &before, self.since)
+                    && self.same_owner(tree, name, &before)
+            });
+            if !same {
+                match rustix::fs::linkat(tree, name, out, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => differs = true,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        for name in below.names()? {
+            if names.binary_search(&name).is_err() {
+                hide(out, std::os::unix::ffi::OsStrExt::as_bytes(&*name))?;
+                differs = true;
+            }
+        }
+        Ok(differs)
+    }
+
+    fn dir(
+        &mut self,
+        tree: &OwnedFd,
+        name: &OsStr,
+        stat: &Stat,
+        below: &Layered,
+        before: Option<&Seen<'_>>,
+        out: &OwnedFd,
+    ) -> Outcome<bool> {
+        let dir = match rustix::fs::openat(tree, name, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        let was_dir = before.is_some_and(|before| before.kind() == FileType::Directory);
+        let inner = match was_dir {
+            true => below.enter(name)?,
+            false => Layered::default(),
+        };
+        rustix::fs::mkdirat(out, name, Mode::RWXU)?;
+        let made = rustix::fs::openat(out, name, DIRECTORY, Mode::empty())?;
+        let same = inner.top().is_some_and(|top| {
+            before.is_some_and(|before| same_status(stat, &before.stat))
+                && (is_before(stat, self.since) || same_attributes(dir.as_fd(), top))
+        }) && before.is_some_and(|before| self.same_owner(tree, name, before));
+        if !self.tree(&dir, &inner, &made)? && same {
+            rustix::fs::unlinkat(out, name, AtFlags::REMOVEDIR)?;
+            return Ok(false);
+        }
+        finish(dir.as_fd(), made.as_fd(), stat)?;
+        let owner = self.owner(&dir, OsStr::new(""));
+        if let (Some(owner), Some(key)) = (owner, FileKey::of(&made, "")?.1)
+            && let Some(list) = &mut self.owners
+        {
+            list.set(key, owner).map_err(|_| Errno::IO)?;
+        }
+        Ok(true)
+    }
 }
 
 fn is_before(stat: &Stat, since: Time) -> bool {

@@ -203,8 +203,36 @@ pub struct SideFile {
     file: Option<File>,
     read: u64,
     partial: Vec<u8>,
+    known: Known,
+}
+
+/// What has been read of it.
+#[derive(Debug, Default)]
+struct Known {
+    owners: HashMap<FileKey, TrueOwner>,
+    /// By inode alone, those first noted without a time of birth, and all.
+    inodes: [HashMap<u64, TrueOwner>; 2],
     weak: bool,
-    known: HashMap<FileKey, TrueOwner>,
+    devices: bool,
+}
+
+impl Known {
+    fn take_in(&mut self, key: FileKey, owner: TrueOwner) {
+        self.weak |= key.is_weak();
+        self.devices |= owner.device.is_some();
+        self.owners.insert(key, owner);
+        if key.is_weak() {
+            self.inodes[0].insert(key.inode, owner);
+        }
+        self.inodes[1].insert(key.inode, owner);
+    }
+
+    /// The same file may have a time of birth on one way to it and none on another, as through FUSE.
+    fn get(&self, key: &FileKey) -> Option<TrueOwner> {
+        let inodes = &self.inodes[usize::from(key.is_weak())];
+        let found = self.owners.get(key).or_else(|| inodes.get(&key.inode));
+        found.copied()
+    }
 }
 
 impl SideFile {
@@ -257,8 +285,7 @@ impl SideFile {
                 }
                 // A line that a crash has cut is nobody's.
                 if let Some((key, owner)) = parse(&self.partial) {
-                    self.weak |= key.is_weak();
-                    self.known.insert(key, owner);
+                    self.known.take_in(key, owner);
                 }
                 self.partial.clear();
             }
@@ -267,17 +294,22 @@ impl SideFile {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.known.owners.is_empty()
     }
 
     /// Whether an entry could be taken for that of a later file: new files need one of their own.
     pub fn has_weak(&self) -> bool {
-        self.weak
+        self.known.weak
+    }
+
+    /// Whether there are devices, or were.
+    pub fn has_devices(&self) -> bool {
+        self.known.devices
     }
 
     /// The owner of a file, if it is here.
     pub fn get(&self, key: &FileKey) -> Option<TrueOwner> {
-        self.known.get(key).copied()
+        self.known.get(key)
     }
 
     /// Note the owner of a file.
@@ -293,8 +325,7 @@ impl SideFile {
         let mut file = self.file.as_ref().ok_or_else(missing)?;
         // One write, so that lines of several writers stay whole.
         file.write_all(line.as_bytes())?;
-        self.weak |= key.is_weak();
-        self.known.insert(key, owner);
+        self.known.take_in(key, owner);
         Ok(())
     }
 }
@@ -366,6 +397,11 @@ pub fn note_on(file: impl AsFd, owner: TrueOwner) -> rustix::io::Result<()> {
     }
 }
 
+/// As [`note_on`], of a file that belongs to nobody else yet: fails with `EEXIST` where an owner is noted already.
+pub fn note_first_on(file: impl AsFd, owner: TrueOwner) -> rustix::io::Result<()> {
+    rustix::fs::fsetxattr(file, TRUE_OWNER, &owner.encode(), XattrFlags::CREATE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,6 +468,15 @@ mod tests {
         let read = SideFile::read(&path).unwrap();
         assert!(side.has_weak() && read.has_weak());
         assert_eq!(read.get(&weak), Some(TrueOwner::new(5, 6)));
+        // The same file on a way that tells of no birth, and the other way round.
+        let unborn = key((UNBORN, 0x6573_5546));
+        let mut side = SideFile::open(&dir.path().join("other")).unwrap();
+        side.set(key((3, 0)), TrueOwner::new(3, 3)).unwrap();
+        assert_eq!(side.get(&unborn), Some(TrueOwner::new(3, 3)));
+        assert_eq!(side.get(&key((4, 0))), None);
+        side.set(unborn, TrueOwner::new(4, 4)).unwrap();
+        assert_eq!(side.get(&key((4, 0))), Some(TrueOwner::new(4, 4)));
+        assert_eq!(side.get(&key((3, 0))), Some(TrueOwner::new(3, 3)));
         let status = File::open("/proc/self/status").unwrap();
         assert_eq!(FileKey::of(&status, "").unwrap().1, None);
     }
@@ -455,9 +500,17 @@ mod tests {
         assert_eq!(reader.get(&key), None);
         reader.refresh().unwrap();
         assert_eq!(reader.get(&key), Some(TrueOwner::new(7, 8)));
+        assert!(!reader.has_devices());
+        let device = TrueOwner {
+            device: Device::from_type(libc::S_IFCHR.into(), 0x103),
+            ..TrueOwner::default()
+        };
+        writer.set(key, device).unwrap();
+        reader.refresh().unwrap();
+        assert!(writer.has_devices() && reader.has_devices());
         // What a crash cut off is passed over.
         std::fs::write(&path, "12 0.5 1 1 0 0\n13 0.5 1").unwrap();
         let cut = SideFile::read(&path).unwrap();
-        assert_eq!(cut.known.len(), 1);
+        assert_eq!(cut.known.owners.len(), 1);
     }
 }

@@ -165,12 +165,14 @@ impl Walk<'_> {
                 {
                     return Ok(());
                 }
+                let noted = self.owners.beside_of(&dir, OsStr::new(""), &stat);
+                let noted = noted.map_err(failed)?;
                 path.push(b'/');
                 let found = Found {
                     path,
                     stat: &stat,
                     file: Some(&dir),
-                    noted: None,
+                    noted,
                 };
                 self.head(&found, b'5', b"", 0)?;
                 if self.form == TreeForm::Changes && has_mark(&dir, OPAQUE_XATTR, b"y") {

@@ -59,6 +59,14 @@ impl Owner {
     }
 }
 
+/// What came of it.
+pub(super) struct Applied {
+    /// The owner could not be had.
+    pub(super) squashed: bool,
+    /// Nor could it be noted.
+    pub(super) unnoted: bool,
+}
+
 /// What an open file or directory gets besides its times.
 pub(super) struct Attributes<'a> {
     pub(super) entry: &'a Entry,
@@ -68,8 +76,8 @@ pub(super) struct Attributes<'a> {
 }
 
 impl Attributes<'_> {
-    /// Set them; whether the owner could not be had.
-    pub(super) fn apply(&self, fd: impl AsFd) -> Result<bool> {
+    /// Set them.
+    pub(super) fn apply(&self, fd: impl AsFd) -> Result<Applied> {
         let failed = |what: &str, error: Errno| {
             Error::io(
                 format!("cannot set {what} of {}", self.entry.shown()),
@@ -85,8 +93,10 @@ impl Attributes<'_> {
                 Err(error) => return Err(failed("the owner", error)),
             }
         }
+        let mut unnoted = false;
         if note {
-            note_owner(&fd, self.entry).map_err(|error| failed("the true owner", error))?;
+            let noted = note_owner(&fd, self.entry);
+            unnoted = !noted.map_err(|error| failed("the true owner", error))?;
         }
         // After the owner: a change of that takes capabilities away.
         for (name, value) in &self.entry.xattrs {
@@ -96,7 +106,10 @@ impl Attributes<'_> {
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
                 .map_err(|error| failed("the mode", error))?;
         }
-        Ok(note && self.owner.set.is_some())
+        Ok(Applied {
+            squashed: note && self.owner.set.is_some(),
+            unnoted,
+        })
     }
 }
 
@@ -138,12 +151,13 @@ fn set_xattr(fd: impl AsFd, name: &[u8], value: &[u8]) -> rustix::io::Result<()>
     }
 }
 
-fn note_owner(fd: impl AsFd, entry: &Entry) -> rustix::io::Result<()> {
+/// Whether that can be done here.
+fn note_owner(fd: impl AsFd, entry: &Entry) -> rustix::io::Result<bool> {
     let id = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     let value = TrueOwner::new(id(entry.uid), id(entry.gid)).encode();
     match rustix::fs::fsetxattr(fd, TRUE_OWNER, &value, XattrFlags::empty()) {
-        Err(Errno::NOTSUP) => Ok(()),
-        other => other,
+        Err(Errno::NOTSUP) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -17,6 +17,7 @@
 
 mod archive;
 mod attributes;
+mod beside;
 mod header;
 mod name;
 mod pax;
@@ -28,7 +29,8 @@ mod tree;
 mod whiteout;
 
 pub(crate) use attributes::is_allowed;
-pub(crate) use whiteout::{OPAQUE_XATTR, WHITEOUT_XATTR, hide};
+pub(crate) use beside::BESIDE;
+pub(crate) use whiteout::{OPAQUE, OPAQUE_XATTR, WHITEOUT_XATTR, hide};
 
 #[cfg(test)]
 mod testing;
@@ -48,6 +50,8 @@ use crate::error::{Context, Error, Result};
 pub(crate) struct Policy {
     /// There is only one id: true owners go into an extended attribute.
     pub(crate) single: bool,
+    /// What cannot take that attribute has its owner in a list beside the tree.
+    pub(crate) beside: bool,
     /// The ids of the archive are other ones here.
     pub(crate) shift: Option<Shift>,
 }

@@ -5,13 +5,14 @@
 
 use std::collections::HashSet;
 use std::io::BufRead;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::archive::{Archive, Entry};
 use super::attributes::{self, Attributes, Owner};
+use super::beside::Beside;
 use super::header::Kind;
 use super::name::Name;
 use super::tree::Tree;
@@ -41,6 +42,7 @@ struct Placer<'a> {
     /// Modes given to calls that make things are taken as they are.
     exact_modes: bool,
     devices: HashSet<Vec<u8>>,
+    beside: Option<Beside<'a>>,
     counts: Counts,
 }
 
@@ -61,9 +63,11 @@ pub(super) fn all_in<R: BufRead>(
     policy: Policy,
     exact_modes: bool,
 ) -> Result<Counts> {
+    let beside = policy.beside.then(|| Beside::new(tree.root()));
     let mut placer = Placer {
         tree,
         policy,
+        beside,
         exact_modes,
         devices: HashSet::new(),
         counts: Counts::default(),
@@ -77,6 +81,14 @@ pub(super) fn all_in<R: BufRead>(
 }
 
 impl Placer<'_> {
+    /// Note whose something is where it cannot be noted on it.
+    fn note_beside(&mut self, at: impl AsFd, name: &[u8], entry: &Entry) -> Result<()> {
+        match &mut self.beside {
+            Some(list) => list.note(at, name, entry),
+            None => Ok(()),
+        }
+    }
+
     fn place<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<()> {
         let name = Name::parse(&entry.name).map_err(|why| entry.bad(why))?;
         let Some((dir, last)) = name.split() else {
@@ -153,11 +165,14 @@ impl Placer<'_> {
             owner,
             mode: later.then_some(entry.mode),
         };
-        let squashed = attributes.apply(&file)?;
+        let applied = attributes.apply(&file)?;
+        if applied.unnoted {
+            self.note_beside(&file, b"", entry)?;
+        }
         attributes::times_of(&file, entry.mtime).map_err(|error| {
             Error::io(format!("cannot set the time of {}", entry.shown()), error)
         })?;
-        Ok(squashed)
+        Ok(applied.squashed)
     }
 
     fn dir(
@@ -207,12 +222,16 @@ impl Placer<'_> {
                 owner => owner,
             };
             let dir = self.open_dir(entry, parent, last, OFlags::RDONLY)?;
-            squashed = Attributes {
+            let applied = Attributes {
                 entry,
                 owner,
                 mode: None,
             }
             .apply(&dir)?;
+            if applied.unnoted {
+                self.note_beside(&dir, b"", entry)?;
+            }
+            squashed = applied.squashed;
         }
         let mode = (later || was_there).then_some(entry.mode);
         self.tree.finish_later(name.bytes(), entry.mtime, mode)?;
@@ -259,6 +278,9 @@ impl Placer<'_> {
             }
         }
         let squashed = attributes::own_at(parent, last, entry, owner)?;
+        if owner.note {
+            self.note_beside(parent, last, entry)?;
+        }
         attributes::times_at(parent, last, entry.mtime).map_err(|error| {
             Error::io(format!("cannot set the time of {}", entry.shown()), error)
         })?;
@@ -306,15 +328,18 @@ impl Placer<'_> {
         }
         let owner = Owner::of(entry, &self.policy);
         let root = self.tree.root();
-        let squashed = Attributes {
+        let applied = Attributes {
             entry,
             owner,
             mode: None,
         }
         .apply(root)?;
+        if applied.unnoted {
+            self.note_beside(root, b"", entry)?;
+        }
         self.tree.finish_later(b"", entry.mtime, Some(entry.mode))?;
         self.counts.root_mode = Some(entry.mode);
-        self.counts.squashed += u64::from(squashed);
+        self.counts.squashed += u64::from(applied.squashed);
         self.counts.files += 1;
         Ok(())
     }

@@ -6,7 +6,9 @@
 //! directory that is in the layer together with a whiteout of its name is an opaque one.
 //!
 //! Overlay's whiteout is a character device 0:0, which anybody may make since Linux 5.8; where the
-//! file system refuses it, an empty file with an extended attribute (Linux 6.7).
+//! file system refuses it, an empty file with an extended attribute (Linux 6.7). Where a file system
+//! has no such attributes there is no overlay of the kernel either: an opaque directory is then one
+//! with a file of the archive's name for it, as fuse-overlayfs has it.
 
 use std::os::fd::OwnedFd;
 
@@ -19,7 +21,7 @@ use super::tree::Tree;
 use crate::error::{Error, Result};
 
 const PREFIX: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 /// Notes of aufs to itself.
 const AUFS: &[u8] = b".wh..wh.";
 
@@ -39,7 +41,7 @@ pub(super) enum Request<'a> {
 
 /// Whether the last part of a name is a request. The error says what is wrong with it.
 pub(super) fn request(name: &[u8]) -> Result<Option<Request<'_>>, &'static str> {
-    if name == OPAQUE {
+    if name == OPAQUE.as_bytes() {
         return Ok(Some(Request::Opaque));
     }
     if name.starts_with(AUFS) {
@@ -99,7 +101,12 @@ pub(crate) fn hide(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
 
 /// Hide everything that lower layers have in a directory.
 pub(super) fn make_opaque(dir: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::fs::fsetxattr(readable(dir)?, OPAQUE_XATTR, b"y", XattrFlags::empty())
+    match rustix::fs::fsetxattr(readable(dir)?, OPAQUE_XATTR, b"y", XattrFlags::empty()) {
+        Err(Errno::NOTSUP) => {}
+        other => return other,
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, OPAQUE, flags, Mode::RUSR | Mode::WUSR).map(drop)
 }
 
 /// Whether a whiteout has this name.

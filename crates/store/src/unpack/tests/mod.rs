@@ -41,6 +41,7 @@ impl Layer {
         let root = fs::File::open(&self.root).unwrap();
         let policy = Policy {
             single: true,
+            beside: false,
             shift: None,
         };
         let recipe = tempfile::tempfile().unwrap();
@@ -208,6 +209,7 @@ fn directories_keep_their_times_when_memory_is_short() {
         tree,
         Policy {
             single: true,
+            beside: false,
             shift: None,
         },
         false,
@@ -237,6 +239,7 @@ fn a_stream_that_fails_is_told_from_a_bad_archive() {
     let root = fs::File::open(&layer.root).unwrap();
     let policy = Policy {
         single: true,
+        beside: false,
         shift: None,
     };
     let result = unpack(Failing(300), root.as_fd(), policy, Algorithm::Sha256, None);
