@@ -285,20 +285,38 @@ pub fn read_text(thread: i32, address: u64, buffer: &mut [u8; 4096]) -> io::Resu
 
 /// The status of a file (stat(2)), with `flags` of fstatat(2).
 pub fn status(path: &CStr, flags: i32) -> io::Result<libc::stat> {
+    status_at(libc::AT_FDCWD, path, flags)
+}
+
+/// The status of what `fd` is.
+pub fn status_of(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
+    status_at(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+fn status_at(dir: i32, path: &CStr, flags: i32) -> io::Result<libc::stat> {
     // SAFETY: all zero is a valid stat; the kernel fills it; the path is terminated.
     unsafe {
         let mut found: libc::stat = std::mem::zeroed();
-        checked(libc::fstatat(libc::AT_FDCWD, path.as_ptr(), &raw mut found, flags) == 0)?;
+        checked(libc::fstatat(dir, path.as_ptr(), &raw mut found, flags) == 0)?;
         Ok(found)
     }
 }
 
 /// The status of a file (statx(2)).
 pub fn status_x(path: &CStr, flags: i32, mask: u32) -> io::Result<libc::statx> {
+    status_x_at(libc::AT_FDCWD, path, flags, mask)
+}
+
+/// The status of what `fd` is (statx(2)).
+pub fn status_x_of(fd: BorrowedFd<'_>, flags: i32, mask: u32) -> io::Result<libc::statx> {
+    status_x_at(fd.as_raw_fd(), c"", flags | libc::AT_EMPTY_PATH, mask)
+}
+
+fn status_x_at(dir: i32, path: &CStr, flags: i32, mask: u32) -> io::Result<libc::statx> {
     // SAFETY: all zero is a valid statx; the kernel fills it; the path is terminated.
     unsafe {
         let mut found: libc::statx = std::mem::zeroed();
-        let result = libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, &raw mut found);
+        let result = libc::statx(dir, path.as_ptr(), flags, mask, &raw mut found);
         checked(result == 0)?;
         Ok(found)
     }

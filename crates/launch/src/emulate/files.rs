@@ -24,6 +24,15 @@ pub(super) struct Files {
     side: SideFile,
 }
 
+/// The file whose status is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Meant<'a> {
+    /// The one of this name.
+    Name(&'a Named),
+    /// This one, open.
+    Open(BorrowedFd<'a>),
+}
+
 /// What is known of a file.
 pub(super) struct Known {
     pub(super) stat: Stat,
@@ -33,6 +42,14 @@ pub(super) struct Known {
 impl Files {
     pub(super) fn new(side: SideFile) -> Self {
         Self { side }
+    }
+
+    /// What is noted of an open file.
+    pub(super) fn noted_on(&mut self, fd: BorrowedFd<'_>) -> io::Result<Option<TrueOwner>> {
+        match attribute_of(fd)? {
+            Some(owner) => Ok(Some(owner)),
+            None => self.beside(fd),
+        }
     }
 
     /// What is noted of the file called `name`; `None` when nothing is, or it cannot be looked at:
@@ -60,9 +77,10 @@ impl Files {
         Ok(key.and_then(|key| self.side.get(&key)))
     }
 
-    /// Whether a device was made in this container, ever.
-    pub(super) fn may_have_devices(&mut self) -> bool {
-        self.side.refresh().is_ok() && !self.side.is_empty()
+    /// Whether there is anything to do for root where it opens a file that it may have to make: a device was made in
+    /// this container, or [`Files::notes_all`].
+    pub(super) fn watch_creation(&mut self) -> bool {
+        self.side.refresh().is_ok() && (self.side.has_devices() || self.side.has_weak())
     }
 
     /// Whether new files must be noted though they are root's: what is noted of an earlier one
@@ -74,12 +92,14 @@ impl Files {
     /// All about a pinned file.
     pub(super) fn look(&mut self, fd: BorrowedFd<'_>) -> io::Result<Known> {
         let stat = fstat(fd)?;
-        let noted = match attribute_of(fd)? {
-            Some(owner) => Some(owner),
-            None => self.beside(fd)?,
-        };
-        let owner = noted.unwrap_or(TrueOwner::new(stat.st_uid, stat.st_gid));
+        let owner = self.owner(fd, &stat)?;
         Ok(Known { stat, owner })
+    }
+
+    /// Whose a pinned file is.
+    fn owner(&mut self, fd: BorrowedFd<'_>, stat: &Stat) -> io::Result<TrueOwner> {
+        let noted = self.noted_on(fd)?;
+        Ok(noted.unwrap_or(TrueOwner::new(stat.st_uid, stat.st_gid)))
     }
 
     /// Note the owner of a pinned file, which is of this kind.
@@ -115,12 +135,21 @@ impl Files {
         who: &Identity,
         powerful: bool,
     ) -> io::Result<()> {
-        let known = self.look(fd)?;
-        let (stat, old) = (known.stat, known.owner);
+        let stat = fstat(fd)?;
         if stat.st_uid != 0 {
             // Somebody's who is not in this container.
             return Err(Errno::PERM.into());
         }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        // What is given away is mostly new: then nothing is noted of it, which one call finds out and mends.
+        let both = uid != u32::MAX && gid != u32::MAX && (uid, gid) != (0, 0);
+        if powerful && both && matches!(kind, FileType::RegularFile | FileType::Directory) {
+            take_special_bits(fd, &stat)?;
+            if rcon_sys::owner::note_first_on(fd, TrueOwner::new(uid, gid)).is_ok() {
+                return Ok(());
+            }
+        }
+        let old = self.owner(fd, &stat)?;
         let or = |id: u32, old: u32| if id == u32::MAX { old } else { id };
         let new = TrueOwner {
             uid: or(uid, old.uid),
@@ -132,20 +161,11 @@ impl Files {
         if !powerful && !free {
             return Err(Errno::PERM.into());
         }
-        let mode = stat.st_mode;
-        let lost = match mode & SET_GID_MARK == SET_GID_MARK {
-            true => SET_UID | SET_GID,
-            false => SET_UID,
-        };
-        let file = FileType::from_raw_mode(mode) == FileType::RegularFile;
-        if file && mode & lost != 0 {
-            let path = path_of(fd);
-            rustix::fs::chmod(path.as_str(), Mode::from_raw_mode(mode & 0o7777 & !lost))?;
-        }
+        take_special_bits(fd, &stat)?;
         if new == old {
             return Ok(());
         }
-        self.note(fd, FileType::from_raw_mode(mode), new)
+        self.note(fd, kind, new)
     }
 
     /// The owner of what `who` makes in the pinned directory `parent`.
@@ -165,6 +185,20 @@ impl Files {
         }
         Ok(owner)
     }
+}
+
+/// As the kernel does where the owner of a file changes.
+fn take_special_bits(fd: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
+    let mode = stat.st_mode;
+    let lost = match mode & SET_GID_MARK == SET_GID_MARK {
+        true => SET_UID | SET_GID,
+        false => SET_UID,
+    };
+    if FileType::from_raw_mode(mode) != FileType::RegularFile || mode & lost == 0 {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(mode & 0o7777 & !lost);
+    rustix::fs::chmod(path_of(fd).as_str(), mode)
 }
 
 /// Whether there is something of this name in a directory.
@@ -225,8 +259,11 @@ fn set_attribute(fd: BorrowedFd<'_>, owner: TrueOwner) -> rustix::io::Result<()>
 }
 
 /// Tell `thread` the status of a file with its true owner: stat(2).
-pub(super) fn tell(thread: i32, name: &Named, to: u64, owner: TrueOwner) -> io::Result<()> {
-    let mut stat = notify::status(&name.path()?, no_follow(name))?;
+pub(super) fn tell(thread: i32, file: Meant<'_>, to: u64, owner: TrueOwner) -> io::Result<()> {
+    let mut stat = match file {
+        Meant::Name(name) => notify::status(&name.path()?, no_follow(name))?,
+        Meant::Open(fd) => notify::status_of(fd)?,
+    };
     stat.st_uid = owner.uid;
     stat.st_gid = owner.gid;
     if let Some(device) = owner.device {
@@ -240,13 +277,16 @@ pub(super) fn tell(thread: i32, name: &Named, to: u64, owner: TrueOwner) -> io::
 /// The same for statx(2).
 pub(super) fn tell_x(
     thread: i32,
-    name: &Named,
+    file: Meant<'_>,
     (flags, mask, to): (i32, u32, u64),
     owner: TrueOwner,
 ) -> io::Result<()> {
     const SYNC: i32 = 0x6000;
-    let flags = flags & SYNC | no_follow(name);
-    let mut stat = notify::status_x(&name.path()?, flags, mask)?;
+    let flags = flags & SYNC;
+    let mut stat = match file {
+        Meant::Name(name) => notify::status_x(&name.path()?, flags | no_follow(name), mask)?,
+        Meant::Open(fd) => notify::status_x_of(fd, flags, mask)?,
+    };
     stat.stx_uid = owner.uid;
     stat.stx_gid = owner.gid;
     if let Some(device) = owner.device {

@@ -190,6 +190,14 @@ impl Named {
         Ok(CString::new(path)?)
     }
 
+    /// A copy of the descriptor that it is meant by, if it is meant by one.
+    pub(super) fn copy(&self, callers: &mut Callers) -> Option<OwnedFd> {
+        match self.base {
+            Base::Fd(thread, fd) if self.rest.is_empty() => callers.copy(thread, fd).ok(),
+            _ => None,
+        }
+    }
+
     /// A descriptor (`O_PATH`) of it.
     pub(super) fn pin(&self) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;

@@ -146,6 +146,7 @@ pub(crate) fn start(
                 .context(|| "cannot set the user of the program".to_owned())?;
         }
     }
+    let marks = table.marks;
     drop(table);
     let (told, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(step)?;
     match process::fork().context(step)? {
@@ -156,7 +157,7 @@ pub(crate) fn start(
             }
             let keep = [&listener, &inside.user, &inside.mount, &tell];
             process::close_range_except(3, &keep.map(AsRawFd::as_raw_fd));
-            let made = set_up(emulation, Powers::of(process), listener, &inside);
+            let made = set_up(emulation, Powers::of(process), marks, listener, &inside);
             let errno = made.as_ref().err().map_or(0, RawError::raw);
             let heard = rustix::io::write(&tell, &errno.to_ne_bytes());
             drop(tell);
@@ -184,6 +185,7 @@ pub(crate) fn start(
 fn set_up(
     emulation: &Emulation,
     powers: Powers,
+    marks: bool,
     listener: OwnedFd,
     inside: &Inside,
 ) -> io::Result<Supervisor> {
@@ -195,7 +197,8 @@ fn set_up(
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
     drop(null);
-    let table = Table::open(&emulation.identities)?;
+    let mut table = Table::open(&emulation.identities)?;
+    table.marks = marks;
     let side = SideFile::open(&emulation.owners)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty())?;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::Powers;
 use super::calls::{self, At, Kind, Op};
-use super::files::{self, Files};
+use super::files::{self, Files, Meant};
 use super::identity::Identity;
 use super::locate::{Callers, Named, Places, pidfd};
 use super::table::Table;
@@ -62,11 +62,11 @@ impl Supervisor {
             self.settle(thread)?;
         }
         match op {
-            Op::Stat(at, to) => self.stat(call, &at, |name, owner| {
-                files::tell(thread, name, to, owner)
+            Op::Stat(at, to) => self.stat(call, &at, |file, owner| {
+                files::tell(thread, file, to, owner)
             }),
-            Op::Statx(at, flags, mask, to) => self.stat(call, &at, |name, owner| {
-                files::tell_x(thread, name, (flags, mask, to), owner)
+            Op::Statx(at, flags, mask, to) => self.stat(call, &at, |file, owner| {
+                files::tell_x(thread, file, (flags, mask, to), owner)
             }),
             Op::Chown(at, uid, gid) => self.chown(call, &at, (uid, gid)),
             Op::Create(at, flags, mode) => self.create(call, &at, flags, mode),
@@ -216,12 +216,23 @@ impl Supervisor {
         &mut self,
         call: &Call,
         at: &At,
-        tell: impl FnOnce(&Named, TrueOwner) -> io::Result<()>,
+        tell: impl FnOnce(Meant<'_>, TrueOwner) -> io::Result<()>,
     ) -> io::Result<Said> {
         // Whatever is wrong with the path, the kernel says it best.
         let Ok(name) = Named::read(call.thread, at) else {
             return Ok(Some(Answer::Continue));
         };
+        // What is open is looked at without asking for its name.
+        if let Some(fd) = name.copy(&mut self.callers) {
+            let Ok(Some(owner)) = self.files.noted_on(fd.as_fd()) else {
+                return Ok(Some(Answer::Continue));
+            };
+            if !self.listener.is_current(call) {
+                return Ok(None);
+            }
+            tell(Meant::Open(fd.as_fd()), owner)?;
+            return Ok(Some(Answer::Value(0)));
+        }
         let _root = self.places.enter(call.thread)?;
         let Ok(Some(owner)) = self.files.noted(&name) else {
             return Ok(Some(Answer::Continue));
@@ -229,7 +240,7 @@ impl Supervisor {
         if !self.listener.is_current(call) {
             return Ok(None);
         }
-        tell(&name, owner)?;
+        tell(Meant::Name(&name), owner)?;
         Ok(Some(Answer::Value(0)))
     }
 
@@ -281,7 +292,7 @@ impl Supervisor {
     fn create(&mut self, call: &Call, at: &At, flags: i32, mode: u32) -> io::Result<Said> {
         let who = self.table.of(call.thread)?;
         let root = who.is_root();
-        if root && !self.files.may_have_devices() {
+        if root && !self.files.watch_creation() {
             return Ok(Some(Answer::Continue));
         }
         let name = Named::read(call.thread, at)?;
@@ -382,7 +393,7 @@ impl Supervisor {
         let socket = notify::copy_fd(pidfd.as_fd(), fd)?;
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         let number = peer.pid.as_raw_nonzero().get();
-        let who = self.table.of(number)?;
+        let who = self.table.of_any(number)?;
         if !peer.uid.is_root() || who.is_root() {
             // As the kernel has it.
             return Err(Errno::INVAL.into());

@@ -27,6 +27,8 @@ pub(super) struct Table {
     file: File,
     read: u64,
     known: Vec<Identity>,
+    /// Some process that we answer for may have a mark: then each is asked for its own.
+    pub(super) marks: bool,
 }
 
 impl Table {
@@ -38,6 +40,7 @@ impl Table {
             file: options.open(path)?,
             read: 0,
             known: Vec::new(),
+            marks: false,
         };
         table.refresh()?;
         Ok(table)
@@ -56,8 +59,17 @@ impl Table {
         Ok(())
     }
 
-    /// Who the process of `thread` is; without a mark, root. The flag says that it has no mark.
+    /// Who the process of `thread` is, for which we answer; without a mark, root.
     pub(super) fn of(&mut self, thread: i32) -> io::Result<Identity> {
+        match self.marks {
+            true => self.of_any(thread),
+            // A mark comes from us or from a parent, so there is none.
+            false => Ok(Identity::default()),
+        }
+    }
+
+    /// Who any process of the container is.
+    pub(super) fn of_any(&mut self, thread: i32) -> io::Result<Identity> {
         let mark = notify::mark(thread)?;
         let Some(line) = mark.checked_sub(BASE).filter(|line| *line < MOST as u64) else {
             return Ok(Identity::default());
@@ -72,6 +84,7 @@ impl Table {
     /// Make the process of `thread` this one.
     pub(super) fn set(&mut self, thread: i32, identity: &Identity) -> io::Result<()> {
         let line = self.number(identity)?;
+        self.marks = true;
         notify::set_mark(thread, BASE + line as u64)
     }
 
