@@ -11,7 +11,6 @@ use std::path::Path;
 
 use rcon_store::Driver;
 use rcon_sys::ids::MapMethod;
-use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use self::place::Place;
@@ -307,29 +306,21 @@ fn network(place: Place) -> Finding {
     .helped_by(remedy(missing, place))
 }
 
-/// The control group of this process in the unified hierarchy.
-fn own_cgroup() -> Option<String> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(format!("/sys/fs/cgroup{path}"))
-}
-
 fn cgroups(place: Place) -> Finding {
+    use rcon_launch::cgroup;
+    let Some(missing) = cgroup::missing() else {
+        let used = match cgroup::has_systemd() {
+            true => "scopes of systemd",
+            false => "our own",
+        };
+        return Finding::good("cgroups", used);
+    };
     let matters = "limits (--memory, --cpus, --pids-limit) are refused";
-    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        let why = "there are no control groups of version 2";
-        return Finding::less("cgroups", "none", why, matters);
-    }
-    let writable = own_cgroup().is_some_and(|path| access(&path, Access::WRITE_OK).is_ok());
-    if writable {
-        return Finding::good("cgroups", "our own");
-    }
-    let uid = rustix::process::geteuid().as_raw();
-    if Path::new(&format!("/run/user/{uid}/systemd/private")).exists() {
-        return Finding::good("cgroups", "scopes of systemd");
-    }
-    let why = "our control group is not ours to write to, and there is no systemd to give us one";
-    Finding::less("cgroups", "none", why, matters).helped_by(remedy(Missing::Cgroup, place))
+    let remedy = match place.in_container() {
+        true => remedy(Missing::Cgroup, place).map(str::to_owned),
+        false => missing.hint(),
+    };
+    Finding::less("cgroups", "none", missing.to_string(), matters).helped_by(remedy)
 }
 
 /// Whether containers outlive the login.

@@ -30,8 +30,10 @@ pub(crate) enum Around {
     Machine,
     /// A runner of GitHub Actions, which is a machine.
     GitHub,
-    /// A job of GitLab's docker or kubernetes executor.
+    /// A job of GitLab's docker executor.
     GitLab,
+    /// A job of its kubernetes executor.
+    GitLabPod,
     /// A pod of Kubernetes.
     Kubernetes,
     /// A container of Docker.
@@ -107,7 +109,7 @@ fn around(set: impl Fn(&str) -> bool, there: impl Fn(&str) -> bool) -> Around {
     let podman = there(CONTAINERENV);
     if set("KUBERNETES_SERVICE_HOST") || there("/var/run/secrets/kubernetes.io") {
         return match set("GITLAB_CI") {
-            true => Around::GitLab,
+            true => Around::GitLabPod,
             false => Around::Kubernetes,
         };
     }
@@ -166,6 +168,8 @@ mod tests {
         assert_eq!(look(&[], &["/.dockerenv"]), Around::Docker);
         assert_eq!(look(&["GITLAB_CI"], &["/.dockerenv"]), Around::GitLab);
         assert_eq!(look(&["KUBERNETES_SERVICE_HOST"], &[]), Around::Kubernetes);
+        let pod = ["KUBERNETES_SERVICE_HOST", "GITLAB_CI"];
+        assert_eq!(look(&pod, &[]), Around::GitLabPod);
         assert_eq!(look(&[], &["/run/.containerenv"]), Around::Podman);
         assert_eq!(engine("engine=\"podman-4.3.1\"\n"), Around::Podman);
         assert_eq!(engine("engine=\"rcon-0.1.0\"\n"), Around::Rcon);

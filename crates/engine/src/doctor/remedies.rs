@@ -32,7 +32,7 @@ pub(crate) enum Missing {
 /// What whoever starts the container around us says there; `None` on a machine, and for what is
 /// not of that container's making.
 fn outside(missing: Missing, around: Around) -> Option<&'static str> {
-    use Around::{Docker, GitHub, GitLab, Kubernetes, Machine, Podman, Rcon};
+    use Around::{Docker, GitHub, GitLab, GitLabPod, Kubernetes, Machine, Podman, Rcon};
     Some(match (missing, around) {
         (_, Machine | GitHub) => return None,
         (Missing::Namespaces, Docker) => {
@@ -48,6 +48,19 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
             "in the runner's config.toml: [runners.docker] security_opt = \
              [\"seccomp=unconfined\", \"apparmor=unconfined\"]"
         }
+        (Missing::Namespaces, GitLabPod) => {
+            "in the runner's config.toml: a patch of [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
+             the container build securityContext: {seccompProfile: {type: Unconfined}, appArmorProfile: {type: \
+             Unconfined}}"
+        }
+        (Missing::Proc, GitLabPod) => {
+            "in the runner's config.toml: a patch of [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
+             the container build securityContext: {procMount: Unmasked}"
+        }
+        (Missing::Storage, GitLabPod) => {
+            "in the runner's config.toml: [[runners.kubernetes.volumes.empty_dir]] with mount_path = \
+             \"/var/lib/rcon\", and rcon --root /var/lib/rcon"
+        }
         (Missing::Proc, Docker) => "docker run --security-opt systempaths=unconfined …",
         (Missing::Proc, Podman) => "podman run --security-opt unmask=ALL …",
         (Missing::Proc, Rcon) => "rcon run --security-opt unmask=ALL …",
@@ -62,7 +75,7 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
         (Missing::Tun, Docker) => "docker run --device /dev/net/tun …",
         (Missing::Tun, Podman) => "podman run --device /dev/net/tun …",
         (Missing::Tun, Rcon) => "rcon run --volume /dev/net/tun:/dev/net/tun …",
-        (Missing::Tun | Missing::TunPermission, Kubernetes) => {
+        (Missing::Tun | Missing::TunPermission, Kubernetes | GitLabPod) => {
             "a device plugin that gives pods /dev/net/tun, or --network host"
         }
         (Missing::Tun, GitLab) => {
@@ -101,7 +114,8 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
         return theirs;
     }
     Some(match missing {
-        Missing::Namespaces | Missing::Proc => return None,
+        // What says that they are missing knows what to do on a machine.
+        Missing::Namespaces | Missing::Proc | Missing::Cgroup => return None,
         Missing::Storage => "rcon --root DIRECTORY, on a local disk",
         Missing::Tun => "sudo modprobe tun",
         Missing::TunPermission => "sudo chmod 0666 /dev/net/tun",
@@ -118,7 +132,6 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
             Family::Alpine => "echo \"$USER:100000:65536\" | doas tee -a /etc/subuid /etc/subgid",
             _ => "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \"$USER\"",
         },
-        Missing::Cgroup => "systemd-run --user --scope -p Delegate=yes rcon run …",
         Missing::RuntimeDir | Missing::Linger => "loginctl enable-linger",
     })
 }
@@ -147,10 +160,11 @@ mod tests {
         Family::Suse,
         Family::Other,
     ];
-    const AROUND: [Around; 7] = [
+    const AROUND: [Around; 8] = [
         Around::Machine,
         Around::GitHub,
         Around::GitLab,
+        Around::GitLabPod,
         Around::Kubernetes,
         Around::Docker,
         Around::Podman,
@@ -182,7 +196,10 @@ mod tests {
         };
         for missing in MISSING {
             let has = remedy(missing, place).is_some();
-            let outer = matches!(missing, Missing::Namespaces | Missing::Proc);
+            let outer = matches!(
+                missing,
+                Missing::Namespaces | Missing::Proc | Missing::Cgroup
+            );
             assert_eq!(has, !outer, "{missing:?}");
         }
     }

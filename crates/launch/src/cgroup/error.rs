@@ -132,3 +132,22 @@ pub(crate) fn reason(error: &io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_remedy() {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let manual = include_str!("../../../../docs/troubleshooting.md");
+        let manual = words(&manual.replace('`', ""));
+        for lack in [Lack::Mount, Lack::Legacy, Lack::Bus, Lack::Delegation] {
+            let error = Error::Unavailable(lack);
+            for text in [lack.to_string(), error.hint().unwrap()] {
+                let text = text.replace('`', "");
+                assert!(manual.contains(&words(&text)), "not in the manual: {text}");
+            }
+        }
+    }
+}

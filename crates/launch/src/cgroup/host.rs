@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, statfs};
 
-use super::error::Lack;
+use super::error::{Error, Lack};
 
 /// Where every Linux distribution mounts them.
 pub(super) const MOUNT: &str = "/sys/fs/cgroup";
@@ -96,6 +96,17 @@ pub fn controllers() -> Vec<String> {
         Host::Legacy(dirs) => dirs.into_keys().collect(),
         _ => Vec::new(),
     }
+}
+
+/// What keeps containers from having cgroups here; `None` where they can have some.
+pub fn missing() -> Option<Error> {
+    let host = Host::look();
+    let there = match &host {
+        Host::Unified { own } => is_writable(own) || super::scope::is_reachable(),
+        Host::Legacy(dirs) => !dirs.is_empty(),
+        Host::Missing => false,
+    };
+    (!there).then(|| Error::Unavailable(host.lack()))
 }
 
 /// Whether systemd is what this system was booted with, see sd_booted(3).

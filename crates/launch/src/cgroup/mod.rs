@@ -38,7 +38,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
-pub use host::{Host, controllers};
+pub use host::{Host, controllers, missing};
 pub use manage::{Prepared, prepare, prepare_noting};
 pub use scope::is_reachable as has_systemd;
 pub use usage::Usage;
