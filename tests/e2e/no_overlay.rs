@@ -1,10 +1,8 @@
 //! Containers where the kernel mounts no overlay: their layers are copied, and all else is as ever.
 
-use std::fs;
-use std::path::PathBuf;
-
+use crate::lab::Rcon;
+use crate::lab::disk::{Disk, Kind};
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, lab, skip};
 
 scenarios!(copies, where_refused, made_with_overlay);
 
@@ -72,46 +70,8 @@ fn copies(t: &mut Rcon) {
     t.set_env("STORAGE_DRIVER", "");
 }
 
-/// The folder where the program keeps everything, on a file system that cannot be the top of an overlay: another one.
-struct Base(PathBuf);
-
-impl Base {
-    fn mount(t: &Rcon) -> Option<Base> {
-        use nix::mount::{MsFlags, mount};
-        if !lab().root {
-            skip("only root can mount what an overlay cannot be put on");
-            return None;
-        }
-        let dir = t.dir.join("base");
-        for part in ["lower", "upper", "work"] {
-            fs::create_dir_all(dir.join(part)).unwrap();
-        }
-        let root = PathBuf::from(t.mkdir(".local/share/rcon"));
-        std::os::unix::fs::chown(dir.join("upper"), Some(t.user.uid), Some(t.user.gid)).unwrap();
-        let at = dir.display();
-        let options =
-            format!("lowerdir={at}/lower,upperdir={at}/upper,workdir={at}/work,userxattr");
-        let none = MsFlags::empty();
-        mount(
-            Some("rcon-suite"),
-            &root,
-            Some("overlay"),
-            none,
-            Some(options.as_str()),
-        )
-        .unwrap();
-        Some(Base(root))
-    }
-}
-
-impl Drop for Base {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
 fn where_refused(t: &mut Rcon) {
-    let Some(base) = Base::mount(t) else {
+    let Some(disk) = Disk::mount(t, Kind::Overlay, None) else {
         return;
     };
     let image = t.pull("tall");
@@ -134,10 +94,7 @@ fn where_refused(t: &mut Rcon) {
     t.run(&["commit", "-q", "c", "new"]).code(0);
     t.run(&["run", "--rm", "new", "stat", "-c", "%u %s", "/a"])
         .prints("7 4\n");
-    t.run(&["system", "check"]).prints("").code(0);
-    t.run(&["rm", "c"]).code(0);
-    t.run(&["rmi", "-a", "-f"]).code(0);
-    drop(base);
+    disk.release(t);
 }
 
 /// A machine may stop mounting overlays; containers bring along what they have.

@@ -158,7 +158,12 @@ fn page(t: &mut Rcon) {
 
 fn page_with_busybox(t: &mut Rcon) {
     let Some(host) = Host::new() else { return };
-    web_server(t, &host);
+    page_on(t, &host);
+}
+
+/// The whole page on `host`, with small images.
+pub fn page_on(t: &mut Rcon, host: &Arc<Host>) {
+    web_server(t, host);
     let image = host.image("busybox");
     let mut cliente = t.terminal(&["run", "-it", "--name", "cliente", "-q", &image]);
     cliente.expect("/ # ");
@@ -179,7 +184,7 @@ fn page_with_busybox(t: &mut Rcon) {
     assert_eq!(cliente.wait(), 0, "{}", cliente.story());
     assert!(cliente.is_restored());
     drop(cliente);
-    the_end(t, &host);
+    the_end(t, host);
 }
 
 /// The same where containers have copies of their layers.

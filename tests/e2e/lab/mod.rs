@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod bundle;
 pub mod cgroups;
 pub mod chance;
+pub mod disk;
 pub mod dns;
 pub mod fake;
 pub mod host;

@@ -1,51 +1,19 @@
-//! Users and owners in a container: with one id as with many, made up where the kernel has none.
+//! Whose a file is: as it is seen, in copies, and in images wherever they go.
 
-use std::path::Path;
-
-use crate::lab::host::Host;
+use super::{busybox, shell};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Rcon, installed, lab, skip};
 
 scenarios!(
     files_have_owners,
     made_by_others,
-    processes_have_users,
-    users_of_the_request,
-    users_in_the_network_of_another,
     devices_are_made,
     owners_last,
     owners_are_copied,
     owners_are_pushed,
-    packages_make_users,
-    web_server_has_workers,
-    database_has_a_user,
 );
 
-/// Runs a script in a container of busybox and tells what it printed.
-fn shell(t: &Rcon, options: &[&str], script: &str) -> String {
-    let mut words = vec!["run", "--rm", "--network", "none"];
-    words.extend(options);
-    words.extend(["busybox", "sh", "-ec", script]);
-    t.ok(&words) + "\n"
-}
-
-/// The lab's Debian under the name `debian`, or why it cannot be had.
-fn debian(t: &Rcon) -> bool {
-    if let Err(reason) = lab().images("debian") {
-        skip(&reason);
-        return false;
-    }
-    let image = t.pull("debian");
-    t.run(&["tag", &image, "debian"]).code(0);
-    true
-}
-
-fn busybox(t: &Rcon) {
-    let image = t.pull("busybox");
-    t.run(&["tag", &image, "busybox"]).code(0);
-}
-
-fn files_have_owners(t: &mut Rcon) {
+pub(super) fn files_have_owners(t: &mut Rcon) {
     busybox(t);
     let script = "cd /tmp; touch file; mkdir dir; mkfifo pipe; ln -s nowhere link
         chown 33:34 file; chown 33 dir; chown :7 pipe; chown -h 5:6 link
@@ -78,7 +46,7 @@ fn files_have_owners(t: &mut Rcon) {
     shell(t, &["-v", &volume], "rm /data/f");
 }
 
-fn made_by_others(t: &mut Rcon) {
+pub(super) fn made_by_others(t: &mut Rcon) {
     busybox(t);
     let script = "umask 027; cd /tmp; echo x >a; mkdir b; ln -s a c; mkfifo d; touch b/e; cp -r b f
         stat -c '%n %u %g %a' a b d b/e f/e; stat -c '%n %u %g' c";
@@ -97,118 +65,7 @@ fn made_by_others(t: &mut Rcon) {
     assert_eq!(shell(t, &[], script), "1000 77\n");
 }
 
-fn processes_have_users(t: &mut Rcon) {
-    busybox(t);
-    let got = shell(
-        t,
-        &[],
-        "id; su app -s /bin/sh -c 'id; sh -c \"(sh -c id)\"'",
-    );
-    let lines: Vec<&str> = got.lines().collect();
-    assert!(lines[0].starts_with("uid=0(root) gid=0(root)"), "{got}");
-    for line in &lines[1..] {
-        assert!(line.starts_with("uid=1000(app) gid=1000(app)"), "{got}");
-    }
-    // Who was left behind by its parents is still who it was.
-    let script = "su app -s /bin/sh -c '(sh -c \"sleep 0.2; id -u >/tmp/who\" &) & exit 0'
-        while ! [ -s /tmp/who ]; do sleep 0.05; done; cat /tmp/who";
-    assert_eq!(shell(t, &[], script), "1000\n");
-    if !debian(t) {
-        return;
-    }
-    // Programs that insist on it: they give root up and see that they do not get it back.
-    let script = "useradd -m -G audio bob
-        su bob -c 'id; cd; touch x; ls -l x | cut -d\" \" -f3,4'
-        chage -l bob | head -n1; su bob -c 'chage -l bob' | head -n1
-        setpriv --reuid=5 --regid=6 --groups=7,8 id | cut -d' ' -f1,2
-        perl -e '$> = 33; print \"$<,$>\\n\"; $> = 0; print \"$<,$>\\n\"; $< = $> = 33; $> = 0; print \"$<,$>\\n\"'
-        ls -l /etc/shadow | cut -d' ' -f3,4
-        cp /usr/bin/id /tmp/id; chown bob /tmp/id; chmod 4755 /tmp/id; setpriv --reuid=7 --clear-groups /tmp/id -un
-        setpriv --reuid=7 --clear-groups --no-new-privs /tmp/id -u";
-    let out = t.ok(&[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "debian",
-        "bash",
-        "-ec",
-        script,
-    ]);
-    let expected = "uid=1000(bob) gid=1000(bob) groups=1000(bob),29(audio)\nbob bob\n\
-                    Last password change\t\t\t\t\t";
-    assert!(out.starts_with(expected), "{out}");
-    let rest = "uid=5(games) gid=6(disk)\n0,33\n0,0\n33,33\n\
-                root shadow\nbob\n7";
-    assert!(out.ends_with(rest), "{out}");
-}
-
-fn users_of_the_request(t: &mut Rcon) {
-    busybox(t);
-    t.run(&[
-        "run",
-        "-d",
-        "--name",
-        "c",
-        "--network",
-        "none",
-        "busybox",
-        "sleep",
-        "1000",
-    ])
-    .code(0);
-    t.run(&["exec", "-u", "app", "c", "id", "-un"])
-        .prints("app\n");
-    t.run(&[
-        "exec",
-        "-u",
-        "33:34",
-        "c",
-        "sh",
-        "-c",
-        "id -u; id -g; touch /tmp/x",
-    ])
-    .prints("33\n34\n");
-    // One sees what the other did, links too.
-    t.run(&[
-        "exec",
-        "c",
-        "sh",
-        "-c",
-        "ln -s x /tmp/l; chown -h 4:5 /tmp/l",
-    ])
-    .code(0);
-    t.run(&["exec", "c", "stat", "-c", "%u %g", "/tmp/x", "/tmp/l"])
-        .prints("33 34\n4 5\n");
-    // Its output ends with it, though it left something behind.
-    t.run(&["exec", "c", "sh", "-c", "sleep 1000 & echo done"])
-        .prints("done\n");
-    t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
-}
-
-fn users_in_the_network_of_another(t: &mut Rcon) {
-    busybox(t);
-    let words = ["run", "-d", "--name", "c", "--network", "none", "busybox"];
-    t.run(&[&words[..], &["sleep", "1000"]].concat()).code(0);
-    let script = "touch /tmp/x; chown 33:34 /tmp/x; stat -c '%u %g' /tmp/x; su app -s /bin/sh -c 'id -u; touch /tmp/y'
-        stat -c %u /tmp/y; sleep 1000";
-    let words = ["run", "-d", "--name", "d", "--network", "container:c"];
-    let rest = ["-u", "root", "busybox", "sh", "-ec", script];
-    t.run(&[&words[..], &rest].concat()).code(0);
-    crate::lab::eventually("its users are seen", 20, || {
-        (t.ok(&["logs", "d"]) == "33 34\n1000\n1000").then_some(())
-    });
-    t.run(&["exec", "-u", "app", "d", "id", "-u"])
-        .prints("1000\n");
-    t.run(&["exec", "d", "stat", "-c", "%u", "/tmp/x"])
-        .prints("33\n");
-    let words = ["run", "--rm", "--network", "container:c", "-u", "7:8"];
-    t.run(&[&words[..], &["busybox", "sh", "-c", "id -u; id -g"]].concat())
-        .prints("7\n8\n");
-    t.run(&["rm", "-f", "-t", "0", "d", "c"]).code(0);
-}
-
-fn devices_are_made(t: &mut Rcon) {
+pub(super) fn devices_are_made(t: &mut Rcon) {
     busybox(t);
     if t.mode == Mode::ManyIds {
         // The kernel lets nobody but the real root.
@@ -236,7 +93,7 @@ fn devices_are_made(t: &mut Rcon) {
     );
 }
 
-fn owners_last(t: &mut Rcon) {
+pub(super) fn owners_last(t: &mut Rcon) {
     busybox(t);
     let script = "if [ -e /made ]; then stat -c '%n %u %g' /made /link; else
         touch /made; ln -s made /link; chown 21:22 /made; chown -h 23:24 /link; fi";
@@ -413,90 +270,4 @@ fn owners_are_pushed(t: &mut Rcon) {
     many.run(&["run", "--rm", "--network", "none", &name, "sh", "-c", look])
         .shows("/d 3 4\n/d/pipe 7 8\n/d/link 9 10\n");
     many.finish();
-}
-
-fn packages_make_users(t: &mut Rcon) {
-    let Some(host) = Host::new() else { return };
-    if let Err(reason) = lab().images("debian") {
-        return skip(&reason);
-    }
-    t.move_to(&host);
-    let image = host.image("debian");
-    t.ok(&["pull", "-q", &image]);
-    let script = "apt-get update -q; apt-get install -qy lab-service
-        stat -c '%n %U %G %a' /var/lib/lab /var/lib/lab/key /usr/bin/lab-id; stat -c '%U' /var/lib/lab/link
-        setpriv --reuid=5 --clear-groups cp /usr/bin/lab-id /tmp/plain; stat -c %u /tmp/plain
-        dpkg --verify lab-service && apt-get -qy purge lab-service";
-    let out = t.run(&["run", "--rm", &image, "bash", "-ec", script]);
-    out.code(0)
-        .shows("/var/lib/lab lab labs 2750\n/var/lib/lab/key lab labs 640\n/usr/bin/lab-id lab labs 6755\nlab\n5\n");
-    assert!(!out.story().contains("W: "), "{}", out.story());
-}
-
-/// Options that put this machine's programs into the container, when it is of the same Debian.
-fn with_programs(name: &str) -> Option<Vec<String>> {
-    if !Path::new("/usr/lib/x86_64-linux-gnu").exists() || !Path::new(name).exists() {
-        skip(&format!("{name} is not installed"));
-        return None;
-    }
-    Some(vec!["-v".into(), "/usr:/usr:ro".into()])
-}
-
-fn web_server_has_workers(t: &mut Rcon) {
-    let Some(options) = with_programs("/usr/sbin/nginx") else {
-        return;
-    };
-    if !debian(t) {
-        return;
-    }
-    let conf = t.write(
-        "nginx.conf",
-        "user www-data; pid /tmp/pid; error_log stderr; events {} http { access_log off;
-         client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fast;
-         uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
-         server { listen 127.0.0.1:80; root /srv; client_body_in_file_only on;
-           location / { dav_methods PUT; } } }",
-    );
-    let mut words = vec!["run", "--rm", "--network", "none"];
-    words.extend(options.iter().map(String::as_str));
-    let conf = format!("{conf}:/nginx.conf:ro");
-    let script = "mkdir -p /srv; echo page >/srv/index.html; chown www-data /srv
-        nginx -c /nginx.conf
-        exec 3<>/dev/tcp/127.0.0.1/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; tail -n1 <&3
-        exec 3<>/dev/tcp/127.0.0.1/80; printf 'PUT /new HTTP/1.0\\r\\nContent-Length: 3\\r\\n\\r\\nabc' >&3; head -n1 <&3
-        stat -c '%U' /srv/new /tmp/body; nginx -c /nginx.conf -s stop";
-    words.extend(["-v", &conf, "debian", "bash", "-ec", script]);
-    let out = t.ok(&words);
-    assert!(
-        out.starts_with("page\n") && out.contains("201 Created"),
-        "{out}"
-    );
-    assert!(out.ends_with("www-data\nwww-data"), "{out}");
-}
-
-fn database_has_a_user(t: &mut Rcon) {
-    let Some(options) = with_programs("/usr/lib/postgresql/15/bin/postgres") else {
-        return;
-    };
-    if !debian(t) {
-        return;
-    }
-    let mut words = vec!["run", "--rm", "--network", "none"];
-    words.extend(options.iter().map(String::as_str));
-    let script = "PATH=/usr/lib/postgresql/15/bin:$PATH
-        initdb -D /tmp/root >/dev/null 2>&1 && exit 9
-        groupadd postgres; useradd -g postgres -d /var/lib/postgresql postgres
-        install -d -o postgres -g postgres /var/lib/postgresql
-        su postgres -c 'initdb -A peer -D /var/lib/postgresql/data --no-sync >/dev/null
-          postgres -D /var/lib/postgresql/data -k /tmp -c listen_addresses= -c fsync=off 2>/tmp/log &
-          for n in $(seq 200); do psql -h /tmp -Atc \"select current_user\" template1 2>/dev/null && break; sleep 0.1; done'
-        psql -h /tmp -U postgres template1 </dev/null 2>&1 | grep -o 'Peer authentication failed' || true
-        stat -c '%U %G %a' /var/lib/postgresql/data/base
-        su postgres -c 'pg_ctl -D /var/lib/postgresql/data stop -m fast' | tail -n1";
-    words.extend(["debian", "bash", "-ec", script]);
-    let out = t.ok(&words);
-    assert_eq!(
-        out,
-        "postgres\nPeer authentication failed\npostgres postgres 700\nserver stopped"
-    );
 }
