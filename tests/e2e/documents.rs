@@ -254,3 +254,75 @@ fn what_documents_name_is_there() {
     }
     assert!(links > 20 && paths > 50, "{links} links, {paths} paths");
 }
+
+/// The manual of a command: what docs/cli.md has under the longest beginning of `words` that is one, or an alias of one.
+fn manual<'a>(reference: &'a str, words: &[&str]) -> Option<&'a str> {
+    (1..=words.len().min(3)).rev().find_map(|length| {
+        let name = words[..length].join(" ");
+        let sections = || reference.split("\n## ").skip(1);
+        sections()
+            .find(|text| text.starts_with(&format!("rcon {name}\n")))
+            .or_else(|| sections().find(|text| text.contains(&format!("\n  rcon {name}\n"))))
+    })
+}
+
+/// Commands and options that documents and examples name are those that there are.
+#[test]
+fn commands_in_documents_are_there() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| std::fs::read_to_string(top.join(path)).unwrap();
+    let reference = read("docs/cli.md");
+    let mut checked = 0;
+    for document in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/ci.md",
+        "docs/podman.md",
+        "docs/recorrido.md",
+        "docs/specification.md",
+        "docs/threat-model.md",
+        "docs/troubleshooting.md",
+        "docs/walkthrough.md",
+        "examples/ci/service-test",
+        "examples/demo",
+        "examples/walkthrough",
+    ] {
+        let text = read(document);
+        // In a document, what is typed or set in code; in a script, what stands where a command begins.
+        let starts: &[&str] = match document.ends_with(".md") {
+            true => &["`rcon ", "\n$ rcon "],
+            false => &["\nrcon ", "$(rcon ", "run rcon "],
+        };
+        for start in starts {
+            for line in text.split(*start).skip(1) {
+                let line = line
+                    .split(['`', '\n', '|', ';', ')', '…'])
+                    .next()
+                    .unwrap_or_default();
+                // In a sentence it ends with the comma.
+                let line = line.split(", ").next().unwrap_or_default();
+                let mut words: Vec<&str> = line.split_whitespace().collect();
+                // What is global comes first, with its value.
+                while words.first().is_some_and(|word| word.starts_with("--")) {
+                    let with_value = !words[0].contains('=') && words[0] != "--version";
+                    words.drain(..words.len().min(1 + usize::from(with_value)));
+                }
+                // `oci` is the interface of runtimes, which has a manual of its own.
+                if words.is_empty() || words[0] == "oci" {
+                    continue;
+                }
+                let manual = manual(&reference, &words)
+                    .unwrap_or_else(|| panic!("{document}: there is no rcon {line}"));
+                for option in words.iter().filter(|word| word.starts_with("--")) {
+                    let name = option.split('=').next().unwrap_or_default();
+                    assert!(
+                        name == "--" || manual.contains(name),
+                        "{document}: rcon {line}: there is no {name}"
+                    );
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 40, "{checked}");
+}
