@@ -1,8 +1,8 @@
 //! How a command fails: one line on standard error, perhaps a remedy, and the exit code.
 //!
 //! Exit codes are podman's: 125 for what is our fault or the command line's, 126 and 127 for a program that cannot be run
-//! or found in the container, the container's own code otherwise. A reader that went away (`rcon ps | head -1`) is no
-//! failure.
+//! or found in the container, the container's own code otherwise; 141 without a word where the reader of our output went away
+//! (`rcon logs -f c | head -1`), which is what it is for programs that SIGPIPE ends.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +13,9 @@ use crate::output;
 
 /// The exit code for what went wrong before there was a container.
 pub const GENERAL: u8 = 125;
+
+/// The exit code when nobody reads our output any more, as a shell says of a program that SIGPIPE ended.
+pub const GONE_READER: u8 = Error::GONE_READER as u8;
 
 /// The exit code after ctrl-c.
 const INTERRUPTED: u8 = 130;
@@ -80,10 +83,14 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
+        let code = u8::try_from(error.exit_code()).unwrap_or(GENERAL);
+        if code == GONE_READER {
+            return Failure::silent(code);
+        }
         Failure {
             message: error.to_string(),
             hint: error.hint(),
-            code: u8::try_from(error.exit_code()).unwrap_or(GENERAL),
+            code,
         }
     }
 }
@@ -100,11 +107,11 @@ impl From<&str> for Failure {
     }
 }
 
-/// For what is written to standard output: a reader that went away ends the command quietly and well.
+/// For what is written to standard output: a reader that went away ends the command quietly.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::silent(0),
+            io::ErrorKind::BrokenPipe => Failure::silent(GONE_READER),
             _ => Failure::new(format!("cannot write the output: {}", errno_text(&error))),
         }
     }
@@ -146,9 +153,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gone_reader_is_success() {
+    fn a_gone_reader_is_nothing_to_talk_about() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert_eq!((failure.code, failure.message.as_str()), (0, ""));
+        assert_eq!((failure.code, failure.message.as_str()), (141, ""));
+        let failure = Failure::from(Error::GoneReader);
+        assert_eq!((failure.code, failure.message.as_str()), (141, ""));
         let failure = Failure::from(io::Error::from_raw_os_error(28));
         assert_eq!(
             failure.message,

@@ -1,10 +1,8 @@
 //! Bad input: one clear line, podman's exit code, nothing left behind.
 
 use std::fs;
-use std::process::Stdio;
 
 use crate::lab::net::free_port;
-use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
 
@@ -15,7 +13,6 @@ scenarios!(
     busy_port,
     unwritable_root,
     broken_state,
-    readers_that_go,
     colours
 );
 
@@ -230,36 +227,6 @@ fn broken_state(t: &mut Rcon) {
         (t.run(&["ps", "-a", "--format", "{{.Names}}"]).stdout == "good\n").then_some(())
     });
     t.ok(&["create", "--name", "bad", &image, "true"]);
-}
-
-/// Who reads only the beginning is no failure, and nothing is said of it.
-fn readers_that_go(t: &mut Rcon) {
-    let image = t.pull("busybox");
-    t.ok(&["run", "--name", "c", &image, "seq", "100000"]);
-    for (line, printed) in [
-        ("ps -a | head -n 0", ""),
-        ("ps -a | true", ""),
-        ("logs c | head -n 1", "1\n"),
-        ("logs -f c | head -n 1", "1\n"),
-        ("inspect c | head -n 1", "[\n"),
-        ("images | true", ""),
-        ("info | true", ""),
-        ("export c | head -c 4 | wc -c", "4\n"),
-        ("events --stream=false | head -n 0", ""),
-        ("--help | true", ""),
-    ] {
-        let line = format!(
-            "{} {line}; code=${{PIPESTATUS[0]}}; test $code = 0 -o $code = 141 || echo code $code",
-            t.program.display()
-        );
-        let command = t.command_of(&["bash", "-c", &line].map(String::from));
-        let out = Running::start(command, Stdio::null()).wait();
-        assert!(
-            out.stdout == printed && out.stderr.is_empty(),
-            "{}",
-            out.story()
-        );
-    }
 }
 
 /// Colours are for terminals that want them, and for the label only.

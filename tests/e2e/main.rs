@@ -49,6 +49,7 @@ mod ports;
 mod ports_live;
 mod ps;
 mod push;
+mod readers;
 mod records;
 mod registry;
 mod run;

@@ -1,7 +1,8 @@
 //! `rcon healthcheck run`
 
+use chrono::{TimeDelta, Utc};
 use clap::Args;
-use rcon_engine::HealthStatus;
+use rcon_engine::{Engine, HealthStatus};
 
 use crate::app::Command;
 use crate::context::Context;
@@ -26,12 +27,28 @@ impl Command for Run {
                 self.args.len()
             )));
         };
-        match context.engine()?.check_health(name)? {
+        let engine = context.engine()?;
+        match engine.check_health(name)? {
             HealthStatus::Healthy => Ok(0),
+            // What came of this check, not what the container is taken for after it: that takes several.
             status => {
-                output::println(status.as_str())?;
+                let starting = status == HealthStatus::Starting && is_starting(&engine, name);
+                output::println(if starting { "starting" } else { "unhealthy" })?;
                 Ok(1)
             }
         }
     }
+}
+
+/// Whether its checks do not count yet.
+fn is_starting(engine: &Engine, name: &str) -> bool {
+    let Ok(container) = engine.container(name) else {
+        return false;
+    };
+    let check = container.config.lifecycle.health.check.as_ref();
+    let period = check.and_then(|check| TimeDelta::from_std(check.start_period).ok());
+    let since = container.state.started.map(|started| Utc::now() - started);
+    period
+        .zip(since)
+        .is_some_and(|(period, since)| since < period)
 }

@@ -388,7 +388,7 @@ fn object(engine: &Engine, row: &Row) -> Result<Value, Failure> {
         "Id": image.id,
         "ParentId": "",
         "RepoTags": null,
-        "RepoDigests": image.repo_digests,
+        "RepoDigests": crate::inspection::image::repo_digests(image),
         "Size": image.size,
         "SharedSize": 0,
         "VirtualSize": image.size,

@@ -35,7 +35,10 @@ impl Command for Info {
                 context.name
             )));
         }
-        let facts = facts(&context.engine()?.info()?, configuration()?);
+        let mut facts = facts(&context.engine()?.info()?, configuration()?);
+        let search =
+            rcon_engine::image::registries::Registries::load().map(|r| r.search_registries());
+        facts["registries"] = json!({"search": search.unwrap_or_default()});
         let text = match Format::parse(self.format.as_deref()) {
             Format::Default => yaml(&facts),
             Format::Json => json::pretty(&facts, 2),
@@ -134,6 +137,7 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
             "cgroupVersion": host.cgroup_version,
             "cpus": host.cpus,
             "distribution": host.distribution,
+            "eventLogger": "file",
             "hostname": host.hostname,
             "idMappings": host.id_mappings,
             "kernel": host.kernel,
@@ -152,10 +156,18 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
                 "selinuxEnabled": false,
             },
             "serviceIsRemote": false,
+            "swapFree": host.swap_free,
+            "swapTotal": host.swap_total,
             "uptime": uptime(host.uptime),
         },
         "configuration": configuration,
         "ladder": info.ladder,
+        "plugins": {
+            "authorization": null,
+            "log": ["k8s-file", "json-file", "journald", "none", "passthrough"],
+            "network": ["slirp4netns", "host", "none"],
+            "volume": ["local"],
+        },
         "store": {
             "containerStore": {
                 "number": store.containers,
@@ -169,6 +181,8 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
                 None => json!({}),
             },
             "graphRoot": store.graph_root,
+            "graphRootAllocated": store.allocated,
+            "graphRootUsed": store.used,
             "graphStatus": {"Backing Filesystem": store.backing_filesystem},
             "imageStore": {"number": store.images},
             "runRoot": store.run_root,

@@ -11,7 +11,7 @@ use super::descriptors;
 use crate::app::Command;
 use crate::containers_conf::Defaults;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, GONE_READER, Outcome};
 use crate::output;
 use crate::usage::{parse_bool, split_lists};
 
@@ -140,6 +140,7 @@ pub fn ended(end: Ended) -> Outcome {
         // Exit codes are eight bits wide, as wait(2) has them.
         Ended::Exited(code) => (code & 0xff) as u8,
         Ended::Detached => 0,
+        Ended::GoneReader => GONE_READER,
     })
 }
 

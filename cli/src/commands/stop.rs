@@ -48,7 +48,8 @@ impl Command for Stop {
             latest: self.latest,
             cidfiles: &self.cidfile,
             filters: &self.filter,
-            of_all: Some(|c| c.state.status.has_process()),
+            // Those that have ended are named too.
+            of_all: None,
             nothing: "you must provide at least one name or id",
         }
         .resolve(&engine)?;

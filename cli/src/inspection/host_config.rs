@@ -258,16 +258,16 @@ fn binds(container: &Container) -> Vec<String> {
 
 fn tmpfs(container: &Container) -> Value {
     let options = &container.config.options;
-    let mut map = Map::new();
+    let mut map = std::collections::BTreeMap::new();
     if options.read_only && options.read_only_tmpfs {
         for path in ["/run", "/tmp", "/var/tmp"] {
-            map.insert(path.into(), "rw,rprivate,nosuid,nodev,tmpcopyup".into());
+            map.insert(path, "rw,rprivate,nosuid,nodev,tmpcopyup".to_owned());
         }
     }
     for mount in options.mounts.iter().filter(|m| m.source == Source::Tmpfs) {
-        map.insert(mount.destination.clone(), mount.options.join(",").into());
+        map.insert(&mount.destination, mount.options.join(","));
     }
-    Value::Object(map)
+    json!(map)
 }
 
 fn security(security: &bundle::parse::Security) -> Vec<String> {

@@ -48,7 +48,7 @@ pub fn object(image: &ImageRecord) -> Result<Value, Failure> {
         "Id": image.id,
         "Digest": image.manifest_digest.to_string(),
         "RepoTags": image.names,
-        "RepoDigests": image.repo_digests,
+        "RepoDigests": repo_digests(image),
         "Parent": "",
         "Comment": comment,
         "Created": human::rfc3339(image.created),
@@ -71,6 +71,20 @@ pub fn object(image: &ImageRecord) -> Result<Value, Failure> {
         "History": history,
         "NamesHistory": image.names.iter().rev().collect::<Vec<_>>(),
     }))
+}
+
+/// The repositories that an image has, each with the digest it is known by there.
+pub fn repo_digests(image: &ImageRecord) -> Vec<String> {
+    let mut all = image.repo_digests.clone();
+    for name in &image.names {
+        let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
+        let repository = &name[..tag.unwrap_or(name.len())];
+        let digest = format!("{repository}@{}", image.manifest_digest);
+        if !all.contains(&digest) {
+            all.push(digest);
+        }
+    }
+    all
 }
 
 /// The part of a configuration that the OCI image specification knows, without what is empty.

@@ -13,7 +13,7 @@ pub enum Format {
     Default,
     /// `json`
     Json,
-    /// A template, printed as it comes for each object.
+    /// A template, printed as it comes for each object: with the end of its line, where podman gives it one.
     Lines(String),
     /// `table TEMPLATE`: lined up under headers.
     Table(String),
@@ -34,11 +34,31 @@ impl Format {
             (None, []) => Format::Default,
             (None, ["json"]) | (Some(_), ["json", "."]) => Format::Json,
             _ => match text.strip_prefix("table ") {
-                Some(row) => Format::Table(unescape(row.trim_start(), true)),
-                None => Format::Lines(unescape(text, false)),
+                Some(row) => Format::Table(line(unescape(row.trim_start(), true))),
+                // podman takes such a one as it stands.
+                None if stands(text) => Format::Lines(text.into()),
+                None => Format::Lines(line(unescape(text, false))),
             },
         }
     }
+}
+
+/// The template with an end, which is a part of it: a `-}}` before it takes it away.
+fn line(mut text: String) -> String {
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}
+
+/// Whether there is a `{{"\n"}}` or its like, which a template prints and which is no way to write it; or an action that
+/// does not end.
+fn stands(text: &str) -> bool {
+    let mut parts = text.split("{{").skip(1);
+    parts.any(|part| match part.split_once("}}") {
+        Some((inside, _)) => inside.contains("\\n"),
+        None => true,
+    })
 }
 
 /// `\t` and `\n` as typed in a shell become what they stand for. In a table, blanks outside of `{{}}` part its columns.
@@ -81,10 +101,6 @@ pub fn lines(what: &str, text: &str, objects: &[Value]) -> Result<String, Failur
     let mut out = String::new();
     for object in objects {
         out += &render(what, text, object)?;
-        // As podman: the template is a line, whatever comes of it.
-        if !text.ends_with('\n') {
-            out.push('\n');
-        }
     }
     Ok(out)
 }
@@ -162,15 +178,19 @@ mod tests {
         assert_eq!(of("{{ json . }}"), Format::Json);
         assert_eq!(
             of("{{.ID}}\\t{{.Names}}"),
-            Format::Lines("{{.ID}}\t{{.Names}}".into())
+            Format::Lines("{{.ID}}\t{{.Names}}\n".into())
+        );
+        assert_eq!(
+            of("{{.ID}}{{\"\\n\"}}"),
+            Format::Lines("{{.ID}}{{\"\\n\"}}".into())
         );
         assert_eq!(
             of("table {{.ID}} {{join .Names \", \"}}"),
-            Format::Table("{{.ID}}\t{{join .Names \", \"}}".into())
+            Format::Table("{{.ID}}\t{{join .Names \", \"}}\n".into())
         );
         assert_eq!(
             of("table {{.ID}}\\t{{.Names}}"),
-            Format::Table("{{.ID}}\t{{.Names}}".into())
+            Format::Table("{{.ID}}\t{{.Names}}\n".into())
         );
     }
 
@@ -180,10 +200,10 @@ mod tests {
             json!({"ID": "1", "ImageID": "abc"}),
             json!({"ID": "2", "ImageID": "d"}),
         ];
-        assert_eq!(lines("ps", "{{.ID}}", &objects).unwrap(), "1\n2\n");
+        assert_eq!(lines("ps", "{{.ID}}\n", &objects).unwrap(), "1\n2\n");
         let headers = headers(&objects[0], &[("ID", "CONTAINER ID")]);
         assert_eq!(
-            table("ps", "{{.ID}}\t{{.ImageID}}", &objects, Some(&headers)).unwrap(),
+            table("ps", "{{.ID}}\t{{.ImageID}}\n", &objects, Some(&headers)).unwrap(),
             "CONTAINER ID  IMAGE ID\n1             abc\n2             d\n"
         );
         assert!(lines("ps", "{{.Nope}}", &objects).is_err());

@@ -12,7 +12,7 @@ pub struct Program {
 }
 
 /// A piece of output or of control.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Node {
     Text(String),
     Action(Pipeline),
@@ -29,7 +29,7 @@ pub enum Node {
 }
 
 /// `if`, `with` and `range`: what decides, what follows, what follows otherwise.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Branch {
     pub pipeline: Pipeline,
     pub then: Vec<Node>,
@@ -37,7 +37,7 @@ pub struct Branch {
 }
 
 /// Commands joined by `|`, and the variables that take the result.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pipeline {
     pub variables: Vec<String>,
     /// `:=` makes new variables, `=` sets those that are there.
@@ -47,14 +47,14 @@ pub struct Pipeline {
 }
 
 /// Operands side by side: a value, or a function and its arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Command {
     pub operands: Vec<Operand>,
     pub place: Place,
 }
 
 /// One operand and where it stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Operand {
     pub kind: Kind,
     /// `.A.B` behind it.
@@ -63,7 +63,7 @@ pub struct Operand {
 }
 
 /// What an operand is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Kind {
     /// `.`, and with fields `.A.B`.
     Dot,

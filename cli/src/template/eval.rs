@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::TemplateError;
 use super::ast::{Branch, Command, Kind, Node, Operand, Pipeline, Place, Program};
 use super::functions;
+use super::time;
 use super::value::{self, Val};
 
 /// How deep the walk goes: blocks, parentheses and templates in one another. Each costs some of the stack.
@@ -264,6 +265,11 @@ impl State<'_> {
         if let Kind::Function(name) = &first.kind {
             return self.call(name, first, rest, &command.place, dot, piped);
         }
+        if let Some(method) = first.fields.last()
+            && let Some(asked) = self.ask(first, method, rest, dot)?
+        {
+            return Ok(asked);
+        }
         if !rest.is_empty() || piped.is_some() {
             let what = match (&first.kind, first.fields.last()) {
                 (Kind::Dot | Kind::Variable(_), Some(field)) => {
@@ -277,6 +283,39 @@ impl State<'_> {
             return self.error(&first.place, "nil is not a command");
         }
         self.operand(first, dot)
+    }
+
+    /// `.Created.Format "2006"`: what a point in time says of itself; `None` where there is no such point.
+    fn ask(
+        &mut self,
+        first: &Operand,
+        method: &str,
+        rest: &[Operand],
+        dot: &Val,
+    ) -> Result<Option<Val>, TemplateError> {
+        let [fields @ .., of, _] = first.fields.as_slice() else {
+            return Ok(None);
+        };
+        if !time::has(method) || !value::is_time(of) {
+            return Ok(None);
+        }
+        let whole = Operand {
+            kind: first.kind.clone(),
+            fields: [fields, std::slice::from_ref(of)].concat(),
+            place: first.place.clone(),
+        };
+        let Some(Value::String(text)) = self.operand(&whole, dot)? else {
+            return Ok(None);
+        };
+        let mut arguments = Vec::with_capacity(rest.len());
+        for operand in rest {
+            arguments.push(self.operand(operand, dot)?.unwrap_or_default());
+        }
+        match time::ask(&text, method, &arguments) {
+            Some(Ok(answer)) => Ok(Some(Some(answer))),
+            Some(Err(why)) => self.error(&first.place, format!("error calling {method}: {why}")),
+            None => Ok(None),
+        }
     }
 
     fn call(

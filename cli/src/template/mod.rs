@@ -18,6 +18,7 @@ mod parser;
 mod printf;
 #[cfg(test)]
 mod tests;
+mod time;
 mod value;
 
 use serde_json::Value;

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
+use super::time;
+
 /// A value, or the lack of one: Go prints `<no value>` for it.
 pub type Val = Option<Value>;
 
@@ -36,6 +38,89 @@ const TIMES: [&str; 7] = [
     "LastTagTime",
 ];
 
+/// Fields of podman's structs that are lists, which may be nil.
+const LISTS: [&str; 19] = [
+    "Cmd",
+    "Entrypoint",
+    "Env",
+    "OnBuild",
+    "Log",
+    "VolumesFrom",
+    "Links",
+    "Binds",
+    "Dns",
+    "DnsOptions",
+    "DnsSearch",
+    "ExtraHosts",
+    "GroupAdd",
+    "SecurityOpt",
+    "Devices",
+    "CgroupConf",
+    "RepoTags",
+    "RepoDigests",
+    "History",
+];
+
+/// Fields of podman's structs that its JSON leaves out where they are empty, and so do ours: a field that an object of
+/// this kind has besides, the name, and whether it is text.
+const LEFT_OUT: [(&str, &str, bool); 22] = [
+    ("SandboxKey", "Networks", false),
+    ("OciVersion", "CgroupPath", true),
+    ("Hostname", "Healthcheck", false),
+    ("Hostname", "Timezone", true),
+    ("Hostname", "PasswdEntry", true),
+    ("Hostname", "GroupEntry", true),
+    ("Hostname", "ChrootDirs", false),
+    ("Hostname", "StartupHealthCheck", false),
+    ("IpcMode", "IDMappings", false),
+    ("IpcMode", "Init", false),
+    ("GraphDriver", "SizeRw", false),
+    ("GraphDriver", "SizeRootFs", false),
+    ("RootFS", "Healthcheck", false),
+    ("RootFS", "NamesHistory", false),
+    ("Mountpoint", "UID", false),
+    ("Mountpoint", "GID", false),
+    ("Mountpoint", "Timeout", false),
+    ("Propagation", "Name", true),
+    ("Propagation", "SubPath", true),
+    ("cgroupVersion", "Slirp4NetNS", false),
+    ("Names", "Size", false),
+    ("Names", "Pod", true),
+];
+
+/// The part of an image's configuration that OCI knows, all of which may be left out; whether it is text.
+const OF_IMAGES: [(&str, bool); 9] = [
+    ("User", true),
+    ("ExposedPorts", false),
+    ("Env", false),
+    ("Entrypoint", false),
+    ("Cmd", false),
+    ("Volumes", false),
+    ("WorkingDir", true),
+    ("Labels", false),
+    ("StopSignal", true),
+];
+
+/// What a struct has in such a field; `None` for a field that it has not.
+fn left_out(object: &Map<String, Value>, name: &str, parent: Option<&str>) -> Option<Value> {
+    let alike = |known: &str| known.eq_ignore_ascii_case(name);
+    let text = if parent == Some("Config") && !object.contains_key("Hostname") {
+        OF_IMAGES
+            .iter()
+            .find(|(known, _)| alike(known))
+            .map(|f| f.1)
+    } else {
+        let found = LEFT_OUT
+            .iter()
+            .find(|(beside, known, _)| alike(known) && object.contains_key(*beside));
+        found.map(|f| f.2)
+    }?;
+    Some(match text {
+        true => "".into(),
+        false => Value::Null,
+    })
+}
+
 /// Why a field cannot be had.
 pub struct NoField(pub String);
 
@@ -44,11 +129,23 @@ pub fn field(value: &Val, name: &str, parent: Option<&str>) -> Result<Val, NoFie
     match value {
         Some(Value::Object(object)) => match lookup(object, name) {
             Some(found) => Ok(Some(found.clone())),
-            None if lacks_freely(object, parent) => Ok(None),
-            None => Err(NoField(format!(
-                "can't evaluate field {name} in type interface {{}}"
-            ))),
+            None => match left_out(object, name, parent) {
+                Some(empty) => Ok(Some(empty)),
+                None if lacks_freely(object, parent) => Ok(None),
+                None => Err(NoField(format!(
+                    "can't evaluate field {name} in type interface {{}}"
+                ))),
+            },
         },
+        Some(Value::String(text)) if parent.is_some_and(is_time) => {
+            match time::ask(text, name, &[]) {
+                Some(Ok(answer)) => Ok(Some(answer)),
+                Some(Err(why)) => Err(NoField(why)),
+                None => Err(NoField(format!(
+                    "can't evaluate field {name} in type time.Time"
+                ))),
+            }
+        }
         // A map that is nil is empty.
         Some(Value::Null) if parent.is_some_and(|parent| MAPS.contains(&parent)) => Ok(None),
         None | Some(Value::Null) => Err(NoField(format!(
@@ -64,11 +161,21 @@ pub fn field(value: &Val, name: &str, parent: Option<&str>) -> Result<Val, NoFie
 /// By its own name, or by one that differs in case alone.
 fn lookup<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.get(name).or_else(|| {
+        // The one field that podman spells differently in JSON.
+        let name = match name {
+            "CgroupsVersion" => "cgroupVersion",
+            name => name,
+        };
         let mut alike = object
             .iter()
             .filter(|(key, _)| key.eq_ignore_ascii_case(name));
         alike.next().map(|(_, value)| value)
     })
+}
+
+/// Whether the field of that name is a point in time.
+pub fn is_time(name: &str) -> bool {
+    TIMES.contains(&name)
 }
 
 /// Whether an object may lack any key, as a Go map may and a struct may not.
@@ -127,50 +234,16 @@ pub fn print(value: &Val) -> String {
     }
 }
 
-/// What the field `name` is when it is printed: a point in time is Go's text for it, a map that is nil an empty one.
+/// What the field `name` is when it is printed: a point in time is Go's text for it, a map or list that is nil an empty one.
 pub fn shown(name: &str, value: Val) -> Val {
     match value {
+        Some(Value::Null) if LISTS.contains(&name) => Some(Value::Array(Vec::new())),
         Some(Value::Null) if MAPS.contains(&name) => Some(Value::Object(Map::new())),
         Some(Value::String(text)) if TIMES.contains(&name) => {
-            Some(Value::String(go_time(&text).unwrap_or(text)))
+            Some(Value::String(time::go_text(&text).unwrap_or(text)))
         }
         other => other,
     }
-}
-
-/// `2026-11-23T10:00:00.5Z` as `2026-11-23 10:00:00.5 +0000 UTC`; `None` for what is no time of RFC 3339.
-fn go_time(text: &str) -> Option<String> {
-    let (date, rest) = (text.get(..10)?, text.get(11..)?);
-    let digits = |part: &str, pattern: &str| {
-        part.len() == pattern.len()
-            && part.bytes().zip(pattern.bytes()).all(|(b, p)| match p {
-                b'0' => b.is_ascii_digit(),
-                p => b == p,
-            })
-    };
-    let (clock, tail) = (rest.get(..8)?, rest.get(8..)?);
-    let zone_at = tail.find(['Z', '+', '-'])?;
-    let (fraction, zone) = tail.split_at(zone_at);
-    let fraction_fits = fraction.is_empty()
-        || fraction.len() > 1
-            && fraction.starts_with('.')
-            && fraction[1..].bytes().all(|b| b.is_ascii_digit());
-    if !digits(date, "0000-00-00")
-        || text.as_bytes()[10] != b'T'
-        || !digits(clock, "00:00:00")
-        || !fraction_fits
-    {
-        return None;
-    }
-    let zone = match zone {
-        "Z" | "+00:00" | "-00:00" => "+0000 UTC".to_owned(),
-        zone if digits(&zone[1..], "00:00") => {
-            let offset = zone.replace(':', "");
-            format!("{offset} {offset}")
-        }
-        _ => return None,
-    };
-    Some(format!("{date} {clock}{fraction} {zone}"))
 }
 
 fn write_value(value: &Value, out: &mut String) {

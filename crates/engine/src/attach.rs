@@ -350,9 +350,12 @@ impl Relay {
         };
         match written {
             Ok(()) => Ok(None),
-            // Whoever read our output has gone.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe && !self.session.foreground => {
-                Ok(Some(Outcome::Detached))
+            // Whoever read our output has gone. A terminal has no end of its own that could be closed.
+            Err(e)
+                if e.kind() == io::ErrorKind::BrokenPipe
+                    && (self.session.tty || !self.session.foreground) =>
+            {
+                Ok(Some(Outcome::GoneReader))
             }
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 // The program is to see that as it would without a container in between.

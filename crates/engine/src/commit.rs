@@ -121,22 +121,13 @@ impl Engine {
         self.in_worker(|store| -> Result<()> {
             let root = view.open(false)?;
             let mut out = std::io::BufWriter::with_capacity(128 * 1024, std::fs::File::from(out));
-            let written =
-                rcon_store::write_tree_of(&root, TreeForm::Whole, &[], store.shift(), &mut out)
-                    .map_err(Error::from)
-                    .and_then(|()| {
-                        out.flush()
-                            .context(|| "cannot write the archive".to_string())
-                    });
-            match written {
-                // Whoever reads has enough.
-                Err(Error::Store(rcon_store::Error::Stream(e)) | Error::Io { source: e, .. })
-                    if e.kind() == std::io::ErrorKind::BrokenPipe =>
-                {
-                    Ok(())
-                }
-                other => other,
-            }
+            rcon_store::write_tree_of(&root, TreeForm::Whole, &[], store.shift(), &mut out)
+                .map_err(Error::from)
+                .and_then(|()| {
+                    out.flush()
+                        .context(|| "cannot write the archive".to_string())
+                })
+                .map_err(Error::or_gone_reader)
         })?;
         self.emit(&Event::container(&container, Action::Export));
         Ok(())

@@ -134,6 +134,7 @@ impl Engine {
                 io::copy(&mut reader, &mut io::stdout())
                     .map(drop)
                     .context(|| "cannot write the archive".into())
+                    .map_err(Error::or_gone_reader)
             }
             _ => Ok(()),
         };

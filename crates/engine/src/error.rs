@@ -121,6 +121,9 @@ pub enum Error {
     /// The user ended it (ctrl-c).
     #[error("interrupted")]
     Interrupted,
+    /// Nobody reads the output any more.
+    #[error("the output is not read any more: broken pipe")]
+    GoneReader,
 }
 
 /// The way out where we cannot write.
@@ -131,6 +134,22 @@ const ANOTHER_PLACE: &str =
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// The exit code of a command whose output is not read any more: what a shell has for a program that SIGPIPE ended.
+    pub const GONE_READER: i32 = 128 + libc::SIGPIPE;
+
+    /// For what was written to standard output and to no other pipe: a broken one means that nobody reads it.
+    pub(crate) fn or_gone_reader(self) -> Error {
+        match &self {
+            Error::Io { source, .. }
+            | Error::Store(rcon_store::Error::Stream(source))
+            | Error::Image(
+                rcon_image::Error::Io { source, .. }
+                | rcon_image::Error::Store(rcon_store::Error::Stream(source)),
+            ) if source.kind() == io::ErrorKind::BrokenPipe => Error::GoneReader,
+            _ => self,
+        }
+    }
+
     /// The exit code for a command that fails with this: 127 for a program that does not exist in the container, 126 for one
     /// that cannot be run (as podman has it, also for want of a port or of the working directory), 130 after ctrl-c, 125 for
     /// everything of ours.
@@ -141,6 +160,7 @@ impl Error {
             Error::Net(rcon_net::Error::PrivilegedPort { .. } | rcon_net::Error::Bind { .. })
             | Error::Bundle(rcon_bundle::Error::NoWorkdir { .. }) => 126,
             Error::Interrupted => 130,
+            Error::GoneReader => Self::GONE_READER,
             Error::ExecNotRunning => 255,
             _ => 125,
         }

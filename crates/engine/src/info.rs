@@ -44,6 +44,10 @@ pub struct Host {
     pub mem_total: u64,
     /// Bytes that could be had.
     pub mem_available: u64,
+    /// Bytes of swap.
+    pub swap_total: u64,
+    /// Bytes of it that are free.
+    pub swap_free: u64,
     /// Always `linux`.
     pub os: String,
     /// Whether we are somebody else than root.
@@ -93,6 +97,10 @@ pub struct StoreInfo {
     pub run_root: String,
     /// The file system under `graph_root`.
     pub backing_filesystem: String,
+    /// Its size in bytes.
+    pub allocated: u64,
+    /// Bytes of it that are in use, by whatever.
+    pub used: u64,
     /// What makes one tree of the layers, as podman names it.
     pub graph_driver: String,
     /// fuse-overlayfs, where that does it.
@@ -149,6 +157,13 @@ impl Engine {
         let text = |t: &std::ffi::CStr| t.to_string_lossy().into_owned();
         let arch = go_arch().to_string();
         let driver = self.store.driver(&self.paths.wish)?;
+        let (allocated, used) = match rustix::fs::statvfs(&self.paths.root) {
+            Ok(fs) => (
+                fs.f_blocks * fs.f_frsize,
+                fs.f_blocks.saturating_sub(fs.f_bfree) * fs.f_frsize,
+            ),
+            Err(_) => (0, 0),
+        };
         Ok(Info {
             host: Host {
                 cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -158,6 +173,8 @@ impl Engine {
                 kernel: text(system.release()),
                 mem_total: kibibytes(&memory, "MemTotal:"),
                 mem_available: kibibytes(&memory, "MemAvailable:"),
+                swap_total: kibibytes(&memory, "SwapTotal:"),
+                swap_free: kibibytes(&memory, "SwapFree:"),
                 os: "linux".into(),
                 rootless: !rustix::process::geteuid().is_root(),
                 id_mappings: IdMappings {
@@ -171,6 +188,8 @@ impl Engine {
                 graph_root: self.paths.root.display().to_string(),
                 run_root: self.paths.runroot.display().to_string(),
                 backing_filesystem: filesystem(&self.paths.root),
+                allocated,
+                used,
                 graph_driver: match &driver {
                     Driver::Overlay | Driver::Fuse { .. } => "overlay",
                     Driver::Copy { .. } => "vfs",

@@ -1,6 +1,6 @@
 //! Images on their way out: push, save; and those that nobody needs any more.
 
-use rcon_image::{Destination, Progress, PushOptions, SaveOptions, SavedImage};
+use rcon_image::{Destination, Output, Progress, PushOptions, SaveOptions, SavedImage};
 use rcon_store::{Digest, ImageRecord};
 
 use crate::error::{Error, Result};
@@ -39,8 +39,17 @@ impl Engine {
         options: &SaveOptions,
         progress: &dyn Progress,
     ) -> Result<Digest> {
-        let digest =
-            self.in_worker(|store| rcon_image::save(store, images, to, options, progress))?;
+        let piped = matches!(
+            to,
+            Destination::DockerArchive(Output::Stdout, _)
+                | Destination::OciArchive(Output::Stdout, _)
+        );
+        let digest = self.in_worker(|store| {
+            rcon_image::save(store, images, to, options, progress).map_err(|error| match piped {
+                true => Error::from(error).or_gone_reader(),
+                false => error.into(),
+            })
+        })?;
         for image in images {
             let name = image
                 .names

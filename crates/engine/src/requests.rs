@@ -181,6 +181,8 @@ pub enum Outcome {
     Exited(i32),
     /// The user left by the detach keys.
     Detached,
+    /// Nobody reads our output any more, which the process cannot be told: it runs on.
+    GoneReader,
 }
 
 /// A command to run in a running container.

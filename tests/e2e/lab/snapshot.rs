@@ -15,7 +15,7 @@ use super::program::Running;
 use super::{Mode, Rcon, registry};
 
 /// Fields whose values are another's on each machine, or at each time.
-const VARYING: [&str; 47] = [
+const VARYING: [&str; 51] = [
     "APIVersion",
     "Backing Filesystem",
     "BlockInput",
@@ -50,6 +50,8 @@ const VARYING: [&str; 47] = [
     "cpu_time",
     "cpus",
     "distribution",
+    "graphRootAllocated",
+    "graphRootUsed",
     "idMappings",
     "ipv6_enabled",
     "kernel",
@@ -62,6 +64,8 @@ const VARYING: [&str; 47] = [
     "registriesConf",
     "storageConf",
     "subnets",
+    "swapFree",
+    "swapTotal",
     "uptime",
 ];
 

@@ -94,7 +94,7 @@ impl Engine {
         if let Outcome::Exited(code) = outcome {
             self.emit(&Event::container(&container, Action::ExecDied).exited(code));
         }
-        if outcome == Outcome::Detached {
+        if matches!(outcome, Outcome::Detached | Outcome::GoneReader) {
             leave(child)?;
         }
         Ok(ExecOutcome::Ended(outcome))

@@ -41,6 +41,8 @@ pub(super) struct Relay {
     reading: bool,
     /// What the child has no room for yet.
     pending: Vec<u8>,
+    /// Nobody reads our output any more, which a terminal cannot tell the process.
+    unheard: bool,
     buffer: Vec<u8>,
 }
 
@@ -88,6 +90,7 @@ impl Relay {
             tty: request.tty,
             reading: streams.input.is_some(),
             pending: Vec::new(),
+            unheard: false,
             buffer: vec![0; BUFFER],
             child,
             streams,
@@ -113,7 +116,7 @@ impl Relay {
                     Source::Stdin => self.read_stdin(),
                     Source::Output(at) => {
                         self.pass_output(at)?;
-                        None
+                        self.unheard.then_some(Outcome::GoneReader)
                     }
                 };
                 if let Some(outcome) = outcome {
@@ -194,8 +197,9 @@ impl Relay {
         match terminal::write_all(ours, &self.buffer[..count]) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                // Closing our end tells the program, as without us.
+                // Closing our end tells the program, as without us; a terminal has no such end.
                 self.streams.outputs.remove(at);
+                self.unheard = self.tty;
                 Ok(false)
             }
             Err(e) => Err(e).context(|| "cannot write the output".into()),

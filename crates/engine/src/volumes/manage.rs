@@ -190,8 +190,10 @@ impl Engine {
         self.in_worker(|_| -> Result<()> {
             let dir = open(&data)?;
             let mut out = std::io::BufWriter::with_capacity(128 * 1024, std::fs::File::from(out));
-            rcon_store::write_tree(&dir, TreeForm::Whole, &[], &mut out)?;
-            out.flush().context(|| "cannot write the archive".into())
+            rcon_store::write_tree(&dir, TreeForm::Whole, &[], &mut out)
+                .map_err(Error::from)
+                .and_then(|()| out.flush().context(|| "cannot write the archive".into()))
+                .map_err(Error::or_gone_reader)
         })
     }
 
