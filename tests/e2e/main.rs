@@ -65,5 +65,6 @@ mod systemd;
 mod taken_up;
 mod terminal;
 mod transports;
+mod twin;
 mod volumes;
 mod walkthrough;

@@ -1,26 +1,15 @@
 //! The system call filter: our default profile, none, or one from a file.
 //!
-//! The default ([`default_profile`]) has the effect of the profile that podman installs, with three differences, each on
-//! purpose: the two terminal calls by which a program types into the shell that started it (`TIOCSTI`, `TIOCLINUX`) are
-//! refused; sockets to the hypervisor (`AF_VSOCK`), which no namespace confines, are refused; calls younger than that
-//! profile that are no more than variants of allowed ones (`fchmodat2`, `futex_wait`, `statmount`, …) are allowed.
-//!
-//! # Order
-//! Rules are meant to be tried in the order of the list, the first that fits decides. Rules with conditions on arguments come
-//! before rules on the call alone.
+//! The default profile is `rcon-filter`'s ([`rcon_filter::default`]); here it is written as the specification has it.
 
 mod file;
-mod table;
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg};
 use oci_spec::runtime::{LinuxSeccompArgBuilder, LinuxSeccompOperator as Op, LinuxSyscall};
+use rcon_filter::{NATIVE, action, default};
 
 use crate::parse::SeccompChoice;
 use crate::{Caps, Error, Options};
-
-const EPERM: u32 = 1;
-const EINVAL: u32 = 22;
-const ENOSYS: u32 = 38;
 
 /// The filter for a container; `None` for none (unconfined, or privileged).
 pub(crate) fn choose(options: &Options, caps: &Caps) -> Result<Option<LinuxSeccomp>, Error> {
@@ -34,35 +23,50 @@ pub(crate) fn choose(options: &Options, caps: &Caps) -> Result<Option<LinuxSecco
 
 /// The default profile for a container with these capabilities.
 pub fn default_profile(caps: &Caps) -> LinuxSeccomp {
-    let mut rules = conditional(caps);
-    let allowed = table::ALLOWED
-        .iter()
-        .flat_map(|(_, names)| names.split_whitespace());
-    rules.push(rule(Action::ScmpActAllow, None, allowed, &[]));
-    for (cap, names) in table::GATED {
-        rules.push(match caps.has(cap) {
-            true => rule(Action::ScmpActAllow, None, names.split_whitespace(), &[]),
-            false => rule(
-                Action::ScmpActErrno,
-                Some(EPERM),
-                names.split_whitespace(),
-                &[],
-            ),
-        });
-    }
-    rules.push(rule(
-        Action::ScmpActErrno,
-        Some(EPERM),
-        table::REFUSED.split_whitespace(),
-        &[],
-    ));
-    let mut profile = LinuxSeccomp::default();
-    profile
-        .set_default_action(Action::ScmpActErrno)
-        .set_default_errno_ret(Some(ENOSYS))
+    let profile = default::profile(NATIVE, |cap| caps.has(cap));
+    let rules = profile.entries.iter().map(rule).collect::<Vec<_>>();
+    let (action, errno) = spelled(profile.default);
+    let mut seccomp = LinuxSeccomp::default();
+    seccomp
+        .set_default_action(action)
+        .set_default_errno_ret(errno)
         .set_architectures(Some(architectures()))
         .set_syscalls(Some(rules));
-    profile
+    seccomp
+}
+
+/// A rule as the specification has it.
+fn rule(entry: &rcon_filter::Entry<'_>) -> LinuxSyscall {
+    let conditions = entry.conditions.iter().map(|condition| {
+        let op = match condition.op {
+            rcon_filter::Op::Equal => Op::ScmpCmpEq,
+            rcon_filter::Op::NotEqual => Op::ScmpCmpNe,
+            rcon_filter::Op::Less => Op::ScmpCmpLt,
+            rcon_filter::Op::AtMost => Op::ScmpCmpLe,
+            rcon_filter::Op::Greater => Op::ScmpCmpGt,
+            rcon_filter::Op::AtLeast => Op::ScmpCmpGe,
+            rcon_filter::Op::MaskedEqual => Op::ScmpCmpMaskedEq,
+        };
+        let second = (op == Op::ScmpCmpMaskedEq).then_some(condition.second);
+        argument(condition.index, op, condition.value, second)
+    });
+    let conditions: Vec<_> = conditions.collect();
+    let (action, errno) = spelled(entry.action);
+    let mut syscall = LinuxSyscall::default();
+    syscall
+        .set_names(entry.names.iter().map(|name| (*name).to_owned()).collect())
+        .set_action(action)
+        .set_errno_ret(errno)
+        .set_args((!conditions.is_empty()).then_some(conditions));
+    syscall
+}
+
+/// An action of the default profile, which allows or refuses.
+fn spelled(value: u32) -> (Action, Option<u32>) {
+    match value {
+        action::ALLOW => (Action::ScmpActAllow, None),
+        refused => (Action::ScmpActErrno, Some(refused & 0xffff)),
+    }
 }
 
 /// This machine's architecture and those whose programs it runs too.
@@ -73,72 +77,6 @@ pub(crate) fn architectures() -> Vec<Arch> {
         "riscv64" => vec![Arch::ScmpArchRiscv64],
         _ => vec![Arch::ScmpArchNative],
     }
-}
-
-/// Execution domains a program may choose, see personality(2): Linux, `PER_LINUX32`, each with or without
-/// `UNAME26`, and the question "which is it?".
-const PERSONALITIES: &[u64] = &[0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-
-/// Requests of ioctl(2) that put characters into a terminal's input, or into the console's.
-const TERMINAL_INJECTION: &[u64] = &[0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
-
-const AF_NETLINK: u64 = 16;
-const NETLINK_AUDIT: u64 = 9;
-const AF_VSOCK: u64 = 40;
-
-/// The kernel looks at the lower half of these arguments only; so must the filter, or the upper half would be a way round.
-const LOW: u64 = 0xffff_ffff;
-
-/// The calls that are decided by an argument.
-fn conditional(caps: &Caps) -> Vec<LinuxSyscall> {
-    let mut rules = Vec::new();
-    for &request in TERMINAL_INJECTION {
-        rules.push(rule(
-            Action::ScmpActErrno,
-            Some(EPERM),
-            ["ioctl"].into_iter(),
-            &[low_is(1, request)],
-        ));
-    }
-    rules.push(rule(Action::ScmpActAllow, None, ["ioctl"].into_iter(), &[]));
-
-    for &domain in PERSONALITIES {
-        rules.push(rule(
-            Action::ScmpActAllow,
-            None,
-            ["personality"].into_iter(),
-            &[argument(0, Op::ScmpCmpEq, domain, None)],
-        ));
-    }
-
-    rules.push(rule(
-        Action::ScmpActErrno,
-        Some(EPERM),
-        ["socket"].into_iter(),
-        &[low_is(0, AF_VSOCK)],
-    ));
-    if !caps.has("AUDIT_WRITE") {
-        // EINVAL is what a kernel without auditing says; login programs take it for that and go on.
-        let audit = [low_is(0, AF_NETLINK), low_is(2, NETLINK_AUDIT)];
-        rules.push(rule(
-            Action::ScmpActErrno,
-            Some(EINVAL),
-            ["socket"].into_iter(),
-            &audit,
-        ));
-    }
-    rules.push(rule(
-        Action::ScmpActAllow,
-        None,
-        ["socket"].into_iter(),
-        &[],
-    ));
-    rules
-}
-
-/// The lower 32 bits of an argument are `value`.
-fn low_is(index: usize, value: u64) -> LinuxSeccompArg {
-    argument(index, Op::ScmpCmpMaskedEq, LOW, Some(value))
 }
 
 /// A condition on one argument. (The builder has a default for every field and cannot fail.)
@@ -154,27 +92,14 @@ fn argument(index: usize, op: Op, value: u64, second: Option<u64>) -> LinuxSecco
     .unwrap_or_default()
 }
 
-fn rule<'a>(
-    action: Action,
-    errno: Option<u32>,
-    names: impl Iterator<Item = &'a str>,
-    args: &[LinuxSeccompArg],
-) -> LinuxSyscall {
-    let mut syscall = LinuxSyscall::default();
-    syscall
-        .set_names(names.map(str::to_string).collect())
-        .set_action(action)
-        .set_errno_ret(errno)
-        .set_args((!args.is_empty()).then(|| args.to_vec()));
-    syscall
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::{Options, capabilities};
+
+    const EPERM: u32 = 1;
+    const EINVAL: u32 = 22;
+    const ENOSYS: u32 = 38;
 
     /// What the profile answers, by the rule "first that fits".
     pub(super) fn answer(profile: &LinuxSeccomp, name: &str, args: [u64; 6]) -> Result<(), u32> {
@@ -206,24 +131,20 @@ mod tests {
         default_profile(&capabilities(&options, None).unwrap())
     }
 
+    /// What containers have by default is what was compiled when the program was built.
     #[test]
-    fn no_call_is_in_two_places() {
-        let mut seen = BTreeSet::new();
-        let tables = table::GATED
-            .iter()
-            .chain(table::ALLOWED)
-            .map(|(_, names)| *names);
-        let all = tables.chain([table::REFUSED, "ioctl personality socket"]);
-        for name in all.flat_map(str::split_whitespace) {
-            assert!(seen.insert(name), "{name} twice");
-            assert!(
-                name.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-            );
-        }
-        assert!(seen.len() > 400);
-        for (_, names) in table::ALLOWED {
-            assert!(names.split_whitespace().is_sorted());
+    fn the_usual_sets_of_capabilities_are_built_in() {
+        let sets = [
+            Options::default(),
+            Options {
+                cap_drop: vec!["ALL".into()],
+                ..Options::default()
+            },
+        ];
+        for (options, built) in sets.iter().zip(default::BUILT) {
+            let caps = capabilities(options, None).unwrap();
+            let gates: Vec<&str> = default::gates().filter(|gate| caps.has(gate)).collect();
+            assert_eq!(gates, built);
         }
     }
 

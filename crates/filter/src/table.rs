@@ -8,10 +8,12 @@
 //! - **Unknown**: everything else is ENOSYS, the answer of a kernel that does not have the call. C libraries then fall back
 //!   to an older one; EPERM would make them fail (that is what happened to `clone3` and `faccessat2` once).
 //!
-//! Calls that are decided by an argument ([`super::conditional`]) are none of these.
+//! Calls that are decided by an argument ([`crate::default`]) are none of these.
+
+use crate::tables::Machine;
 
 /// Calls that need no more than the kernel's own checks, by subject; the names of a subject are separated by blanks.
-pub(super) const ALLOWED: &[(&str, &str)] = &[
+pub const ALLOWED: &[(&str, &str)] = &[
     (
         "processes and threads: birth, death, waiting",
         "clone clone3 execve execveat exit exit_group fork get_robust_list get_thread_area getpgid \
@@ -113,17 +115,20 @@ pub(super) const ALLOWED: &[(&str, &str)] = &[
         "getrandom keyctl landlock_add_rule landlock_create_ruleset landlock_restrict_self reboot \
          seccomp syscall sysinfo syslog uname",
     ),
-    #[cfg(target_arch = "x86_64")]
-    ("this processor's own", "arch_prctl modify_ldt"),
-    #[cfg(any(target_arch = "arm", target_arch = "aarch64"))]
-    (
-        "this processor's own",
-        "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
-    ),
 ];
 
+/// Calls of this kind that only some processors have.
+pub fn own(machine: Machine) -> &'static str {
+    match machine {
+        Machine::X86_64 | Machine::I386 => "arch_prctl modify_ldt",
+        Machine::Aarch64 => {
+            "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2"
+        }
+    }
+}
+
 /// Calls that go with a capability: allowed to containers that have it in their bounding set, EPERM to others.
-pub(super) const GATED: &[(&str, &str)] = &[
+pub const GATED: &[(&str, &str)] = &[
     ("DAC_READ_SEARCH", "open_by_handle_at"),
     (
         "SYS_ADMIN",
@@ -146,7 +151,7 @@ pub(super) const GATED: &[(&str, &str)] = &[
 ];
 
 /// Calls that no container needs: EPERM, so that a program learns it is not allowed rather than not there.
-pub(super) const REFUSED: &str = "bdflush io_pgetevents kexec_file_load kexec_load migrate_pages move_pages nfsservctl nice \
+pub const REFUSED: &str = "bdflush io_pgetevents kexec_file_load kexec_load migrate_pages move_pages nfsservctl nice \
      oldfstat oldlstat oldolduname oldstat olduname pciconfig_iobase pciconfig_read pciconfig_write \
      sgetmask ssetmask swapcontext swapoff swapon sysfs uselib userfaultfd ustat vm86 vm86old \
      vmsplice";

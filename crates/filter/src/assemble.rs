@@ -5,7 +5,7 @@
 //! counted from the end. Conditional jumps reach 255 instructions; where that is not enough, an
 //! unconditional one is put in between.
 
-use rcon_sys::seccomp::Instruction;
+use crate::Instruction;
 
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
@@ -15,7 +15,7 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 /// A comparison of the accumulator with a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-pub(crate) enum Test {
+pub enum Test {
     /// Equal.
     Equal = 0x15,
     /// Greater, without sign.
@@ -26,11 +26,11 @@ pub(crate) enum Test {
 
 /// The place of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Label(usize);
+pub struct Label(usize);
 
 /// A program that grows at its front.
 #[derive(Default)]
-pub(crate) struct Assembler {
+pub struct Assembler {
     reversed: Vec<Instruction>,
     returns: Vec<(u32, Label)>,
 }
@@ -47,17 +47,17 @@ impl Assembler {
     }
 
     /// Load the 32 bits at `offset` of `struct seccomp_data`; what was written last comes next.
-    pub(crate) fn load(&mut self, offset: u32) -> Label {
+    pub fn load(&mut self, offset: u32) -> Label {
         self.push(LOAD, 0, 0, offset)
     }
 
     /// Keep the bits in `mask`; what was written last comes next.
-    pub(crate) fn and(&mut self, mask: u32) -> Label {
+    pub fn and(&mut self, mask: u32) -> Label {
         self.push(AND, 0, 0, mask)
     }
 
     /// End with `value`. One that was written before is used again while it is near.
-    pub(crate) fn ret(&mut self, value: u32) -> Label {
+    pub fn ret(&mut self, value: u32) -> Label {
         if let Some((_, label)) = self.returns.iter().rev().find(|(known, _)| *known == value)
             && self.reversed.len() - label.0 < 200
         {
@@ -69,7 +69,7 @@ impl Assembler {
     }
 
     /// Compare with `k` and go on at one of two places.
-    pub(crate) fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
+    pub fn test(&mut self, test: Test, k: u32, yes: Label, no: Label) -> Label {
         let (mut yes, mut no) = (yes, no);
         loop {
             match (
@@ -97,26 +97,31 @@ impl Assembler {
     }
 
     /// How long the program is by now.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.reversed.len()
     }
 
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.reversed.is_empty()
+    }
+
     /// The program, which begins with what was written last.
-    pub(crate) fn finish(mut self) -> Vec<Instruction> {
+    pub fn finish(mut self) -> Vec<Instruction> {
         self.reversed.reverse();
         self.reversed
     }
 }
 
 /// Whether an instruction ends a filter with `value`.
-pub(super) fn returns(instruction: &Instruction, value: u32) -> bool {
+pub fn returns(instruction: &Instruction, value: u32) -> bool {
     instruction.code == RETURN && instruction.k == value
 }
 
 /// What a filter says to a call: an interpreter of the instructions that are written here.
 ///
 /// `None` for a program that runs over its end.
-pub(crate) fn interpret(
+pub fn interpret(
     program: &[Instruction],
     arch: u32,
     number: u32,

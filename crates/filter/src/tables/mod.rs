@@ -7,7 +7,7 @@ mod x86_64;
 
 /// An architecture as a filter sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Machine {
+pub enum Machine {
     /// x86-64, and x32 beside it.
     X86_64,
     /// 32-bit x86.
@@ -18,7 +18,7 @@ pub(crate) enum Machine {
 
 impl Machine {
     /// The value of the filter's `arch` field (`AUDIT_ARCH_*` in linux/audit.h).
-    pub(crate) fn audit(self) -> u32 {
+    pub fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xc000_003e,
             Self::I386 => 0x4000_0003,
@@ -27,7 +27,7 @@ impl Machine {
     }
 
     /// The number of the call `name`, if this architecture has it.
-    pub(super) fn number(self, name: &str) -> Option<u32> {
+    pub fn number(self, name: &str) -> Option<u32> {
         let own = match self {
             Self::X86_64 => x86_64::TABLE,
             Self::I386 => i386::TABLE,
@@ -39,10 +39,10 @@ impl Machine {
 
 /// What this program was built for.
 #[cfg(target_arch = "x86_64")]
-pub(crate) const NATIVE: Machine = Machine::X86_64;
+pub const NATIVE: Machine = Machine::X86_64;
 /// What this program was built for.
 #[cfg(target_arch = "aarch64")]
-pub(crate) const NATIVE: Machine = Machine::Aarch64;
+pub const NATIVE: Machine = Machine::Aarch64;
 
 fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
     let index = table.binary_search_by_key(&name, |(name, _)| name).ok()?;
@@ -51,7 +51,7 @@ fn find(table: &[(&str, u32)], name: &str) -> Option<u32> {
 
 /// All names that `machine` knows.
 #[cfg(test)]
-pub(super) fn names(machine: Machine) -> impl Iterator<Item = &'static str> {
+pub(crate) fn names(machine: Machine) -> impl Iterator<Item = &'static str> {
     let own = match machine {
         Machine::X86_64 => x86_64::TABLE,
         Machine::I386 => i386::TABLE,
@@ -72,21 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_agree_with_libc() {
-        for (name, number) in [
-            ("read", libc::SYS_read),
-            ("execve", libc::SYS_execve),
-            ("execveat", libc::SYS_execveat),
-            ("clone3", libc::SYS_clone3),
-            ("openat2", libc::SYS_openat2),
-            ("mount_setattr", libc::SYS_mount_setattr),
-            ("rt_sigreturn", libc::SYS_rt_sigreturn),
-            ("prlimit64", libc::SYS_prlimit64),
-            ("memfd_secret", libc::SYS_memfd_secret),
-        ] {
-            assert_eq!(NATIVE.number(name).map(i64::from), Some(number), "{name}");
-        }
+    fn numbers_agree_with_the_kernels_tables() {
+        assert_eq!(Machine::X86_64.number("execve"), Some(59));
+        assert_eq!(Machine::X86_64.number("clone3"), Some(435));
         assert_eq!(Machine::I386.number("socketcall"), Some(102));
+        assert_eq!(Machine::Aarch64.number("execve"), Some(221));
         assert_eq!(Machine::Aarch64.number("open"), None);
     }
 }
