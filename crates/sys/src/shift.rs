@@ -89,7 +89,8 @@ const NOBODY: u32 = 65534;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{IdRange, MapMethod};
+    use crate::ids::IdRange;
+    use crate::ids::tests::maps;
 
     #[test]
     fn there_and_back() {
@@ -98,13 +99,7 @@ mod tests {
             host,
             len,
         };
-        let base = IdMaps {
-            uid: vec![range(0, 1000, 1), range(1, 100_000, 100)],
-            gid: vec![range(0, 1000, 1), range(1, 100_000, 100)],
-            method: MapMethod::Direct,
-            why_single: None,
-            special: false,
-        };
+        let base = maps(&[(100_000, 100)]);
         let kept = [range(0, 1, 5), range(5, 0, 1)];
         let inner = base.rearranged(&kept, &kept).unwrap();
         let shift = Shift::between(&inner, &base);

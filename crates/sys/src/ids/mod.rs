@@ -464,10 +464,11 @@ fn finish_mapper(program: &Path, mut child: Child) -> Result<(), IdError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn maps(sub: &[(u32, u32)]) -> IdMaps {
+    /// Those of the user 1000 with these ranges of subordinate ids.
+    pub(crate) fn maps(sub: &[(u32, u32)]) -> IdMaps {
         let mut ranges = vec![IdRange {
             container: 0,
             host: 1000,
@@ -528,13 +529,7 @@ mod tests {
             host,
             len,
         };
-        let base = IdMaps {
-            uid: vec![range(0, 1000, 1), range(1, 100_000, 65536)],
-            gid: vec![range(0, 1000, 1), range(1, 100_000, 65536)],
-            method: MapMethod::Direct,
-            why_single: None,
-            special: false,
-        };
+        let base = maps(&[(100_000, 65_536)]);
         // As keep-id has it.
         let kept = [
             range(0, 1, 1000),
