@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use chrono::Local;
 use clap::Args;
@@ -189,21 +188,8 @@ impl Context {
 
     /// Says where the time went, if that is wanted (docs/architecture.md, Start-up).
     pub fn log_trace(&self) {
-        let marks = trace::marks();
-        let Some(first) = marks.first() else { return };
-        let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        let mut before = first.time;
-        for mark in &marks {
-            self.log(Level::Debug, || {
-                format!(
-                    "trace {:8.3} ms (+{:.3}) process {}: {}",
-                    millis(mark.time - first.time),
-                    millis(mark.time - before),
-                    mark.pid,
-                    mark.text
-                )
-            });
-            before = mark.time;
+        for line in output::trace_lines() {
+            self.log(Level::Debug, || line);
         }
     }
 

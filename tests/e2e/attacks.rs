@@ -14,6 +14,8 @@ use crate::lab::{Mode, Rcon, lab};
 
 scenarios!(
     dangerous_calls,
+    calls_that_are_made,
+    other_processes,
     sockets_without_a_file,
     release_agent,
     links_where_we_mount,
@@ -71,6 +73,135 @@ fn dangerous_calls(t: &mut Rcon) {
     }
     assert_eq!(says(libc::SYS_socket, [40, 1, 0, 0, 0, 0]), refused);
     assert_eq!(says(libc::SYS_read, [0; 6]), 0x7fff_0000);
+}
+
+/// The same calls, and those of the kernel's worst years, made for real by a program inside.
+fn calls_that_are_made(t: &mut Rcon) {
+    if let Err(reason) = lab().images("debian") {
+        return crate::lab::skip(&reason);
+    }
+    let image = t.pull("debian");
+    const EPERM: i32 = libc::EPERM;
+    const ENOSYS: i32 = libc::ENOSYS;
+    let calls: &[(&str, i64, &str, i32)] = &[
+        ("bpf", libc::SYS_bpf, "0, 0, 0", EPERM),
+        ("userfaultfd", libc::SYS_userfaultfd, "1", EPERM),
+        (
+            "perf_event_open",
+            libc::SYS_perf_event_open,
+            "0, 0, -1, -1, 0",
+            EPERM,
+        ),
+        ("io_uring_setup", libc::SYS_io_uring_setup, "8, 0", ENOSYS),
+        (
+            "io_uring_enter",
+            libc::SYS_io_uring_enter,
+            "0, 0, 0, 0, 0",
+            ENOSYS,
+        ),
+        (
+            "io_uring_register",
+            libc::SYS_io_uring_register,
+            "0, 0, 0, 0",
+            ENOSYS,
+        ),
+        ("add_key", libc::SYS_add_key, "0, 0, 0, 0, -3", ENOSYS),
+        ("request_key", libc::SYS_request_key, "0, 0, 0, -3", ENOSYS),
+        (
+            "open_by_handle_at",
+            libc::SYS_open_by_handle_at,
+            "-100, 0, 0",
+            EPERM,
+        ),
+        ("kexec_load", libc::SYS_kexec_load, "0, 0, 0, 0", EPERM),
+        ("init_module", libc::SYS_init_module, "0, 0, 0", EPERM),
+        ("finit_module", libc::SYS_finit_module, "0, 0, 0", EPERM),
+        ("delete_module", libc::SYS_delete_module, "0, 0", EPERM),
+        ("swapon", libc::SYS_swapon, "0, 0", EPERM),
+        ("acct", libc::SYS_acct, "0", EPERM),
+        ("quotactl", libc::SYS_quotactl, "0, 0, 0, 0", EPERM),
+        ("settimeofday", libc::SYS_settimeofday, "0, 0", EPERM),
+        ("clock_settime", libc::SYS_clock_settime, "0, 0", EPERM),
+        (
+            "move_pages",
+            libc::SYS_move_pages,
+            "0, 0, 0, 0, 0, 0",
+            EPERM,
+        ),
+        ("vmsplice", libc::SYS_vmsplice, "0, 0, 0, 0", EPERM),
+        ("fanotify_init", libc::SYS_fanotify_init, "0, 0", EPERM),
+        ("kcmp", libc::SYS_kcmp, "0, 0, 0, 0, 0", EPERM),
+        // AF_VSOCK, which leads to the hypervisor; the audit's netlink.
+        ("socket", libc::SYS_socket, "40, 1, 0", EPERM),
+        ("socket", libc::SYS_socket, "16, 3, 9", libc::EINVAL),
+        // Without address randomisation.
+        ("personality", libc::SYS_personality, "0x40000", ENOSYS),
+        // TIOCSTI, also with an upper half that the kernel does not look at.
+        ("ioctl", libc::SYS_ioctl, "0, 0x5412, 0", EPERM),
+        ("ioctl", libc::SYS_ioctl, "0, 0x100005412, 0", EPERM),
+        ("ioctl", libc::SYS_ioctl, "0, 0x541c, 0", EPERM),
+        // No such call, and the x32 interface, which no namespace of filters may forget.
+        ("a call of tomorrow", 900, "0", ENOSYS),
+        ("x32", 0x4000_0000, "0, 0, 0", ENOSYS),
+    ];
+    let mut script = String::new();
+    for (at, (_, number, arguments, _)) in calls.iter().enumerate() {
+        script +=
+            &format!("$! = 0; syscall({number}, {arguments}); print {at}, ' ', $!+0, \"\\n\";");
+    }
+    for flags in [&[][..], &["--user", "1000"], &["--cap-drop=all"]] {
+        let words = [&["run", "--rm"], flags, &[&image, "perl", "-e", &script]].concat();
+        let out = t.run(&words);
+        let mut wrong = Vec::new();
+        for (line, (name, _, arguments, expected)) in out.ok().lines().zip(calls) {
+            let got: i32 = line.split(' ').nth(1).unwrap().parse().unwrap();
+            if got != *expected {
+                wrong.push(format!("{name}({arguments}): {got}, not {expected}"));
+            }
+        }
+        assert_eq!(out.ok().lines().count(), calls.len(), "{}", out.story());
+        assert!(wrong.is_empty(), "{flags:?}: {wrong:?}");
+    }
+}
+
+/// Processes are looked into, taken over and signalled only within the container, and there as the kernel has it.
+fn other_processes(t: &mut Rcon) {
+    if let Err(reason) = lab().images("debian") {
+        return crate::lab::skip(&reason);
+    }
+    let image = t.pull("debian");
+    // Ours, seen from the host: no number of the container's is theirs, and none of theirs is there.
+    let outside = std::process::id();
+    let script = format!(
+        "sub try {{ my ($n, @a) = @_; $! = 0; my $r = syscall($n, @a); print $r < 0 ? $!+0 : 'done', \"\\n\" }} \
+         try({attach}, 16, {outside}, 0, 0); my $b = ' ' x 8; my $v = pack('QQ', unpack('Q', pack('p', $b)), 8); \
+         try({read}, {outside}, $v, 1, $v, 1, 0); try({open}, {outside}, 0); \
+         try({kill}, {outside}, 0); print -e '/proc/{outside}' ? 'there' : 'not there', \"\\n\";",
+        attach = libc::SYS_ptrace,
+        read = libc::SYS_process_vm_readv,
+        open = libc::SYS_pidfd_open,
+        kill = libc::SYS_kill,
+    );
+    let out = t.run(&["run", "--rm", &image, "perl", "-e", &script]);
+    let gone = libc::ESRCH;
+    out.prints(&format!("{gone}\n{gone}\n{gone}\n{gone}\nnot there\n"));
+    // Not by /proc of the first process either: its memory, root and descriptors are another user's.
+    if t.mode == Mode::ManyIds {
+        let script = "for f in mem root environ fd/0 maps; do (head -c1 /proc/1/$f || ls /proc/1/$f/) >/dev/null 2>&1 && echo $f; done; \
+            kill -9 1 2>/dev/null && echo killed; perl -e 'print syscall($ARGV[0], 16, 1, 0, 0) < 0 ? \"no\\n\" : \"traced\\n\"' $0";
+        let number = libc::SYS_ptrace.to_string();
+        t.run(&["run", "-d", "--name", "c", &image, "sleep", "1000"])
+            .code(0);
+        t.run(&["exec", "--user", "1000", "c", "sh", "-c", script, &number])
+            .prints("no\n");
+        t.ok(&["rm", "-f", "-t", "0", "c"]);
+    }
+    // The processes of the host, asked for, are seen, and theirs still.
+    let script = format!("kill -0 {outside} 2>/dev/null || echo not ours");
+    if lab().root {
+        t.run(&["run", "--rm", "--pid=host", &image, "sh", "-c", &script])
+            .prints("not ours\n");
+    }
 }
 
 fn sockets_without_a_file(t: &mut Rcon) {

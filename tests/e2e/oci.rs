@@ -82,7 +82,7 @@ fn a_life_in_commands(t: &mut Rcon) {
         .code(1)
         .says("container not running");
     b.oci(t, &["exec", "c", "true"])
-        .code(1)
+        .code(255)
         .says("stopped container");
     b.oci(t, &["start", "c"]).code(1).says("stopped");
     b.oci(t, &["delete", "c"]).quiet().prints("");
@@ -451,6 +451,33 @@ fn what_else_it_says(t: &mut Rcon) {
             .unwrap()
             .contains(&json!("rnosuid"))
     );
+    // What the specification of features has (features.md, features-linux.md), each said.
+    for pointer in [
+        "/ociVersionMin",
+        "/linux/namespaces/7",
+        "/linux/cgroup/v1",
+        "/linux/cgroup/v2",
+        "/linux/cgroup/systemd",
+        "/linux/cgroup/systemdUser",
+        "/linux/cgroup/rdma",
+        "/linux/seccomp/enabled",
+        "/linux/seccomp/actions/8",
+        "/linux/seccomp/operators/6",
+        "/linux/seccomp/archs/0",
+        "/linux/seccomp/knownFlags/3",
+        "/linux/seccomp/supportedFlags/3",
+        "/linux/apparmor/enabled",
+        "/linux/selinux/enabled",
+        "/linux/intelRdt/enabled",
+        "/linux/memoryPolicy/modes/6",
+        "/linux/memoryPolicy/flags/2",
+        "/linux/mountExtensions/idmap/enabled",
+        "/linux/netDevices/enabled",
+        "/potentiallyUnsafeConfigAnnotations",
+        "/annotations",
+    ] {
+        assert!(features.pointer(pointer).is_some(), "{pointer}: {features}");
+    }
     t.run(&["oci", "nope"])
         .code(1)
         .says("no such command: nope");

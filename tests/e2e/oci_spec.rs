@@ -1,14 +1,11 @@
-//! Every field of a runtime specification, through `rcon oci`.
+//! The fields of a runtime specification, through `rcon oci`: processes, namespaces, and what is refused. Others are in
+//! `oci_files`, `oci_filters`, `oci_cgroups` and `oci_root`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::os::unix::net::UnixListener;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::lab::bundle::Bundle;
-use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, lab};
 
@@ -18,16 +15,10 @@ scenarios!(
     schedulers_and_limits,
     host_and_domain,
     clocks,
-    mount_options,
-    propagation,
-    hidden_and_protected,
     kernel_settings,
-    system_call_filters,
-    decided_by_a_listener,
     joined_namespaces,
     what_cannot_be_had_is_refused,
     unknown_properties_are_passed_over,
-    as_root,
 );
 
 fn process_fields(t: &mut Rcon) {
@@ -49,6 +40,15 @@ fn process_fields(t: &mut Rcon) {
         b.sh(t, "grep NoNewPrivs /proc/self/status | tr -d '\\t'"),
         "NoNewPrivs:0"
     );
+    // A folder that was missing has the usual mode, whatever the program's mask.
+    assert_eq!(b.sh(t, "stat -c %a /not/there/yet"), "755");
+    if t.user.uid != 0 {
+        b.set("/process/oomScoreAdj", json!(-900));
+        b.run(t)
+            .code(1)
+            .says("cannot set oom_score_adj to -900: Permission denied");
+        b.set("/process/oomScoreAdj", Value::Null);
+    }
     b.set("/process/cwd", json!("relative"));
     b.run(t).code(1).says("not an absolute path");
     b.set("/process/cwd", json!("/proc/self/fd/7"));
@@ -87,8 +87,16 @@ fn five_sets_of_capabilities(t: &mut Rcon) {
             .collect::<String>(),
         ""
     );
-    b.set("/process/capabilities", json!({"bounding": ["CAP_NONE"]}));
-    b.run(t).code(1).says("CAP_NONE");
+    // What nobody knows cannot be given, which is said and no failure.
+    let more = ["CAP_KILL", "CAP_NONE"];
+    b.set(
+        "/process/capabilities",
+        json!({"bounding": more, "permitted": more, "effective": more}),
+    );
+    b.script("grep CapEff /proc/self/status | cut -f2");
+    b.run(t)
+        .prints("0000000000000020\n")
+        .says("Warning: the capability CAP_NONE is not known, and not given");
 }
 
 fn schedulers_and_limits(t: &mut Rcon) {
@@ -126,6 +134,40 @@ fn schedulers_and_limits(t: &mut Rcon) {
         "/process/scheduler",
         json!({"policy": "SCHED_BATCH", "nice": 19}),
     );
+    // On a kernel that knows of nodes, the program's policy is shown for all its memory.
+    if std::path::Path::new("/proc/self/numa_maps").exists() {
+        let show = "cut -d' ' -f2 /proc/self/numa_maps | sort -u";
+        for (mode, flags, shown) in [
+            (
+                "MPOL_INTERLEAVE",
+                json!(["MPOL_F_STATIC_NODES"]),
+                "interleave=static:0",
+            ),
+            ("MPOL_BIND", json!([]), "bind:0"),
+            (
+                "MPOL_PREFERRED",
+                json!(["MPOL_F_RELATIVE_NODES"]),
+                "prefer=relative:0",
+            ),
+        ] {
+            let policy = json!({"mode": mode, "nodes": "0", "flags": flags});
+            b.set("/linux/memoryPolicy", policy);
+            let seen = b.sh(t, show);
+            assert!(seen.contains(shown), "{mode}: {seen}");
+        }
+        b.set(
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND", "nodes": "900"}),
+        );
+        b.run(t)
+            .code(1)
+            .says("cannot set the memory policy MPOL_BIND");
+        b.set(
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND", "nodes": "0-"}),
+        );
+        b.run(t).code(1).says("is no list of numbers");
+    }
     b.set("/linux/memoryPolicy", json!({"mode": "MPOL_LOCAL"}));
     // The scheduling policy, in numbers (proc_pid_stat(5)).
     assert_eq!(b.sh(t, "cut -d' ' -f41 /proc/self/stat"), "3");
@@ -181,7 +223,7 @@ fn schedulers_and_limits(t: &mut Rcon) {
     )
     .prints("/data\ny\n");
     b.oci(t, &["exec", "--user", "+0", "c", "true"])
-        .code(1)
+        .code(255)
         .says("invalid user");
     b.oci(
         t,
@@ -231,122 +273,6 @@ fn clocks(t: &mut Rcon) {
     b.run(t).code(1).says("no clock of a time namespace");
 }
 
-fn mount_options(t: &mut Rcon) {
-    let mut b = Bundle::of_user(t, "b");
-    let shared = t.mkdir("b/shared");
-    fs::write(b.dir.join("shared/file"), "content\n").unwrap();
-    fs::write(b.dir.join("rootfs/data/below"), "below\n").unwrap();
-    let bind = |place: &str, options: &[&str]| json!({"destination": place, "type": "bind", "source": shared, "options": options});
-    b.mount(bind("/one", &["bind", "ro", "nosuid", "nodev", "noexec"]));
-    b.mount(bind("/two/deep", &["rbind", "rro", "rnosuid"]));
-    b.mount(bind("/three", &["bind", "rw", "nosymfollow"]));
-    // Relative to the bundle; a file too.
-    b.mount(json!({"destination": "/etc/file", "type": "none", "source": "shared/file", "options": ["bind"]}));
-    b.mount(
-        json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs",
-        "options": ["tmpcopyup", "size=64k", "mode=750", "strictatime", "nr_inodes=100"]}),
-    );
-    let lines = b.sh(
-        t,
-        "grep -E ' /(one|two/deep|three|data) ' /proc/self/mountinfo | cut -d' ' -f5,6; \
-         cat /etc/file /data/below; stat -c %a /data; \
-         touch /one/x 2>/dev/null || touch /two/deep/x 2>/dev/null || echo refused; touch /three/y && echo made",
-    );
-    let options = |place: &str| -> Vec<&str> {
-        let line = lines
-            .lines()
-            .find(|line| line.starts_with(&format!("{place} ")));
-        line.unwrap_or_default().split([' ', ',']).skip(1).collect()
-    };
-    for word in ["ro", "nosuid", "nodev", "noexec"] {
-        assert!(options("/one").contains(&word), "{word}\n{lines}");
-    }
-    assert!(
-        options("/two/deep").contains(&"ro") && options("/two/deep").contains(&"nosuid"),
-        "{lines}"
-    );
-    assert!(
-        options("/three").contains(&"rw") && options("/three").contains(&"nosymfollow"),
-        "{lines}"
-    );
-    assert!(
-        lines.ends_with("content\nbelow\n750\nrefused\nmade"),
-        "{lines}"
-    );
-    b.mount(json!({"destination": "/bad", "type": "tmpfs", "source": "x", "options": ["no_such_option"]}));
-    b.run(t).code(1).says("cannot mount tmpfs on /bad");
-    b.spec["mounts"].as_array_mut().unwrap().pop();
-    b.mount(json!({"destination": "/bad", "type": "no_such_fs", "source": "x"}));
-    b.run(t).code(1).says("cannot mount no_such_fs on /bad");
-    b.spec["mounts"].as_array_mut().unwrap().pop();
-    b.set("/root/readonly", json!(true));
-    assert_eq!(
-        b.sh(
-            t,
-            "touch /x 2>/dev/null || echo refused; touch /data/x && echo made"
-        ),
-        "refused\nmade"
-    );
-}
-
-fn propagation(t: &mut Rcon) {
-    let mut b = Bundle::of_user(t, "b");
-    let source = t.mkdir("b/shared");
-    for (word, has) in [
-        ("rslave", "master:"),
-        ("rprivate", ""),
-        ("rshared", "shared:"),
-    ] {
-        let mut one = Bundle::of_user(t, &format!("b-{word}"));
-        one.mount(json!({"destination": "/bound", "type": "bind", "source": source, "options": ["rbind", word]}));
-        let line = one.sh(t, "grep ' /bound ' /proc/self/mountinfo | cut -d' ' -f7");
-        // Where the source is not shared on the host there is nothing to be the slave of.
-        let ok = line.starts_with(has) || (word == "rslave" && line == "-");
-        assert!(ok, "{word}: {line:?}");
-    }
-    for (word, has) in [
-        ("shared", "shared:"),
-        ("private", "-"),
-        ("unbindable", "unbindable"),
-    ] {
-        b.set("/linux/rootfsPropagation", json!(word));
-        let line = b.sh(
-            t,
-            "grep ' / / ' /proc/self/mountinfo || grep ' / ' /proc/self/mountinfo",
-        );
-        assert!(
-            line.lines()
-                .any(|l| l.contains(&format!(" {has}")) || l.contains(has)),
-            "{word}: {line}"
-        );
-    }
-    b.set("/linux/rootfsPropagation", json!("sideways"))
-        .run(t)
-        .code(1)
-        .says("sideways");
-}
-
-fn hidden_and_protected(t: &mut Rcon) {
-    let mut b = Bundle::of_user(t, "b");
-    fs::write(b.dir.join("rootfs/data/secret"), "secret\n").unwrap();
-    b.set(
-        "/linux/maskedPaths",
-        json!(["/data/secret", "/sys/firmware", "/no/such/path"]),
-    );
-    b.set(
-        "/linux/readonlyPaths",
-        json!(["/proc/sys", "/tmp", "/no/such/path"]),
-    );
-    assert_eq!(
-        b.sh(
-            t,
-            "cat /data/secret; ls /sys/firmware 2>/dev/null; (echo 1 >/proc/sys/kernel/shmmni) 2>/dev/null || echo no; \
-             touch /tmp/x 2>/dev/null || echo no",
-        ),
-        "no\nno"
-    );
-}
-
 fn kernel_settings(t: &mut Rcon) {
     let mut b = Bundle::of_user(t, "b");
     b.set(
@@ -364,115 +290,6 @@ fn kernel_settings(t: &mut Rcon) {
     b.run(t)
         .code(1)
         .says("sysctl 'kernel.panic' is not allowed");
-}
-
-fn system_call_filters(t: &mut Rcon) {
-    let mut b = Bundle::of_user(t, "b");
-    let rules = |rules: Value| {
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
-            "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"], "syscalls": rules})
-    };
-    let calls = json!(["mkdir", "mkdirat"]);
-    for (action, errno, expected) in [
-        ("SCMP_ACT_ERRNO", json!(28), "No space left"),
-        ("SCMP_ACT_ERRNO", Value::Null, "not permitted"),
-        ("SCMP_ACT_KILL_PROCESS", Value::Null, "Bad system call"),
-        ("SCMP_ACT_KILL", Value::Null, "Bad system call"),
-        ("SCMP_ACT_KILL_THREAD", Value::Null, "Bad system call"),
-        ("SCMP_ACT_TRAP", Value::Null, "Bad system call"),
-        ("SCMP_ACT_TRACE", json!(5), "not implemented"),
-        ("SCMP_ACT_LOG", Value::Null, "made"),
-        ("SCMP_ACT_ALLOW", Value::Null, "made"),
-    ] {
-        let mut rule = json!({"names": calls, "action": action});
-        if !errno.is_null() {
-            rule["errnoRet"] = errno;
-        }
-        b.set("/linux/seccomp", rules(json!([rule])));
-        b.script("mkdir /tmp/d 2>&1 && echo made && rmdir /tmp/d; echo Seccomp $(grep -c 'Seccomp:.*2' /proc/self/status)");
-        let out = b.run(t);
-        let all = out.stdout.clone() + &out.stderr;
-        assert!(all.contains(expected), "{action}\n{}", out.story());
-        assert!(all.contains("Seccomp 1"), "{}", out.story());
-    }
-    // kill(pid, signal): by each comparison of its second argument.
-    for (op, value, two, hit, miss) in [
-        ("SCMP_CMP_EQ", 10, 0, 10, 12),
-        ("SCMP_CMP_NE", 10, 0, 12, 10),
-        ("SCMP_CMP_LT", 11, 0, 10, 11),
-        ("SCMP_CMP_LE", 10, 0, 10, 11),
-        ("SCMP_CMP_GT", 10, 0, 12, 10),
-        ("SCMP_CMP_GE", 12, 0, 12, 10),
-        ("SCMP_CMP_MASKED_EQ", 2, 2, 10, 17),
-    ] {
-        let args = json!([{"index": 1, "value": value, "valueTwo": two, "op": op}]);
-        b.set("/linux/seccomp", rules(json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28, "args": args}])));
-        let script = format!(
-            "trap '' 10 12 17; kill -{hit} $$ 2>/dev/null || echo denied; kill -{miss} $$ && echo passed"
-        );
-        assert_eq!(b.sh(t, &script), "denied\npassed", "{op}");
-    }
-    // By default nothing passes but what is named; what no architecture knows is passed over.
-    b.set(
-        "/linux/seccomp",
-        json!({"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{"names": ["no_such_call"], "action": "SCMP_ACT_ALLOW"}]}),
-    );
-    assert_ne!(b.script("echo ran").run(t).code, 0);
-    b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NONE"}));
-    b.run(t).code(1).says("SCMP_ACT_NONE");
-}
-
-fn decided_by_a_listener(t: &mut Rcon) {
-    let mut b = Bundle::of_user(t, "b");
-    let path = b.dir.join("socket");
-    let notify = json!([{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]);
-    b.set(
-        "/linux/seccomp",
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": notify}),
-    );
-    b.run(t).code(1).says("no listenerPath");
-    b.set("/linux/seccomp/listenerPath", json!(path))
-        .set("/linux/seccomp/listenerMetadata", json!("about"));
-    b.script("mkdir /tmp/d; echo done");
-    b.run(t)
-        .code(1)
-        .says("cannot connect to the seccomp listener");
-    let listener = UnixListener::bind(&path).unwrap();
-    chown(&path, Some(t.user.uid), Some(t.user.gid)).unwrap();
-    b.write();
-    b.oci(t, &["create", "c"]).code(0);
-    let pid = b.state(t)["pid"].clone();
-    b.oci(t, &["start", "c"]).code(0);
-    let (stream, _) = listener.accept().unwrap();
-    let mut data = vec![0; 64 * 1024];
-    let (length, fds) = rcon_sys::fdpass::recv_fds(&stream, &mut data).unwrap();
-    let told: Value = serde_json::from_slice(&data[..length]).unwrap();
-    assert_eq!(told["fds"], json!(["seccompFd"]));
-    assert_eq!((&told["pid"], &told["metadata"]), (&pid, &json!("about")));
-    assert_eq!(
-        (&told["state"]["id"], &told["state"]["pid"]),
-        (&json!("c"), &pid)
-    );
-    let name = fs::read_link(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&fds[0])
-    ))
-    .unwrap();
-    assert!(
-        name.to_str().unwrap().contains("seccomp notify"),
-        "{name:?}"
-    );
-    // Nobody answers any more: the call is one that does not exist.
-    drop(fds);
-    crate::lab::eventually("the program ends", 20, || {
-        (b.state(t)["status"] == "stopped").then_some(())
-    });
-    assert!(!b.dir.join("rootfs/tmp/d").exists());
-    b.oci(t, &["delete", "c"]).code(0);
-    b.set("/linux/seccomp/defaultAction", json!("SCMP_ACT_ERRNO"))
-        .run(t)
-        .code(1)
-        .says("sendmsg");
 }
 
 fn joined_namespaces(t: &mut Rcon) {
@@ -594,109 +411,4 @@ fn unknown_properties_are_passed_over(t: &mut Rcon) {
         .set("/process/future", json!([]));
     b.set("/ociVersion", json!("1.9.0-dev"));
     assert_eq!(b.sh(t, "echo ran"), "ran");
-}
-
-/// What only root can have: nodes, namespaces that are shared with the machine, id-mapped mounts.
-fn as_root(t: &mut Rcon) {
-    if !lab().root || t.mode != crate::lab::Mode::ManyIds {
-        return;
-    }
-    let mut b = Bundle::of_root(t, "root-bundle");
-    b.set(
-        "/linux/devices",
-        json!([
-            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 3, "gid": 4},
-            {"path": "/dev/deep/loop", "type": "b", "major": 7, "minor": 0, "fileMode": 0o600},
-            {"path": "/dev/pipe", "type": "p", "fileMode": 0o622},
-        ]),
-    );
-    let lines = b.sh(
-        t,
-        "stat -c '%n %F %t:%T %a %u:%g' /dev/null /dev/fuse /dev/deep/loop /dev/pipe; echo x >/dev/null; readlink /proc/self/ns/user",
-    );
-    let expected = "/dev/null character special file 1:3 666 0:0\n/dev/fuse character special file a:e5 640 3:4\n\
-        /dev/deep/loop block special file 7:0 600 0:0\n/dev/pipe fifo 0:0 622 0:0\n";
-    assert!(lines.starts_with(expected), "{lines}");
-    let own = fs::read_link("/proc/self/ns/user").unwrap();
-    assert!(lines.ends_with(own.to_str().unwrap()), "{lines}");
-    // An id-mapped mount shows other owners, where the file system can.
-    let data = b.dir.join("owned");
-    fs::create_dir(&data).unwrap();
-    fs::write(data.join("file"), "").unwrap();
-    let map = json!([{"containerID": 0, "hostID": 70000, "size": 1000}]);
-    b.mount(
-        json!({"destination": "/mapped", "type": "bind", "source": data, "options": ["rbind"],
-        "uidMappings": map, "gidMappings": map}),
-    );
-    b.script("stat -c %u:%g /mapped/file");
-    let out = b.run(t);
-    if !out.stderr.contains("does not know id-mapped mounts") {
-        out.prints("70000:70000\n");
-    }
-    b.spec["mounts"].as_array_mut().unwrap().pop();
-    // A user namespace with ids of its own.
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5000}]);
-    b.spec["linux"]["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"type": "user"}));
-    b.set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map);
-    b.set(
-        "/linux/devices",
-        json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]),
-    );
-    b.set(
-        "/process/user",
-        json!({"uid": 7, "gid": 8, "additionalGids": [9, 10]}),
-    );
-    b.mount(
-        json!({"destination": "/data", "type": "tmpfs", "source": "t", "options": ["mode=1777"]}),
-    );
-    let lines = b.sh(
-        t,
-        "id -u; id -G; cat /proc/self/uid_map | tr -s ' '; touch /data/x; stat -c %t:%T /dev/fuse",
-    );
-    assert_eq!(lines, "7\n8 9 10\n 0 100000 5000\na:e5");
-    // What is mounted below a shared root is not seen outside, and nothing is left.
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut shared = Bundle::of_root(t, "shared-bundle");
-    shared
-        .set("/linux/rootfsPropagation", json!("rshared"))
-        .args(&["sleep", "1000"])
-        .write();
-    shared.oci(t, &["run", "-d", "c"]).code(0);
-    let dir = shared.dir.to_str().unwrap().to_owned();
-    let now = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let seen: Vec<&str> = now.lines().filter(|line| line.contains(&dir)).collect();
-    assert!(seen.is_empty(), "{seen:?}\n{before}");
-    shared.oci(t, &["exec", "c", "true"]).code(0);
-    shared.oci(t, &["delete", "-f", "c"]).code(0);
-    let owner = fs::metadata(shared.dir.join("rootfs")).unwrap().uid();
-    assert_eq!(owner, 0);
-    // The network namespace of somebody else, by its path.
-    let mut holder = Running::start(holder(), Stdio::piped());
-    let net = format!("/proc/{}/ns/net", holder.pid());
-    let other = crate::lab::eventually("a network namespace", 20, || {
-        let theirs = fs::read_link(&net).ok()?;
-        (theirs != fs::read_link("/proc/self/ns/net").ok()?).then_some(theirs)
-    });
-    let mut joined = Bundle::of_root(t, "joined-bundle");
-    joined.set(
-        "/linux/namespaces",
-        json!([{"type": "mount"}, {"type": "pid"}, {"type": "network", "path": net}]),
-    );
-    joined.set("/hostname", Value::Null);
-    joined.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
-    assert_eq!(
-        joined.sh(t, "readlink /proc/self/ns/net"),
-        other.to_str().unwrap()
-    );
-    holder.close_input();
-}
-
-fn holder() -> std::process::Command {
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--net", "cat"]);
-    command
 }

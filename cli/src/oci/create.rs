@@ -57,6 +57,7 @@ impl Making {
         let preserve_fds = super::inherited(count)?;
         let bundle = self.bundle.unwrap_or_else(|| ".".into());
         let loaded = Loaded::read(&bundle, self.config.as_deref())?;
+        globals.warn(&loaded.warnings);
         let options = CreateOptions {
             console_socket: self.console_socket,
             pid_file: self.pid_file,

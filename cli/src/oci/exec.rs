@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use rcon_launch::oci::{Console, ExecOptions, Runtime};
+use rcon_launch::oci::{self, Console, ExecOptions, Runtime};
 use rcon_launch::spec::{Capability, LinuxCapabilities, Process, User};
 
 use super::globals::Globals;
@@ -67,10 +67,10 @@ pub struct Exec {
 }
 
 impl Command for Exec {
-    fn run(self, runtime: &Runtime, _: &Globals) -> Outcome {
+    fn run(self, runtime: &Runtime, globals: &Globals) -> Outcome {
         // Before anything else is opened, which could be taken for what we were started with.
         let preserve_fds = super::inherited(self.preserve_fds)?;
-        let program = self.program(runtime)?;
+        let program = self.program(runtime, globals)?;
         let options = ExecOptions {
             pid_file: self.pid_file.clone(),
             preserve_fds,
@@ -93,14 +93,16 @@ impl Command for Exec {
 
 impl Exec {
     /// The program that is asked for: from its file, or the container's own with other words.
-    fn program(&self, runtime: &Runtime) -> Result<Process, Failure> {
+    fn program(&self, runtime: &Runtime, globals: &Globals) -> Result<Process, Failure> {
         if let Some(path) = &self.process {
             let text = fs::read(path).map_err(|error| {
                 let why = crate::failure::errno_text(&error);
                 Failure::new(format!("cannot read {}: {why}", path.display()))
             })?;
-            return serde_json::from_slice(&text)
-                .map_err(|error| Failure::new(format!("{}: {error}", path.display())));
+            let (program, warnings) = oci::read_json(&text, "")
+                .map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+            globals.warn(&warnings);
+            return Ok(program);
         }
         if self.args.is_empty() {
             return Err(Failure::new("process args cannot be empty"));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use chrono::{SecondsFormat, Utc};
 use rcon_launch::cgroup::Manager;
 use rcon_launch::oci::Runtime;
+use rcon_sys::trace;
 
 use crate::failure::Failure;
 use crate::output;
@@ -118,6 +119,10 @@ impl Globals {
                 .map_err(|error| Failure::new(format!("--root: {error}")))?,
             None => default_root()?,
         };
+        if self.debug {
+            trace::enable();
+            trace::mark("command line read");
+        }
         self.debug(|| format!("root {}", root.display()));
         Ok(Runtime::new(root))
     }
@@ -137,6 +142,22 @@ impl Globals {
             self.log("debug", &text);
             output::error_line("debug:", &text);
         }
+    }
+
+    /// Says where the time went, with `--debug` (docs/architecture.md, Start-up).
+    pub fn log_trace(&self) {
+        trace::mark("command done");
+        for line in output::trace_lines() {
+            self.debug(|| line);
+        }
+    }
+
+    /// Says what was asked for and not given, there and in the log.
+    pub fn warn(&self, warnings: &[String]) {
+        for warning in warnings {
+            self.log("warning", warning);
+        }
+        super::warn(warnings);
     }
 
     /// Writes a failure to the log, where engines look for it.

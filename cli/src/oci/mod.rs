@@ -78,8 +78,11 @@ pub fn is_name(program: &OsString) -> bool {
     matches!(name, Some("rcon-oci" | "rcon-runtime"))
 }
 
-/// Runs a command line, without the words that lead here. Every failure has the code 1, as runc has
-/// it, but for the code of a program.
+/// The code of an `exec` that fails, which no program has that it could be mistaken for.
+const EXEC_FAILED: u8 = 255;
+
+/// Runs a command line, without the words that lead here. Every failure has the code 1, of `exec` 255, as runc
+/// has them, but for the code of a program.
 ///
 /// # Errors
 /// Whatever goes wrong, ready to be printed.
@@ -89,7 +92,14 @@ pub fn run(words: &[OsString]) -> Outcome {
         _ => failure,
     };
     let (globals, rest) = Globals::take(words).map_err(code)?;
+    let code = |failure: Failure| match rest.first() {
+        Some(word) if word == "exec" && failure.code == crate::failure::GENERAL => {
+            failure.code(EXEC_FAILED)
+        }
+        _ => code(failure),
+    };
     let result = dispatch(&globals, rest);
+    globals.log_trace();
     if let Err(failure) = &result {
         globals.log_failure(failure);
     }

@@ -6,6 +6,7 @@ pub mod json;
 pub mod table;
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 /// Writes to standard output at once.
 ///
@@ -41,6 +42,27 @@ pub fn error_line(label: &str, text: &str) {
         false => format!("{label} {text}\n"),
     };
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Where the time went, a line a mark; none when nobody asked ([`rcon_sys::trace`]).
+pub fn trace_lines() -> Vec<String> {
+    let marks = rcon_sys::trace::marks();
+    let Some(first) = marks.first().map(|mark| mark.time) else {
+        return Vec::new();
+    };
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let mut before = first;
+    let line = |mark: &rcon_sys::trace::Mark| {
+        let since = mark.time - std::mem::replace(&mut before, mark.time);
+        format!(
+            "trace {:8.3} ms (+{:.3}) process {}: {}",
+            millis(mark.time - first),
+            millis(since),
+            mark.pid,
+            mark.text
+        )
+    };
+    marks.iter().map(line).collect()
 }
 
 /// The text with its control characters, but for tabs and ends of lines, made harmless.

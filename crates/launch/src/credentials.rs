@@ -314,7 +314,7 @@ pub(crate) fn names() -> Vec<String> {
 }
 
 /// The bit of a capability (linux/capability.h).
-fn bit(capability: Capability) -> CapabilitySet {
+pub(crate) fn bit(capability: Capability) -> CapabilitySet {
     match capability {
         Capability::AuditControl => CapabilitySet::AUDIT_CONTROL,
         Capability::AuditRead => CapabilitySet::AUDIT_READ,

@@ -146,7 +146,7 @@ fn set_out(target: &Target, request: &ExecRequest<'_>, namespaces: CloneFlags) -
     if let Some(cgroup) = request.cgroup {
         cgroup.enter(std::process::id().cast_signed())?;
     }
-    program::set_oom_score(request.process)?;
+    program::set_oom_score(request.process, request.known_as.is_none())?;
     let affinity = request.process.exec_cpu_affinity().as_ref();
     if let Some(words) = affinity.and_then(|affinity| affinity.initial().as_deref()) {
         schedule::confine(words)?;

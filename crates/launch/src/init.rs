@@ -165,7 +165,7 @@ fn set_up<'a>(
     };
     let filter = filter(spec)?;
     trace::mark("filter compiled");
-    program::set_oom_score(described)?;
+    program::set_oom_score(described, request.known_as.is_none())?;
     let number = channel::wait_go(socket)?;
     if !later.is_empty() {
         nix::sched::unshare(later)

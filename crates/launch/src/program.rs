@@ -65,8 +65,6 @@ impl<'a> Prepared<'a> {
     /// the container, with `root` as its `/`, and root there.
     pub(crate) fn new(plan: Plan<'a, '_>, root: &Root) -> Result<Self> {
         let process = plan.process;
-        let mask = process.user().umask().unwrap_or(0o022);
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
         let identity = user::resolve(root, plan.user, plan.group_add, process.user())?;
         let mut variables = process.env().clone().unwrap_or_default();
         if !variables
@@ -81,6 +79,9 @@ impl<'a> Prepared<'a> {
             .ok_or_else(|| Error::Invalid("no command specified".to_owned()))?;
         let owner = (identity.uid, identity.gid);
         lookup::enter(root, process.cwd(), plan.create_cwd.then_some(owner))?;
+        // From here on: a working directory that was missing has the usual mode.
+        let mask = process.user().umask().unwrap_or(0o022);
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
         let path = lookup::program(name, &variables)?;
         schedule::apply(plan.spec, process)?;
         set_limits(process)?;
@@ -225,14 +226,15 @@ impl OwnFile {
 
 /// Set how soon the kernel ends this process when memory is short. Must see the host's proc.
 ///
-/// An ordinary user can only make that sooner: a value below the present one is passed over.
-pub(crate) fn set_oom_score(process: &Process) -> Result<()> {
+/// An ordinary user can only make that sooner: a value below the present one is an error, or, where that is `wished` for and
+/// not demanded, passed over.
+pub(crate) fn set_oom_score(process: &Process, wished: bool) -> Result<()> {
     let Some(score) = process.oom_score_adj() else {
         return Ok(());
     };
     let step = || format!("cannot set oom_score_adj to {score}");
     match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
-        Err(error) if matches!(error.raw(), libc::EACCES | libc::EPERM) => Ok(()),
+        Err(error) if wished && matches!(error.raw(), libc::EACCES | libc::EPERM) => Ok(()),
         result => result.context(step),
     }
 }

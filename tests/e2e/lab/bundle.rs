@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ pub struct Bundle {
     /// The specification, as [`Bundle::write`] writes it.
     pub spec: Value,
     root: bool,
+    /// What its containers are called where they are called `c`: root's cgroups have the name, and are the machine's.
+    id: String,
 }
 
 const APPLETS: &str = "sh true false cat echo env id hostname uname sleep ls mkdir rmdir touch grep \
@@ -88,7 +91,18 @@ impl Bundle {
                 "readonlyPaths": ["/proc/sys", "/proc/irq"],
             },
         });
-        Bundle { dir, spec, root }
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = match root {
+            true => format!("c-{}-{number}", std::process::id()),
+            false => "c".to_owned(),
+        };
+        Bundle {
+            dir,
+            spec,
+            root,
+            id,
+        }
     }
 
     /// Sets the program.
@@ -139,7 +153,10 @@ impl Bundle {
     pub fn command(&self, t: &Rcon, words: &[&str]) -> std::process::Command {
         let state = self.dir.join("state");
         let mut all = vec!["oci", "--root", state.to_str().unwrap()];
-        all.extend(words);
+        all.extend(words.iter().map(|word| match *word {
+            "c" => self.id.as_str(),
+            word => word,
+        }));
         if self.root {
             assert!(lab().root);
             let mut command = std::process::Command::new(&t.program);

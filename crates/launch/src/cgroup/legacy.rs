@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
 use super::files::{self, Setting, write};
+use super::unified::rdma;
 use super::{Error, Result};
 
 /// The settings of a specification, by controller.
@@ -21,6 +22,7 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         put("memory.limit_in_bytes", memory.limit());
         put("memory.soft_limit_in_bytes", memory.reservation());
         put("memory.memsw.limit_in_bytes", memory.swap());
+        put("memory.kmem.limit_in_bytes", memory.kernel());
         put("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp());
     }
     if let Some(cpu) = resources.cpu() {
@@ -28,6 +30,8 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         put("cpu.shares", signed(cpu.shares()));
         put("cpu.cfs_period_us", signed(cpu.period()));
         put("cpu.cfs_quota_us", cpu.quota());
+        put("cpu.cfs_burst_us", signed(cpu.burst()));
+        put("cpu.idle", cpu.idle());
         put("cpu.rt_period_us", signed(cpu.realtime_period()));
         put("cpu.rt_runtime_us", cpu.realtime_runtime());
     }
@@ -50,42 +54,23 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         Some(limit) => list.push(Setting::new("pids.max", limit)),
     }
     if let Some(io) = resources.block_io() {
-        if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-            // BFQ's name for it, where the older scheduler with its own is gone.
-            list.push(Setting::new("blkio.weight", weight));
-        }
-        for device in io.weight_device().iter().flatten() {
-            let value = device.weight().unwrap_or_default();
-            let value = format!("{}:{} {value}", device.major(), device.minor());
-            list.push(Setting::new("blkio.weight_device", value));
-        }
-        for (devices, file) in [
-            (
-                io.throttle_read_bps_device(),
-                "blkio.throttle.read_bps_device",
-            ),
-            (
-                io.throttle_write_bps_device(),
-                "blkio.throttle.write_bps_device",
-            ),
-            (
-                io.throttle_read_iops_device(),
-                "blkio.throttle.read_iops_device",
-            ),
-            (
-                io.throttle_write_iops_device(),
-                "blkio.throttle.write_iops_device",
-            ),
-        ] {
-            for device in devices.iter().flatten() {
-                let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
-                list.push(Setting::new(file, value));
-            }
-        }
+        block_io(io, &mut list);
     }
     for limit in resources.hugepage_limits().iter().flatten() {
         let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size());
         list.push(Setting::new(&file, limit.limit()));
+    }
+    for (device, limit) in resources.rdma().iter().flatten() {
+        list.push(rdma(device, limit));
+    }
+    if let Some(network) = resources.network() {
+        if let Some(class) = network.class_id() {
+            list.push(Setting::new("net_cls.classid", class));
+        }
+        for one in network.priorities().iter().flatten() {
+            let value = format!("{} {}", one.name(), one.priority());
+            list.push(Setting::new("net_prio.ifpriomap", value));
+        }
     }
     for device in resources.devices().iter().flatten() {
         let file = if device.allow() {
@@ -105,6 +90,50 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         ));
     }
     Ok(list)
+}
+
+fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) {
+    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+        // BFQ's name for it, where the older scheduler with its own is gone.
+        list.push(Setting::new("blkio.weight", weight));
+    }
+    if let Some(weight) = io.leaf_weight().filter(|weight| *weight != 0) {
+        list.push(Setting::new("blkio.leaf_weight", weight));
+    }
+    for device in io.weight_device().iter().flatten() {
+        for (weight, file) in [
+            (device.weight(), "blkio.weight_device"),
+            (device.leaf_weight(), "blkio.leaf_weight_device"),
+        ] {
+            if let Some(weight) = weight {
+                let value = format!("{}:{} {weight}", device.major(), device.minor());
+                list.push(Setting::new(file, value));
+            }
+        }
+    }
+    for (devices, file) in [
+        (
+            io.throttle_read_bps_device(),
+            "blkio.throttle.read_bps_device",
+        ),
+        (
+            io.throttle_write_bps_device(),
+            "blkio.throttle.write_bps_device",
+        ),
+        (
+            io.throttle_read_iops_device(),
+            "blkio.throttle.read_iops_device",
+        ),
+        (
+            io.throttle_write_iops_device(),
+            "blkio.throttle.write_iops_device",
+        ),
+    ] {
+        for device in devices.iter().flatten() {
+            let value = format!("{}:{} {}", device.major(), device.minor(), device.rate());
+            list.push(Setting::new(file, value));
+        }
+    }
 }
 
 fn rule(device: &LinuxDeviceCgroup) -> String {
@@ -186,6 +215,8 @@ mod tests {
         let resources: LinuxResources = serde_json::from_str(
             r#"{"memory":{"limit":100,"swap":200,"swappiness":3},"pids":{"limit":-1},
                 "cpu":{"quota":50000,"period":100000,"cpus":"0"},
+                "rdma":{"mlx5_1":{"hcaHandles":3}},
+                "network":{"classID":5,"priorities":[{"name":"lo","priority":6}]},
                 "devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#,
         )
         .unwrap();
@@ -204,6 +235,9 @@ mod tests {
                 "memory.swappiness=3",
                 "cpuset.cpus=0",
                 "pids.max=max",
+                "rdma.max=mlx5_1 hca_handle=3 hca_object=max",
+                "net_cls.classid=5",
+                "net_prio.ifpriomap=lo 6",
                 "devices.deny=a *:* rwm",
                 "devices.allow=c 1:3 rw"
             ]

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxPids, LinuxRdma, LinuxResources,
     LinuxThrottleDevice,
 };
 
@@ -32,10 +32,14 @@ pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         hugepages(limit, &mut list)?;
     }
     for (device, limit) in resources.rdma().iter().flatten() {
-        let word = |value: Option<u32>| value.map_or_else(|| "max".to_owned(), |v| v.to_string());
-        let (handles, objects) = (word(limit.hca_handles()), word(limit.hca_objects()));
-        let value = format!("{device} hca_handle={handles} hca_object={objects}");
-        list.push(Setting::new("rdma.max", value));
+        list.push(rdma(device, limit));
+    }
+    if let Some(network) = resources.network()
+        && (network.class_id().is_some() || network.priorities().is_some())
+    {
+        return Err(Error::Unsupported(
+            "cgroups of version 2 have neither classes nor priorities of the network".to_owned(),
+        ));
     }
     let mut raw: Vec<_> = resources.unified().iter().flatten().collect();
     raw.sort();
@@ -197,6 +201,14 @@ fn io_weight(device: Option<(i64, i64)>, weight: u16) -> Setting {
     }
     let weight = 1 + (u64::from(weight).saturating_sub(10) * 9999) / 990;
     Setting::new("io.weight", format!("{which}{weight}"))
+}
+
+/// The same in both versions.
+pub(super) fn rdma(device: &str, limit: &LinuxRdma) -> Setting {
+    let word = |value: Option<u32>| value.map_or_else(|| "max".to_owned(), |v| v.to_string());
+    let (handles, objects) = (word(limit.hca_handles()), word(limit.hca_objects()));
+    let value = format!("{device} hca_handle={handles} hca_object={objects}");
+    Setting::new("rdma.max", value)
 }
 
 fn hugepages(limit: &LinuxHugepageLimit, list: &mut Vec<Setting>) -> Result<()> {

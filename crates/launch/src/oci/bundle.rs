@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use rcon_sys::ids::IdMaps;
 
 use super::error::{Error, On, Result};
+use super::{granted, json};
 use crate::idmap::ranges;
 
 /// The name of the specification in a bundle.
@@ -23,6 +24,8 @@ pub struct Loaded {
     pub rootfs: PathBuf,
     /// The ids of the container.
     pub maps: IdMaps,
+    /// What it asks for and does not get, but may do without.
+    pub warnings: Vec<String>,
 }
 
 impl Loaded {
@@ -38,8 +41,8 @@ impl Loaded {
         };
         let text = fs::read(&file).on("read", &file)?;
         let wrong = |why: String| Error::Bundle(format!("{}: {why}", file.display()));
-        let mut spec: Spec =
-            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        let (mut spec, mut warnings): (Spec, _) =
+            json::read(&text, "/process").map_err(|error| wrong(error.to_string()))?;
         if spec.version().split('.').next() != Some("1") {
             return Err(wrong(format!(
                 "version {:?} of the specification is not supported, only 1.x is",
@@ -54,11 +57,13 @@ impl Loaded {
         let rootfs = fs::canonicalize(&root).on("find the root filesystem", &root)?;
         make_absolute(&mut spec, &path);
         let maps = maps(&spec).map_err(wrong)?;
+        warnings.extend(granted::hand_on(&mut spec));
         Ok(Self {
             path,
             spec,
             rootfs,
             maps,
+            warnings,
         })
     }
 }
@@ -75,14 +80,18 @@ fn make_absolute(spec: &mut Spec, bundle: &Path) {
     }
 }
 
+/// The user namespace of the container, where that is not ours.
+pub(super) fn new_users(spec: &Spec) -> Option<&LinuxNamespace> {
+    let namespaces = spec.linux().as_ref()?.namespaces().as_ref()?;
+    namespaces
+        .iter()
+        .find(|namespace| namespace.typ() == LinuxNamespaceType::User)
+}
+
 /// The ids of the container: those of the specification where it has a new user namespace, else ours.
 fn maps(spec: &Spec) -> std::result::Result<IdMaps, String> {
+    let users = new_users(spec);
     let linux = spec.linux().as_ref();
-    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    let users = namespaces
-        .into_iter()
-        .flatten()
-        .find(|namespace| namespace.typ() == LinuxNamespaceType::User);
     let mappings = linux.and_then(|linux| {
         let some = |list: &_| -> Option<Vec<_>> {
             let list: &Option<Vec<_>> = list;

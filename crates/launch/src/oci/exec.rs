@@ -52,7 +52,8 @@ impl Runtime {
         console: Console<'_>,
     ) -> Result<Executed> {
         let container = self.find(id)?;
-        match container.status() {
+        let status = container.status();
+        match status {
             Status::Created | Status::Running => {}
             Status::Paused if options.ignore_paused => {}
             Status::Paused => {
@@ -70,7 +71,7 @@ impl Runtime {
         let (pid, pidfd) = container.process().ok_or_else(stopped)?;
         let spec = container.spec()?;
         let stdio = console.streams(program.terminal() == Some(true))?;
-        let mut child = crate::exec(
+        let child = crate::exec(
             &Target { pid, pidfd },
             ExecRequest {
                 spec: &spec,
@@ -85,7 +86,18 @@ impl Runtime {
                 cgroup: container.record.cgroup.as_ref(),
                 preserve_fds: options.preserve_fds,
             },
-        )?;
+        );
+        let mut child = match child {
+            // What waits to be started is hidden from other processes, but for root's.
+            Err(crate::Error::Setup { errno, .. })
+                if status == Status::Created && errno == libc::EPERM =>
+            {
+                return Err(Error::State(
+                    "cannot exec in a container that was not started yet".to_owned(),
+                ));
+            }
+            result => result?,
+        };
         child.console = console.hand_over(child.console.take())?;
         if let Some(path) = &options.pid_file {
             replace(path, child.pid.as_raw_nonzero().to_string().as_bytes())?;

@@ -39,9 +39,19 @@ pub fn features() -> Value {
             "apparmor": { "enabled": lsm::check_apparmor("").is_ok() },
             "selinux": { "enabled": lsm::selinux() },
             "intelRdt": { "enabled": false },
+            "memoryPolicy": {
+                "modes": [
+                    "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",
+                    "MPOL_PREFERRED_MANY", "MPOL_WEIGHTED_INTERLEAVE",
+                ],
+                "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
+            },
             "mountExtensions": { "idmap": { "enabled": true } },
             "netDevices": { "enabled": false },
         },
+        "annotations": { "org.rcon.version": env!("CARGO_PKG_VERSION") },
+        // They change what a container is, beyond its specification.
+        "potentiallyUnsafeConfigAnnotations": ["run.oci.keep_original_groups"],
     })
 }
 

@@ -11,6 +11,8 @@ mod create;
 mod error;
 mod exec;
 mod features;
+mod granted;
+mod json;
 mod life;
 mod processes;
 mod record;
@@ -23,6 +25,7 @@ pub use create::{Console, CreateOptions, Foreground};
 pub use error::{Error, Result};
 pub use exec::{ExecOptions, Executed};
 pub use features::features;
+pub use json::read as read_json;
 pub use record::{Container, Record, Status};
 pub use template::template;
 

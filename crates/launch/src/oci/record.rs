@@ -153,9 +153,10 @@ impl Container {
         if !alive(pid, start_time) {
             return Status::Stopped;
         }
+        // A frozen one can be paused before it was started too: nobody at its door would hear.
         match self.folder.join(DOOR).exists() {
+            _ if self.record.cgroup.as_ref().is_some_and(Cgroup::is_frozen) => Status::Paused,
             true => Status::Created,
-            false if self.record.cgroup.as_ref().is_some_and(Cgroup::is_frozen) => Status::Paused,
             false => Status::Running,
         }
     }
