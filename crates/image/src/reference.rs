@@ -5,6 +5,9 @@
 //! [`Reference`] is always complete: a registry and a tag or digest. What a *short* name stands for
 //! depends on where one looks (see [`crate::registries`] for pulling and [`crate::find_local`]).
 
+mod grammar;
+
+use grammar::{is_component, is_domain, is_hex_id, is_registry_like, is_tag, parse_digest};
 use rcon_store::Digest;
 use std::fmt;
 use thiserror::Error;
@@ -310,94 +313,6 @@ pub(crate) fn strip_transport(text: &str) -> Result<&str, ParseError> {
         }
         _ => Ok(text),
     }
-}
-
-fn is_registry_like(first: &str) -> bool {
-    first.contains(['.', ':', '['])
-        || first == LOCALHOST
-        || first.bytes().any(|b| b.is_ascii_uppercase())
-}
-
-fn is_hex_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-fn is_domain(text: &str) -> bool {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let Some((address, after)) = rest.split_once(']') else {
-            return false;
-        };
-        let ok = !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-        if !ok || !(after.is_empty() || after.starts_with(':')) {
-            return false;
-        }
-        return after.is_empty() || is_port(&after[1..]);
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-    };
-    host.split('.').all(label) && port.is_none_or(is_port)
-}
-
-fn is_port(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Lower-case letters and digits, joined by one `.`, one or two `_`, or any number of `-`.
-fn is_component(text: &str) -> bool {
-    let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = text.as_bytes();
-    if !(bytes.first().is_some_and(|b| alnum(*b)) && bytes.last().is_some_and(|b| alnum(*b))) {
-        return false;
-    }
-    bytes
-        .split(|b| alnum(*b))
-        .all(|sep| matches!(sep, b"" | b"." | b"_" | b"__") || sep.iter().all(|b| *b == b'-'))
-}
-
-fn is_tag(text: &str) -> bool {
-    (1..=TAG_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        && !text.starts_with(['.', '-'])
-}
-
-fn parse_digest(name: &str, text: &str) -> Result<Digest, ParseError> {
-    let err = |why| ParseError::Digest {
-        name: name.to_owned(),
-        why,
-    };
-    let format = || ParseError::Format(name.to_owned());
-    let (algorithm, hex) = text.split_once(':').ok_or_else(format)?;
-    let word = |w: &str| {
-        w.starts_with(|c: char| c.is_ascii_alphabetic())
-            && w.bytes().all(|b| b.is_ascii_alphanumeric())
-    };
-    if !algorithm.split(['-', '_', '+', '.']).all(word)
-        || hex.len() < 32
-        || !hex.bytes().all(|b| b.is_ascii_hexdigit())
-    {
-        return Err(format());
-    }
-    let length = match algorithm {
-        "sha256" => 64,
-        "sha512" => 128,
-        _ => return Err(err("unsupported digest algorithm")),
-    };
-    if hex.len() != length {
-        return Err(err("invalid checksum digest length"));
-    }
-    text.parse()
-        .map_err(|_| err("invalid checksum digest format"))
 }
 
 #[cfg(test)]

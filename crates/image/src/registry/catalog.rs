@@ -1,7 +1,8 @@
 //! What a registry has: its own search, where there is one (Docker Hub's form, which quay.io and
 //! others know too), else the list of its repositories.
 
-use super::{Client, MANIFEST_MAX, PAGES_MAX, next_page};
+use super::manifests::{PAGES_MAX, next_page};
+use super::{Client, MANIFEST_MAX};
 use crate::{Error, Result};
 use reqwest::Method;
 use reqwest::header::HeaderMap;

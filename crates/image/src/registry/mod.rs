@@ -7,8 +7,9 @@
 //! | `failure` | saying in words why not |
 //! | `request` | one request: redirects, authorization, patience |
 //! | `blob` | a blob as a stream that survives cuts |
-//! | `catalog` | what there is
-//! | `upload` | blobs and manifests on their way there |
+//! | `manifests` | manifests and the tags they have |
+//! | `catalog` | what there is |
+//! | `upload`, `send` | blobs and manifests on their way there |
 //!
 //! HTTP/1.1 is spoken on purpose: the layers of an image then come over connections of their own,
 //! each with its own window, and a stalled one does not hold up the others.
@@ -18,7 +19,9 @@ mod catalog;
 mod challenge;
 mod dns;
 mod failure;
+mod manifests;
 mod request;
+mod send;
 mod tls;
 mod token;
 mod upload;
@@ -27,18 +30,18 @@ pub(crate) use blob::Sink;
 pub use blob::Split;
 pub use challenge::schemes;
 pub(crate) use failure::clean;
-pub(crate) use upload::{Mounted, Packed, Session};
+pub(crate) use send::Packed;
+pub(crate) use upload::{Mounted, Session};
 
 use crate::auth::Credentials;
 use crate::error::Failure;
-use crate::reference::{DOCKER_HUB, Reference};
+use crate::reference::DOCKER_HUB;
 use crate::{Error, Progress, Result};
 use base64::Engine as _;
 use challenge::Challenge;
 use failure::Answer;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LINK};
-use serde::Deserialize;
+use reqwest::header::{HeaderMap, HeaderValue};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -49,10 +52,6 @@ use token::Token;
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 /// Largest manifest or index (the distribution spec asks for at least 4 MiB).
 pub(crate) const MANIFEST_MAX: u64 = 4 << 20;
-/// A list of tags is not longer than this in all, nor are there more pages.
-const TAGS_MAX: usize = 10_000;
-const PAGES_MAX: usize = 200;
-
 /// How long to wait, and how often to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -114,12 +113,6 @@ pub(crate) struct Client<'a> {
     token: tokio::sync::Mutex<Option<Token>>,
     patience: Patience,
     progress: &'a dyn Progress,
-}
-
-/// A manifest or index as it came.
-pub(crate) struct Fetched {
-    pub bytes: Vec<u8>,
-    pub content_type: String,
 }
 
 impl<'a> Client<'a> {
@@ -285,97 +278,6 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Fetch a manifest or index; if the reference has a digest it is checked.
-    pub async fn manifest(&self, reference: &Reference, accept: &str) -> Result<Fetched> {
-        let selector = reference.selector();
-        let name = reference.name();
-        let what = format!("reading manifest {selector} in {name}");
-        let path = format!("/v2/{}/manifests/{selector}", reference.repository());
-        let response = match self.get(&path, &[(ACCEPT, accept)], &what).await {
-            Err(Error::Refused {
-                status: 404,
-                message,
-                ..
-            }) => {
-                let message = if message.starts_with("received unexpected") {
-                    "manifest unknown".to_owned()
-                } else {
-                    message
-                };
-                return Err(Error::ManifestUnknown {
-                    selector,
-                    name,
-                    message,
-                });
-            }
-            other => other?,
-        };
-        let content_type = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .map(|v| {
-                v.split(';')
-                    .next()
-                    .unwrap_or_default()
-                    .trim()
-                    .to_ascii_lowercase()
-            })
-            .unwrap_or_default();
-        let bytes = self.read_all(response, MANIFEST_MAX, &what).await?;
-        if let Some(expected) = reference.digest() {
-            let mut hasher = rcon_store::Hasher::new(expected.algorithm());
-            hasher.update(&bytes);
-            let actual = hasher.finish();
-            if actual != *expected {
-                return Err(Error::DigestMismatch {
-                    what,
-                    expected: expected.clone(),
-                    actual,
-                });
-            }
-        }
-        Ok(Fetched {
-            bytes,
-            content_type,
-        })
-    }
-
-    /// All tags of a repository.
-    pub async fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            #[serde(default)]
-            tags: Option<Vec<String>>,
-        }
-        let what = format!("reading the tags of {}", reference.name());
-        let mut path = format!("/v2/{}/tags/list", reference.repository());
-        let mut all = Vec::new();
-        for _ in 0..PAGES_MAX {
-            let response = self.get(&path, &[], &what).await?;
-            let next = next_page(response.headers(), &self.url(&path));
-            let bytes = self.read_all(response, MANIFEST_MAX, &what).await?;
-            let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
-                Error::invalid(&what, format!("the answer is no list of tags: {e}"))
-            })?;
-            all.extend(page.tags.unwrap_or_default());
-            if all.len() > TAGS_MAX {
-                return Err(Error::invalid(
-                    &what,
-                    format!("there are more than {TAGS_MAX} tags"),
-                ));
-            }
-            match next {
-                Some(next) if next != path => path = next,
-                _ => return Ok(all),
-            }
-        }
-        Err(Error::invalid(
-            &what,
-            format!("the list has more than {PAGES_MAX} pages"),
-        ))
-    }
-
     fn challenges(&self) -> Vec<Challenge> {
         let all = self
             .challenges
@@ -482,23 +384,6 @@ pub(crate) async fn download(
     }
 }
 
-/// The `next` of a `Link` header, if it stays at this registry.
-fn next_page(headers: &HeaderMap, here: &Url) -> Option<String> {
-    let link = headers.get(LINK)?.to_str().ok()?;
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    if !parameters.contains("next") {
-        return None;
-    }
-    let url = here
-        .join(target)
-        .ok()
-        .filter(|u| u.origin() == here.origin())?;
-    Some(match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    })
-}
-
 /// A Basic `Authorization` (RFC 7617).
 fn basic(user: &str, password: &str) -> Result<HeaderValue> {
     let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
@@ -541,21 +426,5 @@ mod tests {
         ] {
             assert!(!is_loopback(there), "{there}");
         }
-    }
-
-    #[test]
-    fn pages_stay_here() {
-        let here = Url::parse("https://r.example/v2/x/tags/list").unwrap();
-        let next = |link: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(LINK, link.parse().unwrap());
-            next_page(&headers, &here)
-        };
-        assert_eq!(
-            next("</v2/x/tags/list?last=b&n=2>; rel=\"next\"").as_deref(),
-            Some("/v2/x/tags/list?last=b&n=2")
-        );
-        assert_eq!(next("<https://evil.example/v2/>; rel=\"next\""), None);
-        assert_eq!(next("nonsense"), None);
     }
 }

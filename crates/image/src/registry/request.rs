@@ -22,12 +22,7 @@ impl Client<'_> {
         headers: &[(HeaderName, &str)],
         what: &str,
     ) -> Result<Response> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| Error::invalid(what, "the name does not fit into a header"))?;
-            map.append(name, value);
-        }
+        let map = header_map(headers, what)?;
         let mut renewed = false;
         loop {
             let mut headers = map.clone();
@@ -49,15 +44,20 @@ impl Client<'_> {
                     continue;
                 }
             }
-            return Err(match status {
-                401 => self.unauthorized(what, &answer),
-                _ => Error::Refused {
-                    what: what.to_owned(),
-                    status,
-                    message: answer.text(),
-                    after: None,
-                },
-            });
+            return Err(self.refused(&answer, None, what));
+        }
+    }
+
+    /// An answer that is a refusal, as an error; `after` is when the registry would have us ask again.
+    pub(super) fn refused(&self, answer: &Answer, after: Option<Duration>, what: &str) -> Error {
+        match answer.status {
+            401 => self.unauthorized(what, answer),
+            status => Error::Refused {
+                what: what.to_owned(),
+                status,
+                message: answer.text(),
+                after,
+            },
         }
     }
 
@@ -190,23 +190,26 @@ impl Client<'_> {
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
-            let target = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|v| v.to_str().ok());
-            let next = target.and_then(|t| here.join(t).ok()).ok_or_else(|| {
-                Error::invalid(what, "the registry redirects us, but does not say where to")
-            })?;
             if body.is_some() {
                 return Err(Error::invalid(
                     what,
                     "a redirect in answer to credentials is not followed",
                 ));
             }
-            self.check_redirect(&here, &next, what)?;
-            here = next;
+            here = self.next_place(&here, &response, what)?;
         }
         Err(Error::invalid(what, format!("more than {HOPS} redirects")))
+    }
+
+    /// Where a redirect leads, if it may be followed.
+    pub(super) fn next_place(&self, here: &Url, response: &Response, what: &str) -> Result<Url> {
+        let target = response.headers().get(LOCATION);
+        let target = target.and_then(|v| v.to_str().ok());
+        let next = target.and_then(|t| here.join(t).ok()).ok_or_else(|| {
+            Error::invalid(what, "the registry redirects us, but does not say where to")
+        })?;
+        self.check_redirect(here, &next, what)?;
+        Ok(next)
     }
 
     /// A redirect must not lead from TLS to plain HTTP, nor from outside into this machine.
@@ -272,6 +275,20 @@ impl Client<'_> {
     pub(super) fn cut(&self, error: &reqwest::Error, url: &Url) -> Failure {
         failure::classify(error, &shown(url), self.no_roots)
     }
+}
+
+/// Headers by name; a name may come more than once.
+pub(super) fn header_map(
+    headers: &[(HeaderName, impl AsRef<str>)],
+    what: &str,
+) -> Result<HeaderMap> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value.as_ref())
+            .map_err(|_| Error::invalid(what, "the name does not fit into a header"))?;
+        map.append(name, value);
+    }
+    Ok(map)
 }
 
 /// A URL for people: what a signed one is signed with is nobody's business.

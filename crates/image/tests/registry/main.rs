@@ -10,6 +10,7 @@ mod login;
 mod patience;
 mod pulls;
 mod push;
+mod push_cut;
 mod real;
 mod saves;
 mod signals;

@@ -1,19 +1,16 @@
 //! Pushing to Debian's docker-registry; what arrives is judged by skopeo and by a fresh pull.
 
-use crate::fake::{Fake, Reply};
 use crate::lab::*;
+use crate::push_cut::Proxy;
 use crate::real::{self, HTPASSWD, certificates, skopeo, start};
 use rcon_image::out::{Destination, Format};
 use rcon_image::{Error, Patience, PullOptions, PushOptions, Result, Source};
 use rcon_store::{Compression, Digest, ImageRecord};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// An image in the lab's store, from an OCI layout. What it is made of, too.
@@ -59,7 +56,7 @@ fn patience() -> Patience {
     }
 }
 
-fn push(
+pub fn push(
     lab: &Lab,
     image: &ImageRecord,
     name: &str,
@@ -80,7 +77,7 @@ fn push(
 }
 
 /// How often something is told.
-fn count(events: &str, what: &str) -> usize {
+pub fn count(events: &str, what: &str) -> usize {
     events.lines().filter(|l| l.starts_with(what)).count()
 }
 
@@ -94,7 +91,7 @@ fn seen_by_skopeo(lab: &Lab, name: &str) -> Value {
 }
 
 /// A fresh pull gives the same image with the same files.
-fn same_again(name: &str, image: &ImageRecord, mark: &str) {
+pub fn same_again(name: &str, image: &ImageRecord, mark: &str) {
     let fresh = Lab::new();
     let again = fresh.pull(name).unwrap();
     assert_eq!((&again.id, &again.layers), (&image.id, &image.layers));
@@ -286,133 +283,6 @@ fn passwords_and_certificates() {
     assert_eq!(again.id, image.id);
 }
 
-/// A proxy that cuts connections, the first `cuts` times, once a client has sent so much.
-struct Proxy {
-    address: String,
-    /// How often it did.
-    done: Arc<AtomicUsize>,
-    /// What clients have sent.
-    bytes: Arc<AtomicUsize>,
-}
-
-impl Proxy {
-    fn start(to: &str, after: usize, cuts: usize) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Proxy {
-            address: listener.local_addr().unwrap().to_string(),
-            done: Arc::default(),
-            bytes: Arc::default(),
-        };
-        let (to, done, bytes) = (
-            to.to_owned(),
-            Arc::clone(&proxy.done),
-            Arc::clone(&proxy.bytes),
-        );
-        // It ends with the test's process.
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(std::result::Result::ok) {
-                let Ok(server) = TcpStream::connect(&to) else {
-                    continue;
-                };
-                let (done, bytes) = (Arc::clone(&done), Arc::clone(&bytes));
-                std::thread::spawn(move || relay(client, server, after, cuts, &done, &bytes));
-            }
-        });
-        proxy
-    }
-}
-
-fn relay(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    after: usize,
-    cuts: usize,
-    done: &AtomicUsize,
-    bytes: &AtomicUsize,
-) {
-    let (mut from, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut back);
-        let _ = back.shutdown(Shutdown::Both);
-    });
-    let mut buffer = [0; 16 * 1024];
-    let mut sent = 0;
-    while let Ok(count @ 1..) = client.read(&mut buffer) {
-        sent += count;
-        bytes.fetch_add(count, Ordering::Relaxed);
-        if sent > after && done.load(Ordering::Relaxed) < cuts {
-            done.fetch_add(1, Ordering::Relaxed);
-            break;
-        }
-        if server.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = server.shutdown(Shutdown::Both);
-    let _ = client.shutdown(Shutdown::Both);
-}
-
-#[test]
-fn a_cut_is_survived() {
-    if !real::tools() {
-        return;
-    }
-    for piece in [None, Some(150_000)] {
-        let lab = Lab::new();
-        let config = "  relativeurls: true\n";
-        let registry = start(&lab, config, "");
-        let (image, _) = loaded(&lab, &two_layers("cut"));
-        let proxy = Proxy::start(&registry.address, 300_000, 2);
-        let name = format!("{}/cut:1", proxy.address);
-        let options = PushOptions {
-            piece,
-            ..PushOptions::default()
-        };
-        let (_, events) = push(&lab, &image, &name, &options).unwrap();
-        assert!(proxy.done.load(Ordering::Relaxed) > 0);
-        assert!(count(&events, "Retry") > 0, "{events}");
-        same_again(&format!("{}/cut:1", registry.address), &image, "cut");
-    }
-    // A registry that always hangs up is given up in the end.
-    let lab = Lab::new();
-    let registry = start(&lab, "  relativeurls: true\n", "");
-    let proxy = Proxy::start(&registry.address, 300_000, usize::MAX);
-    let (image, _) = loaded(&lab, &two_layers("never"));
-    let name = format!("{}/never:1", proxy.address);
-    push(&lab, &image, &name, &PushOptions::default()).unwrap_err();
-}
-
-#[test]
-fn a_busy_registry_is_pushed_to_when_it_says() {
-    let fake = Fake::start();
-    let seen = std::sync::Mutex::new(std::collections::HashSet::new());
-    fake.on_request(move |request, reply| {
-        let busy =
-            Reply::error(429, "TOOMANYREQUESTS", "too many requests").with("Retry-After", "0");
-        match &*request.method {
-            "HEAD" => Reply::new(404, ""),
-            // Each address once, then as it should be.
-            "POST" | "PATCH" | "PUT"
-                if seen
-                    .lock()
-                    .unwrap()
-                    .insert((request.method.clone(), request.path.clone())) =>
-            {
-                busy
-            }
-            "POST" => Reply::new(202, "").with("Location", "/v2/x/blobs/uploads/1"),
-            "PATCH" => Reply::new(202, "").with("Location", &request.path),
-            "PUT" => Reply::new(201, ""),
-            _ => reply,
-        }
-    });
-    let lab = Lab::new();
-    let (image, _) = loaded(&lab, &[tar(&[("a", b"b")])]);
-    let name = format!("{}/x:1", fake.address);
-    let (_, events) = push(&lab, &image, &name, &PushOptions::default()).unwrap();
-    assert!(count(&events, "Retry") > 2, "{events}");
-}
-
 #[test]
 fn a_registry_that_is_not_there() {
     let lab = Lab::new();
@@ -466,93 +336,4 @@ fn what_umoci_unpacks_is_what_was_put_in() {
         std::fs::metadata(root.join("zeros")).unwrap().len(),
         3_000_000
     );
-}
-
-/// What a registry was asked, and the bytes it has in the end.
-type Story = (Vec<String>, Vec<u8>);
-
-/// A registry that takes one blob at a time, and hangs up once in the middle of it. It keeps what
-/// it got until then, and says so.
-fn forgetful_of_nothing(expected: usize) -> (String, JoinHandle<Story>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let serve = move || {
-        let (mut asked, mut have) = (Vec::new(), Vec::new());
-        let mut manifest = false;
-        while !manifest {
-            let (mut client, _) = listener.accept().unwrap();
-            while let Some((line, length)) = head(&mut client) {
-                asked.push(line.clone());
-                let is = |start: &str| line.starts_with(start);
-                let upload = line.contains("/uploads/");
-                let cut = is("PUT") && upload && length == expected && have.is_empty();
-                let mut body = vec![0; if cut { length / 2 } else { length }];
-                client.read_exact(&mut body).unwrap();
-                if length > 1000 || (upload && is("PATCH")) {
-                    have.extend_from_slice(&body);
-                }
-                if cut {
-                    break;
-                }
-                manifest = is("PUT") && line.contains("/manifests/");
-                let range = format!("Range: 0-{}\r\n", have.len().max(1) - 1);
-                let location = "Location: /v2/x/blobs/uploads/1?state=a\r\n";
-                let (status, headers) = match () {
-                    () if is("GET /v2/ ") => ("200 OK", String::new()),
-                    () if is("HEAD") => ("404 Not Found", String::new()),
-                    () if is("GET") => ("204 No Content", format!("{location}{range}")),
-                    () if is("PUT") => ("201 Created", String::new()),
-                    () => ("202 Accepted", format!("{location}{range}")),
-                };
-                let answer = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: 0\r\n\r\n");
-                client.write_all(answer.as_bytes()).unwrap();
-                if manifest {
-                    break;
-                }
-            }
-        }
-        (asked, have)
-    };
-    (address, std::thread::spawn(serve))
-}
-
-/// The first line of a request, and the length of its body.
-fn head(client: &mut TcpStream) -> Option<(String, usize)> {
-    let mut text = Vec::new();
-    while !text.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).ok()?;
-        // Somebody tries whether we speak TLS.
-        if text.is_empty() && byte[0] == 0x16 {
-            return None;
-        }
-        text.push(byte[0]);
-    }
-    let text = String::from_utf8(text).ok()?;
-    let length = text.lines().find_map(|l| {
-        let (name, value) = l.split_once(": ")?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.parse().ok())?
-    });
-    Some((text.lines().next()?.to_owned(), length.unwrap_or(0)))
-}
-
-#[test]
-fn the_rest_of_a_blob_is_sent_after_a_cut() {
-    let lab = Lab::new();
-    let layer = tar(&[("noise", &noise(400_000))]);
-    let (image, _) = loaded(&lab, std::slice::from_ref(&layer));
-    let options = PushOptions {
-        compression: Some(Compression::None),
-        registry: PullOptions {
-            tls_verify: Some(false),
-            ..PullOptions::default()
-        },
-        ..PushOptions::default()
-    };
-    let (address, server) = forgetful_of_nothing(layer.len());
-    push(&lab, &image, &format!("{address}/x:1"), &options).unwrap();
-    let (asked, have) = server.join().unwrap();
-    assert!(have == layer, "{asked:#?}");
-    assert!(asked.iter().any(|l| l.starts_with("PATCH")), "{asked:#?}");
 }
