@@ -9,7 +9,7 @@ use crate::archive::source::Cancel;
 use crate::registry::Packed;
 use crate::{Error, Progress, PullEvent, Result};
 use flate2::write::GzEncoder;
-use rcon_store::{Algorithm, Compression, Hasher, LayerHold, Store};
+use rcon_store::{Algorithm, Compression, Digest, Hasher, LayerHold, Store};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -64,22 +64,36 @@ impl Packing {
             _ => GZIP_BLOCK,
         }
     }
+}
 
-    fn compress(self, block: &[u8]) -> io::Result<Vec<u8>> {
-        let out = Vec::with_capacity(block.len() / 2);
-        match self.compression {
-            Compression::None => Ok(block.to_vec()),
+/// What compresses one block after another on a thread.
+struct Compressor {
+    packing: Packing,
+    /// Takes as much memory as a block: it is kept.
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Compressor {
+    fn compress(&mut self, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        match self.packing.compression {
+            Compression::None => Ok(block),
             Compression::Gzip => {
-                let level = flate2::Compression::new(self.level.unsigned_abs());
+                let level = flate2::Compression::new(self.packing.level.unsigned_abs());
+                let out = Vec::with_capacity(block.len() / 2);
                 let mut encoder = GzEncoder::new(out, level);
-                encoder.write_all(block)?;
+                encoder.write_all(&block)?;
                 encoder.finish()
             }
             Compression::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, self.level)?;
-                encoder.include_checksum(true)?;
-                encoder.write_all(block)?;
-                encoder.finish()
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => {
+                        let mut zstd = zstd::bulk::Compressor::new(self.packing.level)?;
+                        zstd.include_checksum(true)?;
+                        none.insert(zstd)
+                    }
+                };
+                zstd.compress(&block)
             }
         }
     }
@@ -111,7 +125,11 @@ pub(crate) fn layer(
             scope.spawn(|| compress(&work, packing));
         }
         let out = &file;
-        let collector = scope.spawn(move || collect(&results, out));
+        // What is not compressed has the digest that is checked while it is made.
+        let is_known = packing.compression == Compression::None
+            && meta.diff_id.algorithm() == Algorithm::Sha256;
+        let known = is_known.then(|| meta.diff_id.clone());
+        let collector = scope.spawn(move || collect(&results, out, known));
         let mut blocks = Blocks {
             block: Vec::new(),
             size: packing.block(),
@@ -157,30 +175,40 @@ pub(crate) fn layer(
 }
 
 fn compress(work: &Mutex<Receiver<Job>>, packing: Packing) {
+    let mut compressor = Compressor {
+        packing,
+        zstd: None,
+    };
     loop {
         let job = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((block, result)) = job else {
             return;
         };
         // Nobody waits for it after a failure.
-        let _ = result.send(packing.compress(&block));
+        let _ = result.send(compressor.compress(block));
     }
 }
 
+/// Writes what comes, in order; digest, if it is not `known`, and size of it.
 fn collect(
     results: &Receiver<Receiver<Compressed>>,
     mut file: &File,
-) -> io::Result<(rcon_store::Digest, u64)> {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
+    known: Option<Digest>,
+) -> io::Result<(Digest, u64)> {
+    let mut hasher = known.is_none().then(|| Hasher::new(Algorithm::Sha256));
     let mut size = 0;
     while let Ok(result) = results.recv() {
         let lost = |_| io::Error::other("a thread broke down");
         let bytes = result.recv().map_err(lost)??;
-        hasher.update(&bytes);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&bytes);
+        }
         size += bytes.len() as u64;
         file.write_all(&bytes)?;
     }
-    Ok((hasher.finish(), size))
+    let digest = known.or_else(|| hasher.map(Hasher::finish));
+    let digest = digest.ok_or_else(|| io::Error::other("there is no digest"))?;
+    Ok((digest, size))
 }
 
 /// Cuts what is written into blocks and hands them to the threads.
@@ -237,7 +265,6 @@ impl<F: Fn(u64)> Write for Blocks<'_, F> {
 mod tests {
     use super::*;
     use crate::Silent;
-    use rcon_store::Digest;
     use rcon_sys::ids::IdMaps;
     use std::io::{Read, Seek};
 
