@@ -4,7 +4,7 @@ use crate::lab::Rcon;
 use crate::lab::disk::{Disk, Kind};
 use crate::lab::scenario::scenarios;
 
-scenarios!(copies, where_refused, made_with_overlay);
+scenarios!(copies, where_refused, made_with_overlay, without_attributes);
 
 fn copies(t: &mut Rcon) {
     t.set_env("STORAGE_DRIVER", "vfs");
@@ -131,4 +131,46 @@ fn made_with_overlay(t: &mut Rcon) {
     .says("keep")
     .shows("one\ntwo\nlater");
     t.run(&["rm", "-a"]).code(0);
+}
+
+/// What layers delete is noted all the same, and every way to put them together knows it.
+fn without_attributes(t: &mut Rcon) {
+    let Some(disk) = Disk::mount(t, Kind::Plain, None) else {
+        return;
+    };
+    let image = t.pull("odd");
+    let look = "cd /odd; cat keep replaced dir/b; ls -a opaque becomes-dir
+        ls -d gone opaque/old opaque/sub moved 2>/dev/null; stat -c '%a %h' setuid; test ! -e opaque/.wh..wh..opq && echo seen";
+    let mut seen = Vec::new();
+    for driver in ["vfs", ""] {
+        t.set_env("STORAGE_DRIVER", driver);
+        seen.push(t.ok(&["run", "--rm", &image, "sh", "-c", look]));
+        // What a container deletes and replaces, deleted and replaced in the image made of it.
+        let write =
+            "cd /odd; rm -r dir; mkdir dir; echo new >dir/new; rm keep; echo more >>replaced";
+        t.run(&["run", "--name", "c", &image, "sh", "-c", write])
+            .code(0);
+        t.run(&["diff", "c"])
+            .shows("D /odd/dir/b")
+            .shows("D /odd/keep");
+        t.run(&["commit", "-q", "c", "made"]).code(0);
+        t.run(&["rm", "c"]).code(0);
+        let after = "cd /odd; ls -A dir; ls -d keep 2>/dev/null; cat replaced";
+        t.run(&["run", "--rm", "made", "sh", "-c", after])
+            .prints("new\na file now\nmore\n");
+        t.run(&["rmi", "made"]).code(0);
+    }
+    t.set_env("STORAGE_DRIVER", "");
+    assert!(seen[0].ends_with("\nseen"), "{}", seen[0]);
+    assert_eq!(seen[0], seen[1]);
+    // With attributes it is the same image.
+    let ordinary = t.mkdir("ordinary");
+    let there = ["--root", &ordinary, "run", "--rm", &image, "sh", "-c", look];
+    assert_eq!(t.ok(&there), seen[0]);
+    let archive = t.home("out.tar");
+    t.run(&["save", "-q", "-o", archive.to_str().unwrap(), &image])
+        .code(0);
+    t.run(&["system", "check"]).prints("").code(0);
+    t.run(&["rmi", "-a", "-f"]).code(0);
+    disk.release(t);
 }

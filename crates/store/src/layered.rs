@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 use crate::store::DIRECTORY;
-use crate::unpack::{OPAQUE, OPAQUE_XATTR, WHITEOUT_XATTR};
+use crate::unpack::{OPAQUE, OPAQUE_XATTR, PREFIX, WHITEOUT_XATTR};
 
 /// fuse-overlayfs has a mark of its own where it cannot set the kernel's, and a file beside it ([`OPAQUE`]).
 const FUSE_OPAQUE_XATTR: &str = "user.fuseoverlayfs.opaque";
@@ -27,6 +27,8 @@ struct Part {
     dir: OwnedFd,
     /// Regular files in it may be whiteouts.
     marked: bool,
+    /// Its file system has no attributes to mark anything with: files with certain names are the marks.
+    by_name: bool,
 }
 
 /// Where a name is.
@@ -64,8 +66,14 @@ impl Layered {
 
     /// Whether it hides what is below.
     fn push(&mut self, dir: OwnedFd) -> bool {
-        let (hides, marked) = (is_opaque(&dir), has_mark(&dir, OPAQUE_XATTR, b"x"));
-        self.dirs.push(Part { dir, marked });
+        let by_name = has_no_attributes(&dir);
+        let part = Part {
+            marked: !by_name && has_mark(&dir, OPAQUE_XATTR, b"x"),
+            by_name,
+            dir,
+        };
+        let hides = is_opaque(&part.dir);
+        self.dirs.push(part);
         hides
     }
 
@@ -75,10 +83,16 @@ impl Layered {
         let mut all: BTreeMap<OsString, bool> = BTreeMap::new();
         for part in &self.dirs {
             let mut mine = Vec::new();
+            let mut deleted = Vec::new();
             for entry in Dir::read_from(&part.dir)? {
                 let entry = entry?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
                 if [".", "..", OPAQUE].iter().any(|odd| name == *odd) {
+                    continue;
+                }
+                let deletes = name.as_bytes().strip_prefix(PREFIX);
+                if let Some(hidden) = deletes.filter(|_| part.by_name) {
+                    deleted.push(OsStr::from_bytes(hidden).to_owned());
                     continue;
                 }
                 let suspicious = match entry.file_type() {
@@ -92,6 +106,9 @@ impl Layered {
                 }
             }
             all.extend(mine);
+            for name in deleted {
+                all.entry(name).or_insert(false);
+            }
         }
         Ok(all.into_iter().filter(|e| e.1).map(|e| e.0).collect())
     }
@@ -123,10 +140,11 @@ impl Layered {
         for part in &self.dirs {
             match rustix::fs::openat(&part.dir, name, DIRECTORY, Mode::empty()) {
                 Ok(dir) => {
-                    if inner.push(dir) {
+                    if inner.push(dir) || part.deletes_by_name(name)?.is_some() {
                         break;
                     }
                 }
+                Err(Errno::NOENT) if part.deletes_by_name(name)?.is_some() => break,
                 Err(Errno::NOENT) => {}
                 // A file, or a deletion: nothing below it is seen.
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
@@ -141,7 +159,7 @@ impl Part {
     /// The entry of that name, and whether it is a deletion.
     fn find(&self, name: &OsStr) -> Result<Option<(Stat, bool)>> {
         let stat = match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(self.deletes_by_name(name)?.map(|stat| (stat, true))),
             other => other?,
         };
         let hides = match FileType::from_raw_mode(stat.st_mode) {
@@ -155,6 +173,19 @@ impl Part {
         };
         Ok(Some((stat, hides)))
     }
+
+    /// The mark that deletes this name, where names are marks.
+    fn deletes_by_name(&self, name: &OsStr) -> Result<Option<Stat>> {
+        if !self.by_name {
+            return Ok(None);
+        }
+        let mark = [PREFIX, name.as_bytes()].concat();
+        match rustix::fs::statat(&self.dir, mark, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Whether a directory of a layer hides what lower layers have in it.
@@ -162,6 +193,12 @@ pub fn is_opaque(dir: impl AsFd) -> bool {
     has_mark(&dir, OPAQUE_XATTR, b"y")
         || has_mark(&dir, FUSE_OPAQUE_XATTR, b"y")
         || rustix::fs::statat(&dir, OPAQUE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether the file system keeps no extended attributes of users.
+fn has_no_attributes(dir: impl AsFd) -> bool {
+    let asked = rustix::fs::fgetxattr(dir, OPAQUE_XATTR, &mut [0_u8; 16][..]);
+    asked == Err(Errno::NOTSUP)
 }
 
 /// Whether a file has the attribute, beginning with `value`.
@@ -233,5 +270,47 @@ mod tests {
         let inner = all.enter(OsStr::new("d")).unwrap();
         assert_eq!(inner.names().unwrap(), ["seen"]);
         assert!(inner.find(OsStr::new("hidden")).unwrap().is_none());
+    }
+
+    #[test]
+    fn names_are_marks_where_there_are_no_others() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |path: &str| temp.path().join(path);
+        for dir in ["top/d", "top/again", "low/d", "low/again", "low/gone-dir"] {
+            fs::create_dir_all(at(dir)).unwrap();
+        }
+        for file in [
+            "top/.wh.gone",
+            "top/.wh.gone-dir",
+            "top/.wh.again",
+            "top/.wh.late",
+            "top/late",
+            "top/d/.wh.a",
+            "low/gone",
+            "low/late",
+            "low/d/a",
+            "low/d/b",
+            "low/again/hidden",
+        ] {
+            fs::write(at(file), file).unwrap();
+        }
+        let part = |path: &str| Part {
+            dir: rustix::fs::openat(CWD, at(path), DIRECTORY, Mode::empty()).unwrap(),
+            marked: false,
+            by_name: true,
+        };
+        let all = Layered {
+            dirs: vec![part("top"), part("low")],
+        };
+        let name = OsStr::new;
+        assert_eq!(all.names().unwrap(), ["again", "d", "late"]);
+        assert!(all.find(name("gone")).unwrap().is_none());
+        assert!(all.deletes(name("gone")).unwrap() && !all.deletes(name("late")).unwrap());
+        assert!(all.find(name(&"x".repeat(255))).unwrap().is_none());
+        assert!(all.enter(name("gone-dir")).unwrap().top().is_none());
+        assert_eq!(all.enter(name("again")).unwrap().dirs.len(), 1);
+        // What is below is asked in the same way, whatever this file system has.
+        let inner = all.enter(name("d")).unwrap();
+        assert_eq!(inner.dirs.len(), 2);
     }
 }

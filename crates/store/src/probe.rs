@@ -171,9 +171,9 @@ fn exercise(dir: &Path) -> Result<(), (&'static str, io::Error)> {
         c"lowerdir=lower,upperdir=upper,workdir=work,userxattr",
     )
     .map_err(|error| ("mount", error.into()))?;
-    use_tree(&merged)?;
     rustix::fs::setxattr(dir.join("upper"), "user.rcon", b"x", XattrFlags::empty())
-        .map_err(|error| ("mark", error.into()))
+        .map_err(|error| ("mark", error.into()))?;
+    use_tree(&merged)
 }
 
 /// Have fuse-overlayfs make one, and do the same in it.

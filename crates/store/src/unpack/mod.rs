@@ -30,7 +30,7 @@ mod whiteout;
 
 pub(crate) use attributes::is_allowed;
 pub(crate) use beside::BESIDE;
-pub(crate) use whiteout::{OPAQUE, OPAQUE_XATTR, WHITEOUT_XATTR, hide};
+pub(crate) use whiteout::{OPAQUE, OPAQUE_XATTR, PREFIX, WHITEOUT_XATTR, hide};
 
 #[cfg(test)]
 mod testing;

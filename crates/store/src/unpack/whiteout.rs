@@ -7,8 +7,8 @@
 //!
 //! Overlay's whiteout is a character device 0:0, which anybody may make since Linux 5.8; where the
 //! file system refuses it, an empty file with an extended attribute (Linux 6.7). Where a file system
-//! has no such attributes there is no overlay of the kernel either: an opaque directory is then one
-//! with a file of the archive's name for it, as fuse-overlayfs has it.
+//! has no such attributes there is no overlay of the kernel either: what is noted then are files with
+//! the archive's names for it, as fuse-overlayfs has them; [`crate::Layered`] reads them.
 
 use std::os::fd::OwnedFd;
 
@@ -20,7 +20,7 @@ use super::shown;
 use super::tree::Tree;
 use crate::error::{Error, Result};
 
-const PREFIX: &[u8] = b".wh.";
+pub(crate) const PREFIX: &[u8] = b".wh.";
 pub(crate) const OPAQUE: &str = ".wh..wh..opq";
 /// Notes of aufs to itself.
 const AUFS: &[u8] = b".wh..wh.";
@@ -88,25 +88,30 @@ pub(crate) fn hide(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
         Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS) => {}
         other => return other,
     }
+    let dir = readable(parent)?;
+    // Only directories with this mark are searched for such files.
+    match rustix::fs::fsetxattr(&dir, OPAQUE_XATTR, b"x", XattrFlags::CREATE) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::NOTSUP) => return mark_by_name(parent, &[PREFIX, name].concat()),
+        Err(error) => return Err(error),
+    }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::fs::fsetxattr(&file, WHITEOUT_XATTR, b"y", XattrFlags::empty())?;
-    // Only directories with this mark are searched for such files.
-    let dir = readable(parent)?;
-    match rustix::fs::fsetxattr(&dir, OPAQUE_XATTR, b"x", XattrFlags::CREATE) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
-    }
+    rustix::fs::fsetxattr(&file, WHITEOUT_XATTR, b"y", XattrFlags::empty())
 }
 
 /// Hide everything that lower layers have in a directory.
 pub(super) fn make_opaque(dir: &OwnedFd) -> rustix::io::Result<()> {
     match rustix::fs::fsetxattr(readable(dir)?, OPAQUE_XATTR, b"y", XattrFlags::empty()) {
-        Err(Errno::NOTSUP) => {}
-        other => return other,
+        Err(Errno::NOTSUP) => mark_by_name(dir, OPAQUE.as_bytes()),
+        other => other,
     }
+}
+
+/// An empty file whose name says it all.
+fn mark_by_name(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, OPAQUE, flags, Mode::RUSR | Mode::WUSR).map(drop)
+    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map(drop)
 }
 
 /// Whether a whiteout has this name.
