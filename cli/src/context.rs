@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Manager, Paths, trace, wish_for, wish_option};
+use rcon_engine::{Engine, Manager, Paths, trace, wish_for};
 
 use crate::failure::Failure;
 use crate::output;
@@ -28,7 +28,7 @@ pub struct GlobalArgs {
     /// How the layers of a container become one tree: the best way that works (overlay), or copies (vfs)
     #[arg(long, value_name = "string")]
     pub storage_driver: Option<String>,
-    /// An option of the storage: overlay.mount_program=PATH of fuse-overlayfs
+    /// An option of the storage: overlay.mount_program=PATH of fuse-overlayfs, or overlay.imagestore=PATH of a store that is only read
     #[arg(long, value_name = "stringArray")]
     pub storage_opt: Vec<String>,
     /// Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)
@@ -144,7 +144,7 @@ impl Context {
             wish_for(&mut paths.wish, driver)?;
         }
         for option in &self.globals.storage_opt {
-            wish_option(&mut paths.wish, option)?;
+            paths.storage_option(option)?;
         }
         Ok(paths)
     }

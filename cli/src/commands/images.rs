@@ -217,9 +217,15 @@ pub fn filtered(
             let wanted = parse_bool(value).map_err(|_| {
                 Failure::new(format!("non-boolean value {value:?} for {key} filter"))
             })?;
-            let uses = key == "containers";
-            // No image is read-only here, and none lies between others.
-            Box::new(move |i| Ok(wanted == (uses && !engine.image_users(&i.id)?.is_empty())))
+            Box::new(move |i| {
+                let is = match key {
+                    "readonly" => i.read_only,
+                    "containers" => !engine.image_users(&i.id)?.is_empty(),
+                    // None lies between others here.
+                    _ => false,
+                };
+                Ok(wanted == is)
+            })
         }
         "before" | "since" | "after" => {
             let other = engine.find_image(value)?.created;
@@ -302,6 +308,7 @@ impl Images {
                     ("ID", "IMAGE ID"),
                     ("CreatedSince", "CREATED"),
                     ("Created", "CREATED"),
+                    ("ReadOnly", "R/O"),
                 ];
                 let names = [
                     "ID",
@@ -313,6 +320,7 @@ impl Images {
                     "CreatedAt",
                     "Size",
                     "History",
+                    "ReadOnly",
                 ];
                 let blank = names.iter().map(|n| (n.to_string(), Value::Null)).collect();
                 let headers =
@@ -337,8 +345,9 @@ impl Images {
             ("CREATED", true),
             ("SIZE", true),
             ("HISTORY", self.history),
+            ("R/O", rows.iter().any(|row| row.image.read_only)),
         ];
-        let mut add = |cells: [String; 7]| {
+        let mut add = |cells: [String; 8]| {
             table.row(
                 cells
                     .into_iter()
@@ -359,6 +368,7 @@ impl Images {
                 created_since(row, now),
                 human::size(row.image.size, " "),
                 history(row),
+                row.image.read_only.to_string(),
             ]);
         }
         table.render()
@@ -384,7 +394,7 @@ fn history(row: &Row) -> String {
 fn object(engine: &Engine, row: &Row) -> Result<Value, Failure> {
     let image = &row.image;
     let created = image.created.unwrap_or(DateTime::UNIX_EPOCH);
-    Ok(json!({
+    let mut object = json!({
         "Id": image.id,
         "ParentId": "",
         "RepoTags": null,
@@ -399,7 +409,11 @@ fn object(engine: &Engine, row: &Row) -> Result<Value, Failure> {
         "History": image.names.iter().rev().collect::<Vec<_>>(),
         "Created": created.timestamp(),
         "CreatedAt": created.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-    }))
+    });
+    if image.read_only {
+        object["ReadOnly"] = true.into();
+    }
+    Ok(object)
 }
 
 /// An image as templates see it.
@@ -419,7 +433,7 @@ fn fields(engine: &Engine, row: &Row, id: &str, now: DateTime<Utc>) -> Result<Va
         ("History", json!(history(row))),
         ("RepoTags", json!(row.image.names)),
         ("Dangling", json!(row.image.names.is_empty())),
-        ("ReadOnly", json!(false)),
+        ("ReadOnly", json!(row.image.read_only)),
     ];
     if let Some(map) = object.as_object_mut() {
         map.extend(own.map(|(name, value)| (name.to_owned(), value)));

@@ -176,10 +176,7 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
                 "stopped": store.stopped,
             },
             "graphDriverName": store.graph_driver,
-            "graphOptions": match &store.mount_program {
-                Some(program) => json!({"overlay.mount_program": {"Executable": program}}),
-                None => json!({}),
-            },
+            "graphOptions": graph_options(store),
             "graphRoot": store.graph_root,
             "graphRootAllocated": store.allocated,
             "graphRootUsed": store.used,
@@ -190,6 +187,20 @@ fn facts(info: &rcon_engine::Info, configuration: Value) -> Value {
         },
         "version": {"APIVersion": version, "OsArch": info.version.os_arch, "Version": version},
     })
+}
+
+/// What was set of the storage, under the names that it has for podman.
+fn graph_options(store: &rcon_engine::info::StoreInfo) -> Value {
+    let mut options = serde_json::Map::new();
+    if let Some(program) = &store.mount_program {
+        let program = json!({ "Executable": program });
+        options.insert("overlay.mount_program".to_owned(), program);
+    }
+    if !store.image_stores.is_empty() {
+        let name = format!("{}.imagestore", store.graph_driver);
+        options.insert(name, store.image_stores.join(",").into());
+    }
+    options.into()
 }
 
 /// `1h 2m 3.00s`, and after a day how many days that is.

@@ -51,7 +51,12 @@ impl Command for Rmi {
                     true => vec![image.id],
                     false => image.names,
                 };
-                engine.images()?.into_iter().flat_map(all).collect()
+                let images = engine.images()?.into_iter();
+                // Of the additional stores nothing is removed.
+                images
+                    .filter(|image| !image.read_only)
+                    .flat_map(all)
+                    .collect()
             }
         };
         for_each(

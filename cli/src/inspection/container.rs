@@ -9,7 +9,7 @@ use rcon_engine::bundle::{self, Source};
 use rcon_engine::{Container, Engine, PortMapping, Status};
 use serde_json::{Map, Value, json};
 
-use super::host_config;
+use super::{graph_driver, host_config};
 use crate::commands::port::singles;
 use crate::output::human;
 
@@ -27,10 +27,7 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         set.iter().map(|c| format!("CAP_{c}")).collect::<Vec<_>>()
     };
     let snapshot = engine.store().snapshot(&config.id).ok().flatten();
-    let driver = snapshot
-        .map(|snapshot| snapshot.form)
-        .unwrap_or_default()
-        .driver();
+    let graph = graph_driver::of_container(snapshot.as_ref());
     json!({
         "Id": config.id,
         "Created": human::rfc3339(Some(config.created)),
@@ -51,14 +48,14 @@ pub fn object(engine: &Engine, container: &Container) -> Value {
         "PidFile": path(&config.lifecycle.pidfile),
         "Name": config.name,
         "RestartCount": container.state.restarts,
-        "Driver": driver,
+        "Driver": graph["Name"],
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "EffectiveCaps": names(&caps.effective),
         "BoundingCaps": names(&caps.bounding),
         "ExecIDs": [],
-        "GraphDriver": {"Name": driver, "Data": null},
+        "GraphDriver": graph,
         "Mounts": mounts(engine, container),
         "Dependencies": config.sharing.dependencies(),
         "NetworkSettings": network_settings(container),

@@ -1,8 +1,9 @@
 //! An image as `podman image inspect` shows it.
 
-use rcon_engine::{Error, ImageRecord};
+use rcon_engine::{Engine, Error, ImageRecord};
 use serde_json::{Value, json};
 
+use super::graph_driver;
 use crate::failure::Failure;
 use crate::output::human;
 
@@ -10,7 +11,7 @@ use crate::output::human;
 ///
 /// # Errors
 /// When the image's configuration or manifest cannot be read.
-pub fn object(image: &ImageRecord) -> Result<Value, Failure> {
+pub fn object(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
     let read = |bytes: Vec<u8>, what: &str| -> Result<Value, Failure> {
         serde_json::from_slice(&bytes).map_err(|e| {
             Failure::new(format!(
@@ -59,7 +60,7 @@ pub fn object(image: &ImageRecord) -> Result<Value, Failure> {
         "Os": text("os"),
         "Size": image.size,
         "VirtualSize": image.size,
-        "GraphDriver": {"Name": "overlay", "Data": null},
+        "GraphDriver": graph_driver::of_image(engine, image)?,
         "RootFS": {
             "Type": "layers",
             "Layers": image.layers.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -1,7 +1,7 @@
 //! Images, as far as containers and the command line need them.
 
 use rcon_image::{ImportOptions, LoadedImage, Progress, PullOptions, Reference, Source};
-use rcon_store::{ImageHold, ImageRecord};
+use rcon_store::{ImageHold, ImageRecord, NewImage};
 
 use crate::error::{Error, Result};
 use crate::events::{Action, Event};
@@ -239,9 +239,35 @@ impl Engine {
     pub fn tag(&self, image: &str, name: &str) -> Result<String> {
         let image = self.find_image(image)?;
         let full = local_name(name)?;
-        self.store.tag(&image.id, &full)?;
+        match self.store.tag(&image.id, &full) {
+            Err(rcon_store::Error::NoSuchImage(_)) if image.read_only => {
+                self.tag_read_only(&image, &full)?;
+            }
+            other => drop(other?),
+        }
         self.emit(&Event::image(&image, Action::Tag, &full));
         Ok(full)
+    }
+
+    /// Gives an image of an additional store a name here: it is put beside the own ones, without its layers where these
+    /// can be used where they are.
+    fn tag_read_only(&self, image: &ImageRecord, name: &str) -> Result<()> {
+        self.in_worker(|store| -> Result<()> {
+            let layers = image.layers.iter();
+            let held = layers.map(|layer| store.take_layer_from_others(layer));
+            let held = held.collect::<std::result::Result<Vec<_>, _>>()?;
+            store.put_image(NewImage {
+                manifest: image.manifest()?,
+                manifest_digest: image.manifest_digest.clone(),
+                media_type: image.media_type.clone(),
+                config: image.config()?,
+                layers: image.layers.clone(),
+                names: vec![name.to_owned()],
+                repo_digests: image.repo_digests.clone(),
+            })?;
+            drop(held);
+            Ok(())
+        })
     }
 
     /// Takes names away from an image (all of them when `names` is empty).
@@ -250,6 +276,9 @@ impl Engine {
     /// [`Error::NoSuchImage`]; a name it does not have.
     pub fn untag(&self, image: &str, names: &[String]) -> Result<()> {
         let image = self.find_image(image)?;
+        if image.read_only {
+            return Err(rcon_store::Error::ReadOnlyImage(image.id).into());
+        }
         let names = match names {
             [] => image.names.clone(),
             names => names
@@ -273,6 +302,9 @@ impl Engine {
     /// [`Error::ImageInUse`] without force.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<RemovedImage> {
         let image = self.find_image(name)?;
+        if image.read_only {
+            return Err(rcon_store::Error::ReadOnlyImage(image.id).into());
+        }
         match own_name(&image, name) {
             Some(full) if image.names.len() > 1 => {
                 self.store.untag(&image.id, &full)?;

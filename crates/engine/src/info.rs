@@ -106,6 +106,8 @@ pub struct StoreInfo {
     /// fuse-overlayfs, where that does it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_program: Option<String>,
+    /// Stores of others that are read as well.
+    pub image_stores: Vec<String>,
     /// How many images.
     pub images: usize,
     /// How many containers.
@@ -199,6 +201,11 @@ impl Engine {
                     Driver::Fuse { program, .. } => Some(program.display().to_string()),
                     _ => None,
                 },
+                image_stores: self
+                    .store
+                    .additional()
+                    .map(|root| root.display().to_string())
+                    .collect(),
                 images: self.store.images()?.len(),
                 containers: containers.len(),
                 running,

@@ -93,7 +93,7 @@ pub use keys::DetachKeys;
 pub use lifecycle::{Health, Lifecycle, LogDriver, LogOptions, RestartPolicy, SdNotify};
 pub use limits::{CgroupChoice, CgroupMode};
 pub use log::{LogLine, Stream};
-pub use paths::{Paths, wish_for, wish_option};
+pub use paths::{Paths, wish_for};
 pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{
     CreateRequest, ExecOutcome, ExecRequest, ImageRequest, Inherit, ListRequest, LogRequest,
@@ -144,6 +144,7 @@ impl Engine {
             };
             store = Store::open(&paths.root, &maps)?;
         }
+        let store = store.with_additional(&paths.image_stores)?;
         Ok(Engine {
             paths,
             maps,

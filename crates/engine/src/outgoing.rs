@@ -73,7 +73,8 @@ impl Engine {
     ) -> Result<()> {
         self.store.remove_partials();
         for image in self.images()? {
-            if !(all || image.names.is_empty())
+            if image.read_only
+                || !(all || image.names.is_empty())
                 || !self.image_users(&image.id)?.is_empty()
                 || !wanted(&image)
             {

@@ -23,6 +23,8 @@ pub struct Paths {
     pub runroot: PathBuf,
     /// How containers are to get one tree of their layers, as storage.conf or `STORAGE_DRIVER` says it.
     pub wish: Wish,
+    /// Stores of others whose images are seen as well, as storage.conf or an option names them; nothing is written there.
+    pub image_stores: Vec<PathBuf>,
 }
 
 impl Paths {
@@ -43,6 +45,7 @@ impl Paths {
             wish.copies = true;
         }
         wish.program = said.mount_program;
+        let image_stores = said.image_stores;
         let root = match root.map(absolute).transpose()?.or(said.root) {
             Some(path) => path,
             None => match variable("XDG_DATA_HOME") {
@@ -61,11 +64,49 @@ impl Paths {
                 None => fallback(uid)?,
             },
         };
-        Ok(Paths {
+        let mut paths = Paths {
             root,
             runroot,
             wish,
-        })
+            image_stores,
+        };
+        if let Ok(options) = std::env::var("STORAGE_OPTS") {
+            for option in options.split(',').filter(|option| !option.is_empty()) {
+                paths.storage_option(option)?;
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Takes in a storage option: `NAME=VALUE`, with the driver's name in front or without.
+    ///
+    /// # Errors
+    /// For options that are not known, and stores that are none.
+    pub fn storage_option(&mut self, option: &str) -> Result<()> {
+        let (name, value) = option.split_once('=').ok_or_else(|| {
+            Error::Invalid(format!("storage option {option:?} is not NAME=VALUE"))
+        })?;
+        let plain = ["overlay.", "overlay2.", "vfs.", "."];
+        let plain = plain.iter().find_map(|driver| name.strip_prefix(driver));
+        match plain.unwrap_or(name) {
+            "mount_program" => {
+                self.wish.program = Some(absolute(Path::new(value))?);
+                self.wish.fuse = true;
+            }
+            "imagestore" | "additionalimagestore" => {
+                for path in value.split(',').filter(|path| !path.is_empty()) {
+                    let path = absolute(Path::new(path))?;
+                    let store = image_store(&path).ok_or(rcon_store::Error::NoStore(path))?;
+                    self.image_stores.push(store);
+                }
+            }
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "the storage option {name:?} is not supported, choose from: overlay.mount_program, overlay.imagestore"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Where the containers are.
@@ -114,29 +155,11 @@ pub fn wish_for(wish: &mut Wish, driver: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a storage option (`NAME=VALUE`, with the driver's name in front or without) comes to.
-///
-/// # Errors
-/// For options that are not known.
-pub fn wish_option(wish: &mut Wish, option: &str) -> Result<()> {
-    let (name, value) = option
-        .split_once('=')
-        .ok_or_else(|| Error::Invalid(format!("storage option {option:?} is not NAME=VALUE")))?;
-    let plain = ["overlay.", "overlay2.", "vfs.", "."];
-    let plain = plain.iter().find_map(|driver| name.strip_prefix(driver));
-    match plain.unwrap_or(name) {
-        "mount_program" => {
-            let path = absolute(Path::new(value))?;
-            wish.fuse = true;
-            wish.program = Some(path);
-        }
-        _ => {
-            return Err(Error::Invalid(format!(
-                "the storage option {name:?} is not supported, choose from: overlay.mount_program"
-            )));
-        }
-    }
-    Ok(())
+/// The store of rcon at a place that was named: there, or beside podman's as everything else of ours.
+pub(crate) fn image_store(path: &Path) -> Option<PathBuf> {
+    [path.to_owned(), path.join("rcon")]
+        .into_iter()
+        .find(|path| rcon_store::Store::is_at(path))
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

@@ -287,6 +287,7 @@ mod tests {
             root: dir.path().join("root"),
             runroot: dir.path().join("run"),
             wish: rcon_store::Wish::default(),
+            image_stores: Vec::new(),
         };
         prepare(&paths).unwrap();
         (dir, paths)

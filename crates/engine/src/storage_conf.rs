@@ -3,7 +3,8 @@
 //!
 //! The user's own file (`CONTAINERS_STORAGE_CONF`, or `~/.config/containers/storage.conf`) may say
 //! `graphroot`, `runroot` and `rootless_storage_path`; the system's only the last, its other places
-//! are root's. `driver = "vfs"` of either is heeded, any other means the best that works; `mount_program` says where fuse-overlayfs is, should it be needed. rcon keeps its things in a folder of its own there, beside podman's.
+//! are root's. `additionalimagestores` of either names stores of others that are read as well (the user's own come first); a
+//! place where there is only podman's is left to podman. `driver = "vfs"` of either is heeded, any other means the best that works; `mount_program` says where fuse-overlayfs is, should it be needed. rcon keeps its things in a folder of its own there, beside podman's.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub(crate) struct Places {
     pub(crate) driver: Option<String>,
     /// fuse-overlayfs, for where the kernel mounts no overlay.
     pub(crate) mount_program: Option<PathBuf>,
+    /// Stores of others, of those there are.
+    pub(crate) image_stores: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +48,8 @@ struct Storage {
 #[derive(Debug, Default, Deserialize)]
 struct Options {
     mount_program: Option<String>,
+    #[serde(default)]
+    additionalimagestores: Vec<String>,
     #[serde(default)]
     overlay: OverlayOptions,
 }
@@ -69,16 +74,20 @@ impl Places {
             Some(config.join("containers/storage.conf"))
         });
         let own = own.map(|file| read(&file)).transpose()?.flatten();
-        let system = match &own {
-            Some(own) if own.root.is_some() => None,
-            _ => read(Path::new(SYSTEM))?,
-        };
+        let system = read(Path::new(SYSTEM))?;
         let (own, system) = (own.unwrap_or_default(), system.unwrap_or_default());
+        let stores = own.image_stores.iter().chain(&system.image_stores);
+        let image_stores = stores.filter_map(|path| crate::paths::image_store(path));
+        // Who says where everything is has said how it is kept.
+        let settled = own.root.is_some();
         Ok(Places {
             root: own.root.or(system.rootless),
             runroot: own.runroot,
-            driver: own.driver.or(system.driver),
-            mount_program: own.mount_program.or(system.mount_program),
+            driver: own.driver.or(system.driver.filter(|_| !settled)),
+            image_stores: image_stores.collect(),
+            mount_program: own
+                .mount_program
+                .or(system.mount_program.filter(|_| !settled)),
         })
     }
 }
@@ -90,6 +99,7 @@ struct Said {
     rootless: Option<PathBuf>,
     driver: Option<String>,
     mount_program: Option<PathBuf>,
+    image_stores: Vec<PathBuf>,
 }
 
 fn read(file: &Path) -> Result<Option<Said>> {
@@ -123,6 +133,17 @@ fn parse(text: &str) -> std::result::Result<Said, String> {
         }
     };
     let storage = conf.storage;
+    let stores = storage.options.additionalimagestores.iter();
+    let stores = stores.filter(|store| !store.is_empty()).map(|store| {
+        let path = PathBuf::from(expand(store));
+        match path.is_absolute() {
+            true => Ok(path),
+            false => Err(format!(
+                "additionalimagestores has {store:?}, which is not an absolute path"
+            )),
+        }
+    });
+    let image_stores = stores.collect::<std::result::Result<_, String>>()?;
     let rootless = place("rootless_storage_path", storage.rootless_storage_path)?;
     let program = storage.options.overlay.mount_program;
     let program = program.or(storage.options.mount_program);
@@ -132,6 +153,7 @@ fn parse(text: &str) -> std::result::Result<Said, String> {
         rootless,
         driver: storage.driver.filter(|driver| !driver.is_empty()),
         mount_program: program.filter(|p| !p.is_empty()).map(PathBuf::from),
+        image_stores,
     })
 }
 
@@ -169,7 +191,10 @@ mod tests {
         assert_eq!(parse("").unwrap(), Said::default());
         let rootless = parse("[storage]\nrootless_storage_path = '/a'").unwrap();
         assert_eq!(rootless.root, rootless.rootless);
+        let stores = parse("[storage.options]\nadditionalimagestores = ['/a', '']").unwrap();
+        assert_eq!(stores.image_stores, [PathBuf::from("/a")]);
         for bad in [
+            "[storage.options]\nadditionalimagestores = ['a']",
             "[storage]\ngraphroot = 'x'",
             "[storage]\ngraphroot = 1",
             "nonsense",

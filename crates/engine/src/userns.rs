@@ -261,7 +261,8 @@ impl Engine {
         Ok(Some(Engine {
             paths: self.paths.clone(),
             maps: self.maps.clone(),
-            store: Store::open_for(&self.paths.root, &self.maps, &special)?,
+            store: Store::open_for(&self.paths.root, &self.maps, &special)?
+                .with_additional(&self.paths.image_stores)?,
             special: Some(special),
             is_monitor: self.is_monitor,
         }))
@@ -283,29 +284,33 @@ impl Engine {
 
     /// The store of the containers that this engine is for, opened by who is root over all ids.
     pub(crate) fn open_store(&self) -> Result<Store> {
-        Ok(match &self.special {
+        let own = match &self.special {
             Some(special) => Store::open_for(&self.paths.root, &self.maps, special)?,
             None => Store::open(&self.paths.root, &self.maps)?,
-        })
+        };
+        Ok(own.with_additional(&self.paths.image_stores)?)
     }
 
-    /// Makes the snapshot of a container; layers that lie with other owners only are unpacked for it first.
+    /// Makes the snapshot of a container; layers that lie with other owners only, here or in an additional store, are
+    /// unpacked for it first.
     ///
     /// # Errors
     /// As [`Store::create_snapshot`].
     pub(crate) fn make_snapshot(&self, id: &str, image: &ImageRecord) -> Result<Snapshot> {
         if self.special.is_none() {
             match self.store.create_snapshot(id, image) {
-                Err(rcon_store::Error::OtherIds) if !self.maps.is_single() => {}
+                Err(rcon_store::Error::OtherIds) if !self.maps.is_single() || image.read_only => {}
+                Err(rcon_store::Error::OthersLayer { .. }) => {}
                 other => return Ok(other?),
             }
         }
         self.store.make_layers_folder()?;
         let made = self.in_worker(|store| -> Result<()> {
-            for layer in &image.layers {
-                store.take_layer_from_others(layer)?;
-            }
+            let layers = image.layers.iter();
+            let held = layers.map(|layer| store.take_layer_from_others(layer));
+            let held = held.collect::<std::result::Result<Vec<_>, _>>()?;
             store.create_snapshot(id, image)?;
+            drop(held);
             Ok(())
         });
         made?;

@@ -55,7 +55,7 @@ impl Store {
 
     fn check_layers(&self, opts: CheckOptions, found: &mut Vec<Damage>) -> Result<()> {
         for digest in self.own_layers()? {
-            let why = match self.hold_layer(&digest)? {
+            let why = match self.hold_own_layer(&digest)? {
                 // Unpacked before a power cut and never finished: the next pull does it again.
                 None => Some("it was never finished".to_owned()),
                 Some(_) if opts.quick => None,
@@ -157,7 +157,8 @@ impl Store {
             Err(error) => return Ok(Some(error.to_string())),
         }
         for layer in &record.layers {
-            if !self.has_layer(layer) && !self.has_under_other_ids(layer) {
+            let here = self.has_layer(layer) || self.has_under_other_ids(layer);
+            if !here && self.elsewhere(layer).is_none() {
                 return Ok(Some(format!("layer {layer} is missing")));
             }
         }
@@ -191,9 +192,8 @@ impl Store {
     fn check_snapshots(&self, found: &mut Vec<Damage>) -> Result<()> {
         for (id, note) in self.notes()? {
             let missing = note.layers.iter().find(|layer| {
-                let path = format!("layers/{}/{}/fs", note.key, layer.file_name());
                 !matches!(
-                    stage::kind_at(self.dir(), &path),
+                    stage::kind_at(self.dir(), self.tree_of(&note, layer)),
                     Ok(rustix::fs::FileType::Directory)
                 )
             });

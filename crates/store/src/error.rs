@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, DigestError};
 
@@ -89,6 +89,33 @@ pub enum Error {
         /// The version this program writes.
         known: u32,
     },
+    /// What was named as a store of others is none.
+    #[error("there is no store of rcon in {}", .0.display())]
+    NoStore(PathBuf),
+    /// An image is in a store that is only read.
+    #[error("cannot remove read-only image {0:?}")]
+    ReadOnlyImage(String),
+    /// Where no overlay can be mounted, a tree to look at is kept with the image.
+    #[error("read-only image {0} cannot be mounted where there is no overlay")]
+    NoPlaceForTree(String),
+    /// A layer is in a store that is only read, with owners that containers here do not have.
+    #[error("layer {layer} of the read-only store {} has other owners than containers have here", .store.display())]
+    OthersLayer {
+        /// Its diff id.
+        layer: Digest,
+        /// The store.
+        store: PathBuf,
+    },
+    /// A layer of a store that is only read cannot be read by this user.
+    #[error("cannot read layer {layer} of the read-only store {}: {}", .store.display(), Why(.source))]
+    Unreadable {
+        /// Its diff id.
+        layer: Digest,
+        /// The store.
+        store: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A layer of an image is not there (any more).
     #[error("layer {0} is not in the local store")]
     LayerMissing(Digest),
@@ -150,6 +177,21 @@ impl Error {
                  copy the image with another tool"
                     .to_owned(),
             ),
+            Self::NoStore(root) => Some(format!(
+                "fill it by `rcon --root {0} pull IMAGE`, or give another folder",
+                root.display()
+            )),
+            Self::ReadOnlyImage(_) => Some(
+                "it is in an additional image store: `rcon info` says which ones are read"
+                    .to_owned(),
+            ),
+            Self::NoPlaceForTree(_) => {
+                Some("give it a name of your own first, with `rcon tag`".to_owned())
+            }
+            Self::Unreadable { store, .. } => Some(format!(
+                "its owner can let others read it: rcon unshare chmod -R a+rX {}",
+                store.display()
+            )),
             Self::LayerMissing(_) => Some("pull or load the image again".to_owned()),
             Self::OtherIds => Some(
                 "pull, load or import the image again; `rcon info` says which ids are used, and why"

@@ -185,8 +185,8 @@ impl Copy {
         if self.files == Files::Linked {
             return match rustix::fs::linkat(seen.dir, name, to, name, AtFlags::empty()) {
                 Ok(()) => Ok(true),
-                // It has as many names as it can have; or there are no hard links here.
-                Err(Errno::MLINK | Errno::PERM | Errno::NOTSUP) => Ok(false),
+                // It has as many names as it can have; or there are no hard links here, or none from another store.
+                Err(Errno::MLINK | Errno::PERM | Errno::NOTSUP | Errno::XDEV) => Ok(false),
                 Err(error) => Err(error),
             };
         }

@@ -57,10 +57,14 @@ impl Store {
 
     fn remove_image_if(&self, id: &str, may: impl FnOnce() -> Result<()>) -> Result<RemovedImage> {
         let unknown = || Error::NoSuchImage(id.to_owned());
-        let lock = self
-            .lock_image(id, FlockOperation::LockExclusive)?
-            .ok_or_else(unknown)?;
-        let record = self.image_by_id(id)?.ok_or_else(unknown)?;
+        let lock = match self.lock_image(id, FlockOperation::LockExclusive)? {
+            Some(lock) => lock,
+            None if self.image_of_others(id)?.is_some() => {
+                return Err(Error::ReadOnlyImage(id.to_owned()));
+            }
+            None => return Err(unknown()),
+        };
+        let record = self.own_image_by_id(id)?.ok_or_else(unknown)?;
         may()?;
         // Names first, while nobody can put the same image again and give them to that.
         for name in record.names.iter().chain(&record.repo_digests) {

@@ -81,6 +81,9 @@ pub struct ImageRecord {
     /// Mode of the root directory, where a layer sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_mode: Option<u32>,
+    /// It is in an additional store, and nothing of it can be changed.
+    #[serde(skip)]
+    pub read_only: bool,
     #[serde(skip)]
     dir: PathBuf,
 }
@@ -119,7 +122,10 @@ struct RootFs {
 
 /// An image that somebody is about to use: whoever wants to remove it waits.
 #[derive(Clone, Debug)]
-pub struct ImageHold(#[expect(dead_code, reason = "the lock is what it is for")] Arc<OwnedFd>);
+pub struct ImageHold(
+    // Of one in an additional store there is none.
+    #[expect(dead_code, reason = "the lock is what it is for")] Option<Arc<OwnedFd>>,
+);
 
 impl Store {
     /// Put an image into the store, or give one that is there already more names.
@@ -175,6 +181,7 @@ impl Store {
             created,
             platform: config.platform,
             root_mode,
+            read_only: false,
         };
         let record = self.publish_image(record, &new.manifest, &new.config, &holds)?;
         self.index_names(&record)?;
@@ -254,13 +261,14 @@ impl Store {
         Ok(())
     }
 
-    /// All images, in no order.
+    /// All images, in no order, with those of additional stores at the end.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
         let mut images = Vec::new();
         for id in self.image_ids()? {
             // Gone meanwhile is gone.
-            images.extend(self.image_by_id(&id)?);
+            images.extend(self.own_image_by_id(&id)?);
         }
+        images.extend(self.images_of_others()?);
         Ok(images)
     }
 
@@ -270,6 +278,13 @@ impl Store {
         if !names::is_id(id) {
             return Ok(None);
         }
+        match self.own_image_by_id(id)? {
+            Some(own) => Ok(Some(own)),
+            None => self.image_of_others(id),
+        }
+    }
+
+    pub(crate) fn own_image_by_id(&self, id: &str) -> Result<Option<ImageRecord>> {
         let Some(mut record) = self.read_record(id)? else {
             return Ok(None);
         };
@@ -279,6 +294,13 @@ impl Store {
 
     /// The image that has this full name, with a tag or with a digest.
     pub fn image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
+        match self.own_image_by_name(name)? {
+            Some(own) => Ok(Some(own)),
+            None => self.image_of_others_by_name(name),
+        }
+    }
+
+    pub(crate) fn own_image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
         let Some(id) = names::lookup(self, name)? else {
             return Ok(None);
         };
@@ -308,7 +330,12 @@ impl Store {
             return Ok(None);
         }
         let mut found = self.image_ids()?;
+        for other in &self.additional {
+            found.extend(other.image_ids()?);
+        }
         found.retain(|id| id.starts_with(digits));
+        found.sort_unstable();
+        found.dedup();
         match &found[..] {
             [] => Ok(None),
             [id] => self.image_by_id(id),
@@ -412,13 +439,17 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Lock an image; `None` if there is none. The lock ends with the descriptor.
-    /// Keep an image from being removed as long as the answer is kept; `None` if it is not here (any more).
+    /// Keep an image from being removed as long as the answer is kept; `None` if it is not here (any more). The owner
+    /// of an additional store is kept from nothing.
     pub fn hold_image(&self, id: &str) -> Result<Option<ImageHold>> {
-        let lock = self.lock_image(id, FlockOperation::LockShared)?;
-        Ok(lock.map(|lock| ImageHold(Arc::new(lock))))
+        if let Some(lock) = self.lock_image(id, FlockOperation::LockShared)? {
+            return Ok(Some(ImageHold(Some(Arc::new(lock)))));
+        }
+        let lent = self.image_of_others(id)?;
+        Ok(lent.map(|_| ImageHold(None)))
     }
 
+    /// Lock an image of one's own; `None` if there is none. The lock ends with the descriptor.
     pub(crate) fn lock_image(&self, id: &str, how: FlockOperation) -> Result<Option<OwnedFd>> {
         if !names::is_id(id) {
             return Ok(None);

@@ -60,6 +60,8 @@ pub struct LayerStage<'a> {
 pub struct LayerHold {
     dir: OwnedFd,
     meta: LayerMeta,
+    /// It is in a store that is only read.
+    lent: bool,
 }
 
 impl LayerHold {
@@ -123,18 +125,21 @@ impl LayerHold {
         Ok(count)
     }
 
-    /// Whether it is known to be on disk.
     /// Whether [`LayerHold::write_archive`] tells damage from what never could be made again.
     pub(crate) fn can_be_checked(&self) -> bool {
         !self.meta.replaced
     }
 
+    /// Whether it is known to be on disk. What others keep is for them to see to.
     pub(crate) fn is_settled(&self) -> bool {
-        rustix::fs::statat(&self.dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        self.lent || rustix::fs::statat(&self.dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Note that it is on disk.
     pub(crate) fn settle(&self) -> Result<()> {
+        if self.lent {
+            return Ok(());
+        }
         match atomic::write_new(&self.dir, SETTLED, b"") {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io(
                 format!("cannot finish layer {}", self.meta.diff_id),
@@ -177,12 +182,20 @@ impl Write for HashingWriter<'_> {
 /// What it takes to make the archive again, beside the tree.
 const RECIPE: &str = "recipe.zst";
 
+/// What is known of it, beside the tree.
+const META: &str = "meta.json";
+
 /// The mark of a layer that was brought to disk.
 const SETTLED: &str = "settled";
 
 impl Store {
-    /// Whether the layer is here, unpacked under this store's id map.
+    /// Whether the layer is here, unpacked under this store's id map; or in an additional store, where it can be used.
     pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.has_own_layer(diff_id) || self.lender(diff_id).is_some()
+    }
+
+    /// The same without the stores of others.
+    pub(crate) fn has_own_layer(&self, diff_id: &Digest) -> bool {
         let path = self.layer_path(diff_id);
         let settled = format!("{path}/{SETTLED}");
         if rustix::fs::statat(self.dir(), settled, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
@@ -194,17 +207,83 @@ impl Store {
 
     /// The tree of a layer. It exists if [`Store::has_layer`] says so.
     pub fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
-        self.path(&self.layer_path(diff_id)).join("fs")
+        let lender = match self.has_own_layer(diff_id) {
+            true => None,
+            false => self.lender(diff_id),
+        };
+        let place = lender.unwrap_or(self);
+        place.path(&self.layer_path(diff_id)).join("fs")
     }
 
-    /// What is known of a layer; `None` if it is not here.
+    /// What is known of a layer, under whichever id map it is here; `None` if it is not.
     pub fn layer_meta(&self, diff_id: &Digest) -> Result<Option<LayerMeta>> {
-        Ok(self.hold_layer(diff_id)?.map(|hold| hold.meta))
+        Ok(self.hold_layer_anywhere(diff_id)?.map(|hold| hold.meta))
     }
 
-    /// Keep a layer from being removed; `None` if it is not here.
+    /// Keep a layer from being removed; `None` if it is not here. One that lies in an additional store, and can be
+    /// used there, is here as well; its owner may remove it all the same.
     pub fn hold_layer(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
+        if let Some(own) = self.hold_own_layer(diff_id)? {
+            return Ok(Some(own));
+        }
+        match self.lender(diff_id) {
+            Some(other) => other.borrow_layer_at(&other.layer_path(diff_id), diff_id),
+            None => Ok(None),
+        }
+    }
+
+    /// A layer to be read only, under whichever id map it was unpacked and in whichever store.
+    ///
+    /// # Errors
+    /// What cannot be opened.
+    pub fn hold_layer_anywhere(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
+        if let Some(here) = self.hold_layer(diff_id)? {
+            return Ok(Some(here));
+        }
+        for key in self.list("layers")? {
+            let path = format!("layers/{key}/{}", diff_id.file_name());
+            if let Some(hold) = self.hold_layer_at(&path, diff_id)? {
+                return Ok(Some(hold));
+            }
+        }
+        match self.elsewhere(diff_id) {
+            Some((other, path)) => other.borrow_layer_at(&path, diff_id),
+            None => Ok(None),
+        }
+    }
+
+    /// The same without the stores of others.
+    pub(crate) fn hold_own_layer(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
         self.hold_layer_at(&self.layer_path(diff_id), diff_id)
+    }
+
+    /// A layer of this store, which is another's: without a lock.
+    fn borrow_layer_at(&self, path: &str, diff_id: &Digest) -> Result<Option<LayerHold>> {
+        match rustix::fs::openat(self.dir(), path, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.unreadable(diff_id, error.into())),
+            Ok(dir) => match read_meta(&dir) {
+                Some(meta) => Ok(Some(LayerHold {
+                    dir,
+                    meta,
+                    lent: true,
+                })),
+                None => match atomic::read(&dir, META, atomic::LIMIT) {
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        Err(self.unreadable(diff_id, error))
+                    }
+                    _ => Ok(None),
+                },
+            },
+        }
+    }
+
+    fn unreadable(&self, layer: &Digest, source: io::Error) -> Error {
+        Error::Unreadable {
+            layer: layer.clone(),
+            store: self.root().to_owned(),
+            source,
+        }
     }
 
     fn hold_layer_at(&self, path: &str, diff_id: &Digest) -> Result<Option<LayerHold>> {
@@ -218,7 +297,11 @@ impl Store {
                 if !stage::is_at(self.dir(), path, &dir) {
                     return Ok(None);
                 }
-                Ok(read_meta(&dir).map(|meta| LayerHold { dir, meta }))
+                Ok(read_meta(&dir).map(|meta| LayerHold {
+                    dir,
+                    meta,
+                    lent: false,
+                }))
             }
         }
     }
@@ -227,16 +310,15 @@ impl Store {
     /// this store's, if they are.
     pub fn image_trees(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
         let mut keys = self.list("layers")?;
+        for other in &self.additional {
+            keys.extend(other.list("layers").unwrap_or_default());
+        }
         keys.sort_by_key(|key| key != self.map_key());
-        let trees = |key: &String| -> Vec<PathBuf> {
-            let layers = layers.iter().rev();
-            let path =
-                |layer: &Digest| self.path(&format!("layers/{key}/{}/fs", layer.file_name()));
-            layers.map(path).collect()
-        };
         keys.iter()
-            .map(trees)
-            .find(|trees| trees.iter().all(|tree| tree.is_dir()))
+            .find_map(|key| {
+                let trees = layers.iter().rev().map(|layer| self.tree_under(key, layer));
+                trees.collect::<Option<Vec<PathBuf>>>()
+            })
             .ok_or_else(|| match layers.first() {
                 Some(layer) => Error::LayerMissing(layer.clone()),
                 None => Error::OtherIds,
@@ -275,26 +357,24 @@ impl Store {
 }
 
 impl Store {
-    /// Unpack a layer that lies with the owners of other containers, for those of this store. Nothing is done if it is
-    /// here already.
+    /// Unpack a layer that lies with the owners of other containers, here or in an additional store, for those of this
+    /// store. Nothing is done if it is here already.
     ///
     /// Call this in a process that is root of a user namespace with the ids of both.
     ///
     /// # Errors
     /// As [`LayerHold::write_archive`], [`LayerStage::unpack`] and [`LayerStage::commit`];
-    /// [`Error::LayerMissing`] when it is nowhere.
+    /// [`Error::LayerMissing`] when it is nowhere, [`Error::Unreadable`] when its owner keeps it from others.
     pub fn take_layer_from_others(&self, diff_id: &Digest) -> Result<LayerHold> {
         if let Some(here) = self.hold_layer(diff_id)? {
             return Ok(here);
         }
-        let mut theirs = None;
-        for key in self.list("layers")? {
-            if theirs.is_none() {
-                let path = format!("layers/{key}/{}", diff_id.file_name());
-                theirs = self.hold_layer_at(&path, diff_id)?;
-            }
-        }
+        let theirs = self.hold_layer_anywhere(diff_id)?;
         let theirs = theirs.ok_or_else(|| Error::LayerMissing(diff_id.clone()))?;
+        let lender = match theirs.lent {
+            true => self.elsewhere(diff_id).map(|(other, _)| other),
+            false => None,
+        };
         let what = || "cannot make a pipe";
         let (pipe, end) = io::pipe().context(what)?;
         let writer = std::thread::Builder::new()
@@ -317,6 +397,15 @@ impl Store {
         match written {
             // It wrote to nobody any more.
             Err(Error::Stream(_)) if unpacked.is_err() => {}
+            // Their owner keeps them from us.
+            Err(Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied && lender.is_some() =>
+            {
+                return Err(lender.map_or_else(
+                    || Error::LayerMissing(diff_id.clone()),
+                    |other| other.unreadable(diff_id, source),
+                ));
+            }
             written => drop(written?),
         }
         unpacked?;
@@ -375,7 +464,7 @@ impl LayerStage<'_> {
         let what = || format!("cannot finish layer {expected}");
         let text = serde_json::to_vec_pretty(&meta)
             .map_err(|error| Error::io(what(), io::Error::from(error)))?;
-        atomic::write_new(self.stage.dir(), "meta.json", &text).context(what)?;
+        atomic::write_new(self.stage.dir(), META, &text).context(what)?;
         store::make_folder(self.store, &format!("layers/{}", self.store.map_key()))?;
         let path = self.store.layer_path(expected);
         loop {
@@ -383,12 +472,16 @@ impl LayerStage<'_> {
                 Ok(dir) => {
                     // From exclusive to shared without a moment between.
                     stage::lock(&dir, FlockOperation::LockShared).context(what)?;
-                    return Ok(LayerHold { dir, meta });
+                    return Ok(LayerHold {
+                        dir,
+                        meta,
+                        lent: false,
+                    });
                 }
                 Err(Errno::EXIST | Errno::NOTEMPTY) => {}
                 Err(error) => return Err(Error::io(what(), error)),
             }
-            if let Some(hold) = self.store.hold_layer(expected)? {
+            if let Some(hold) = self.store.hold_own_layer(expected)? {
                 return Ok(hold);
             }
             // It was there before a power cut, and may be half written.
@@ -399,7 +492,7 @@ impl LayerStage<'_> {
 
 /// The record of the layer in `dir`, if it can be relied upon.
 fn read_meta(dir: &OwnedFd) -> Option<LayerMeta> {
-    let text = atomic::read(dir, "meta.json", atomic::LIMIT).ok()?;
+    let text = atomic::read(dir, META, atomic::LIMIT).ok()?;
     let meta: LayerMeta = serde_json::from_slice(&text).ok()?;
     let settled = meta.boot == boot_id()
         || rustix::fs::statat(dir, SETTLED, AtFlags::SYMLINK_NOFOLLOW).is_ok();

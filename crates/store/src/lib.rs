@@ -32,6 +32,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod additional;
 mod atomic;
 mod blobs;
 mod check;

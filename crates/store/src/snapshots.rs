@@ -5,6 +5,7 @@
 //! from being removed. Making one is on the way of every `run`: it writes five names and no
 //! more, and leaves it to the kernel when they reach the disk.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -115,6 +116,9 @@ pub(crate) struct Note {
     image_size: u64,
     #[serde(default)]
     form: Form,
+    /// Of the layers in stores of others: in which.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    elsewhere: BTreeMap<Digest, PathBuf>,
 }
 
 impl Store {
@@ -126,17 +130,36 @@ impl Store {
     pub fn create_snapshot(&self, container_id: &str, image: &ImageRecord) -> Result<Snapshot> {
         let path = snapshot_path(container_id)?;
         // While we have this the image stays, and so do its layers; after that our note counts.
-        let _lock = self
-            .lock_image(&image.id, FlockOperation::LockShared)?
+        let _hold = self
+            .hold_image(&image.id)?
             .ok_or_else(|| Error::NoSuchImage(image.id.clone()))?;
+        let mut elsewhere = BTreeMap::new();
+        let mut held = Vec::new();
         for layer in &image.layers {
             let fs = format!("{}/fs", self.layer_path(layer));
-            if rustix::fs::statat(self.dir(), fs, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-                return Err(match self.has_under_other_ids(layer) {
-                    true => Error::OtherIds,
-                    false => Error::LayerMissing(layer.clone()),
-                });
+            if image.read_only {
+                // No image of ours keeps what was taken over for one of others, nor says that it is whole.
+                if let Some(hold) = self.hold_own_layer(layer)? {
+                    held.push(hold);
+                    continue;
+                }
+            } else if rustix::fs::statat(self.dir(), fs, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                continue;
             }
+            if let Some(lender) = self.lender(layer) {
+                elsewhere.insert(layer.clone(), lender.root().to_owned());
+                continue;
+            }
+            if self.has_under_other_ids(layer) {
+                return Err(Error::OtherIds);
+            }
+            return Err(match self.elsewhere(layer) {
+                Some((other, _)) => Error::OthersLayer {
+                    layer: layer.clone(),
+                    store: other.root().to_owned(),
+                },
+                None => Error::LayerMissing(layer.clone()),
+            });
         }
         let what = || format!("cannot make {}", self.path(&path).display());
         match rustix::fs::mkdirat(self.dir(), &path, Mode::RWXU) {
@@ -150,6 +173,7 @@ impl Store {
             key: self.map_key().to_owned(),
             image_size: image.size,
             form: Form::Overlay,
+            elsewhere,
         };
         let filled = self.fill_snapshot(&path, &note, image.root_mode);
         if filled.is_err() {
@@ -157,6 +181,7 @@ impl Store {
             drop(Stage::take(self, &path));
         }
         filled.context(what)?;
+        drop(held);
         Ok(self.describe(container_id, &path, note))
     }
 
@@ -236,6 +261,9 @@ impl Store {
     /// # Errors
     /// [`Error::NoSuchImage`]; what cannot be read.
     pub fn image_tree(&self, image: &ImageRecord) -> Result<PathBuf> {
+        if image.read_only {
+            return Err(Error::NoPlaceForTree(image.id.clone()));
+        }
         let _lock = self
             .lock_image(&image.id, FlockOperation::LockShared)?
             .ok_or_else(|| Error::NoSuchImage(image.id.clone()))?;
@@ -380,13 +408,22 @@ impl Store {
         }
     }
 
+    /// Where the tree of one of its layers is.
+    pub(crate) fn tree_of(&self, note: &Note, layer: &Digest) -> PathBuf {
+        let root = note
+            .elsewhere
+            .get(layer)
+            .map_or(self.root(), PathBuf::as_path);
+        root.join(format!("layers/{}/{}/fs", note.key, layer.file_name()))
+    }
+
     fn describe(&self, id: &str, path: &str, note: Note) -> Snapshot {
         let dir = self.path(path);
         let mut lower: Vec<PathBuf> = note
             .layers
             .iter()
             .rev()
-            .map(|layer| self.path(&format!("layers/{}/{}/fs", note.key, layer.file_name())))
+            .map(|layer| self.tree_of(&note, layer))
             .collect();
         if lower.is_empty() {
             lower.push(dir.join("empty"));

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -139,13 +140,16 @@ pub(crate) fn lock(fd: impl AsFd, operation: FlockOperation) -> rustix::io::Resu
     }
 }
 
-/// Whether `fd` is what `path` leads to.
 /// What kind of thing is at `path`.
-pub(crate) fn kind_at(root: impl AsFd, path: &str) -> rustix::io::Result<rustix::fs::FileType> {
-    let stat = rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW)?;
+pub(crate) fn kind_at(
+    root: impl AsFd,
+    path: impl AsRef<Path>,
+) -> rustix::io::Result<rustix::fs::FileType> {
+    let stat = rustix::fs::statat(root, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode))
 }
 
+/// Whether `fd` is what `path` leads to.
 pub(crate) fn is_at(root: impl AsFd, path: &str, fd: impl AsFd) -> bool {
     let there = rustix::fs::statat(root, path, AtFlags::SYMLINK_NOFOLLOW);
     let here = rustix::fs::fstat(fd);

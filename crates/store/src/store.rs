@@ -42,14 +42,16 @@ const FOLDERS: [&str; 7] = [
 /// directory at once.
 #[derive(Debug)]
 pub struct Store {
-    root: PathBuf,
-    dir: OwnedFd,
-    key: String,
-    single: bool,
+    pub(crate) root: PathBuf,
+    pub(crate) dir: OwnedFd,
+    pub(crate) key: String,
+    pub(crate) single: bool,
     /// Where the owners of files are other ones than the ids of who unpacks them.
-    shift: Option<Shift>,
-    swept: AtomicBool,
+    pub(crate) shift: Option<Shift>,
+    pub(crate) swept: AtomicBool,
     pub(crate) driver: OnceLock<Driver>,
+    /// Stores of others, which are only read.
+    pub(crate) additional: Vec<Store>,
 }
 
 impl Store {
@@ -76,6 +78,7 @@ impl Store {
             shift: None,
             swept: AtomicBool::new(false),
             driver: OnceLock::new(),
+            additional: Vec::new(),
         };
         store.check_version()?;
         Ok(store)
@@ -166,7 +169,11 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.create(),
             Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
         };
-        let text = String::from_utf8_lossy(&text);
+        self.check_version_text(&text)
+    }
+
+    pub(crate) fn check_version_text(&self, text: &[u8]) -> Result<()> {
+        let text = String::from_utf8_lossy(text);
         match text.trim().parse::<u32>() {
             Ok(version) if version == VERSION => Ok(()),
             _ => Err(Error::Version {

@@ -155,6 +155,7 @@ impl<'a> Session<'a> {
             .replace(&self.t.user.name, "USER")
             .replace(env!("CARGO_PKG_VERSION"), "VERSION")
             .replace(&format!("\"{host}\""), "\"HOST\"");
+        let text = maps(&text);
         let text = fields(&text);
         let text = moments(&text);
         let text = amounts(&text);
@@ -203,6 +204,16 @@ fn pieces(text: &str, inside: impl Fn(char) -> bool) -> Vec<&str> {
     }
     all.push(&text[from..]);
     all
+}
+
+/// The ids that layers were unpacked for are the user's.
+fn maps(text: &str) -> String {
+    let mut parts = text.split("/rcon/layers/");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.find('/').map_or("", |at| &part[at..]);
+        text + "/rcon/layers/IDS" + rest
+    })
 }
 
 /// Without the values of varying fields of JSON, also of lists and objects.

@@ -112,10 +112,18 @@ impl Engine {
         })
     }
 
+    /// What makes one tree of the layers of new containers here.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn driver(&self) -> Result<Driver> {
+        Ok(self.store.driver(&self.paths.wish)?)
+    }
+
     /// Sees to it that the layers of a container can become one tree: where no overlay can be mounted, nor fuse-overlayfs
     /// does it, they are copied, together with what the container wrote when one could be.
     pub(crate) fn put_together(&self, snapshot: Snapshot) -> Result<Snapshot> {
-        match (&snapshot.form, self.store.driver(&self.paths.wish)?) {
+        match (&snapshot.form, self.driver()?) {
             (Form::Copy { .. }, _) | (Form::Overlay, Driver::Overlay) => Ok(snapshot),
             (Form::Fuse { program }, Driver::Fuse { program: here, .. }) if *program == here => {
                 Ok(snapshot)

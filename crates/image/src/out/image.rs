@@ -35,7 +35,7 @@ impl Outgoing {
             .layers
             .iter()
             .map(|layer| {
-                let hold = store.hold_layer(layer)?;
+                let hold = store.hold_layer_anywhere(layer)?;
                 hold.ok_or_else(|| rcon_store::Error::LayerMissing(layer.clone()).into())
             })
             .collect::<Result<_>>()?;
