@@ -78,6 +78,21 @@ fn pull(t: &mut Rcon) {
     t.run(&["pull", "-q", &registry::plain().name("tall")])
         .refused(125)
         .says("no space left");
+    // It fails later each time, until it does not.
+    for kilobytes in [8u64, 32, 128, 512, 2048] {
+        let size = fs::metadata(&filler).unwrap().len();
+        let file = fs::File::options().write(true).open(&filler).unwrap();
+        file.set_len(size - kilobytes * 1024).unwrap();
+        drop(file);
+        let out = t.run(&["pull", "-q", &registry::plain().name("tall")]);
+        if out.code != 0 {
+            out.refused(125).says("no space left");
+        }
+        t.run(&["system", "check"]).prints("").code(0);
+        let left = leaks::files(&disk.0.join("tmp"));
+        assert!(left.is_empty(), "left behind: {left:#?}");
+        disk.fill_up(&filler);
+    }
     fs::remove_file(filler).unwrap();
     t.pull("tall");
     t.run(&["rmi", "-a"]).code(0);

@@ -9,6 +9,7 @@ use crate::lab::{Rcon, lab, registry};
 
 scenarios!(
     table,
+    filters_and_order,
     references,
     tags,
     removal,
@@ -68,6 +69,74 @@ fn table(t: &mut Rcon) {
         .prints(&format!("{}\n", cells[2]));
     t.run(&["images", "-n"]).code(0);
     t.run(&["images", "nosuch"]).code(0);
+}
+
+fn filters_and_order(t: &mut Rcon) {
+    let busybox = t.pull("busybox");
+    let archive = t.write("tree.tar", crate::lab::tar::layer(&[]));
+    for (name, label) in [
+        ("localhost/b:2", "LABEL kind=small"),
+        ("localhost/a:1", "LABEL other="),
+    ] {
+        t.run(&["import", "-q", "--change", label, &archive, name])
+            .code(0);
+    }
+    let list = |more: &[&str]| {
+        let fixed = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+        let text = t.ok(&[&fixed[..], more].concat());
+        let end = if text.is_empty() { "" } else { "\n" };
+        text + end
+    };
+    let filtered = |filter: &str| list(&["--sort", "repository", "--filter", filter]);
+    // The order in which they are shown.
+    let all = format!("{busybox}\nlocalhost/a:1\nlocalhost/b:2\n");
+    assert_eq!(list(&["--sort", "repository"]), all);
+    assert_eq!(
+        list(&["--sort", "tag"]),
+        format!("localhost/a:1\nlocalhost/b:2\n{busybox}\n")
+    );
+    assert!(list(&["--sort", "created"]).starts_with("localhost/a:1\nlocalhost/b:2\n"));
+    assert!(list(&["--sort", "size"]).ends_with(&format!("{busybox}\n")));
+    let ids = t.ok(&["images", "-q", "--sort", "id"]);
+    assert!(ids.lines().is_sorted(), "{ids}");
+    t.run(&["images", "--sort", "colour"]).refused(125);
+    // Which ones.
+    assert_eq!(filtered("label=kind"), "localhost/b:2\n");
+    assert_eq!(filtered("label=kind=small"), "localhost/b:2\n");
+    assert_eq!(filtered("label=kind=large"), "");
+    assert_eq!(filtered("since=b:2"), "localhost/a:1\n");
+    assert_eq!(
+        filtered("before=a:1"),
+        format!("{busybox}\nlocalhost/b:2\n")
+    );
+    assert_eq!(
+        filtered("reference=localhost/*"),
+        "localhost/a:1\nlocalhost/b:2\n"
+    );
+    assert_eq!(filtered("until=10m"), format!("{busybox}\n"));
+    assert_eq!(filtered("readonly=true"), "");
+    assert_eq!(filtered("readonly=false"), all);
+    assert_eq!(filtered("containers=true"), "");
+    t.run(&["create", "--name", "c", &busybox, "true"]).code(0);
+    assert_eq!(filtered("containers=true"), format!("{busybox}\n"));
+    t.run(&["rm", "c"]).code(0);
+    let id = t.inspect("b:2", "{{.Id}}");
+    assert_eq!(filtered(&format!("id={}", &id[..12])), "localhost/b:2\n");
+    t.run(&["untag", "b:2"]).code(0);
+    t.run(&["images", "-q", "--no-trunc", "--filter", "dangling=true"])
+        .prints(&format!("sha256:{id}\n"));
+    assert_eq!(
+        filtered("dangling=false"),
+        format!("{busybox}\nlocalhost/a:1\n")
+    );
+    t.run(&["images", "--filter", "colour=red"]).refused(125);
+    // Digests in a column, and as a field.
+    let digest = t.inspect(&busybox, "{{.Digest}}");
+    t.run(&["images", "--digests"])
+        .shows("DIGEST")
+        .shows(&digest);
+    t.run(&["images", "--format", "{{.Digest}}", &busybox])
+        .prints(&format!("{digest}\n"));
 }
 
 fn references(t: &mut Rcon) {

@@ -372,7 +372,7 @@ pub fn small() -> Image {
 }
 
 /// An image with a layer that does not shrink: a megabyte without a pattern.
-fn big() -> Image {
+pub fn big() -> Image {
     let mut state = 1u64;
     let noise: Vec<u8> = (0..1 << 20)
         .map(|_| {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rcon_engine::image::BlobKind;
@@ -13,6 +14,9 @@ use rcon_engine::store::Digest;
 use rcon_engine::{Progress, PullEvent};
 
 use crate::context::{Context, Level};
+
+/// How often a bar is drawn, whether anything happens or not.
+const REDRAWN: Duration = Duration::from_millis(250);
 
 /// Draws what happens.
 pub struct Reporter<'a> {
@@ -79,6 +83,8 @@ impl State {
             bar.set_style(style.progress_chars("=>-"));
         }
         bar.set_prefix(format!("Copying {what} {}", short(digest)));
+        // So that nobody believes the old rate while nothing comes.
+        bar.enable_steady_tick(REDRAWN);
         self.blobs.insert(digest.clone(), bars.add(bar));
     }
 

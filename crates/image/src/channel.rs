@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 const PIECE: usize = 128 * 1024;
 /// Pieces on their way.
 const PIECES: usize = 4;
-/// Progress is told this often.
+/// Progress is told this often, and whenever so much has come: after it there may be a long pause.
 const TELL_EVERY: Duration = Duration::from_millis(40);
+const TELL_AFTER: u64 = 256 * 1024;
 
 enum Message {
     Data(Bytes),
@@ -31,7 +32,7 @@ pub(crate) fn pair<'a>(digest: &Digest, progress: &'a dyn Progress) -> (Sender<'
         digest: digest.clone(),
         progress,
         done: 0,
-        told: Instant::now(),
+        told: (Instant::now(), 0),
     };
     let receiver = Receiver {
         rx,
@@ -48,7 +49,8 @@ pub(crate) struct Sender<'a> {
     digest: Digest,
     progress: &'a dyn Progress,
     done: u64,
-    told: Instant,
+    /// When, and how much.
+    told: (Instant, u64),
 }
 
 impl Sender<'_> {
@@ -58,7 +60,7 @@ impl Sender<'_> {
     }
 
     fn tell(&mut self) {
-        self.told = Instant::now();
+        self.told = (Instant::now(), self.done);
         self.progress.event(PullEvent::Bytes {
             digest: self.digest.clone(),
             done: self.done,
@@ -75,7 +77,8 @@ impl Sender<'_> {
 impl crate::registry::Sink for Sender<'_> {
     async fn put(&mut self, bytes: Bytes) -> bool {
         self.done += bytes.len() as u64;
-        if self.told.elapsed() >= TELL_EVERY {
+        let (when, before) = self.told;
+        if self.done - before >= TELL_AFTER || when.elapsed() >= TELL_EVERY {
             self.tell();
         }
         if self.gathered.is_empty() && bytes.len() >= PIECE {
