@@ -31,9 +31,9 @@ fn bars(t: &mut Rcon) {
     screen.expect(" done");
     screen.expect("Copying config ");
     screen.expect("Writing manifest to image destination");
+    assert_eq!(screen.wait(), 0, "{}", screen.story());
     let id = t.inspect(&image, "{{.Id}}");
     screen.expect(&id);
-    assert_eq!(screen.wait(), 0, "{}", screen.story());
     let mut screen = t.terminal(&["pull", &image]);
     screen.expect("skipped: already exists");
     assert_eq!(screen.wait(), 0, "{}", screen.story());

@@ -58,5 +58,8 @@ impl Command for ImageTree {
 fn ends_with<'a>(all: &'a [ImageRecord], image: &ImageRecord, count: usize) -> Vec<&'a str> {
     let same = |other: &&ImageRecord| other.layers == image.layers[..count];
     let names = all.iter().filter(same).flat_map(|i| &i.names);
-    names.map(String::as_str).collect()
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    // The store has them in no order.
+    names.sort_unstable();
+    names
 }
