@@ -204,7 +204,7 @@ fn find(engine: &Engine, kind: Kind, size: bool, name: &str) -> Result<Value, Fa
     }
     if any || kind == Kind::Image {
         match engine.find_image(name) {
-            Ok(found) => return image::object(&engine, &found),
+            Ok(found) => return image::object(engine, &found),
             // A name that no image can have may be that of something else.
             Err(_) if any => {}
             Err(Error::NoSuchImage(_)) => return missing(format!("{name}: image not known")),
