@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -15,9 +16,14 @@ use crate::store::Store;
 pub(crate) const LIMIT: u64 = 64 << 20;
 
 /// Read `path`, which must be a regular file of at most `limit` bytes.
-pub(crate) fn read(dir: impl AsFd, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(dir: impl AsFd, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::openat(dir, path, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(
+        dir,
+        path.as_ref(),
+        flags,
+        Mode::empty(),
+    )?);
     let mut text = Vec::with_capacity(4096);
     file.take(limit + 1).read_to_end(&mut text)?;
     if text.len() as u64 > limit {

@@ -11,9 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::atomic;
-use crate::digest::Digest;
 use crate::error::{Context, Result};
-use crate::snapshots::Snapshot;
+use crate::snapshots::{Note, Snapshot};
 use crate::store::Store;
 use crate::unpack::BESIDE;
 
@@ -33,15 +32,11 @@ impl Store {
 
 impl Store {
     /// Give a new snapshot the owners that could not be noted on the files of its layers, lowest first.
-    pub(crate) fn gather_owners(
-        &self,
-        snapshot: BorrowedFd<'_>,
-        layers: &[Digest],
-    ) -> io::Result<()> {
+    pub(crate) fn gather_owners(&self, snapshot: BorrowedFd<'_>, note: &Note) -> io::Result<()> {
         let mut list = None;
-        for layer in layers {
-            let path = format!("{}/{BESIDE}", self.layer_path(layer));
-            let text = match atomic::read(self.dir(), &path, LIST) {
+        for layer in &note.layers {
+            let path = self.tree_of(note, layer).with_file_name(BESIDE);
+            let text = match atomic::read(self.dir(), path, LIST) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other?,
             };

@@ -315,7 +315,7 @@ impl Store {
             rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o711))?;
         }
         rustix::fs::mkdirat(&dir, "merged", Mode::RWXU)?;
-        self.gather_owners(dir.as_fd(), &note.layers)?;
+        self.gather_owners(dir.as_fd(), note)?;
         if note.layers.is_empty() {
             // An overlay needs something below.
             rustix::fs::mkdirat(&dir, "empty", Mode::from_raw_mode(0o755))?;
