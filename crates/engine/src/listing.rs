@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Error, Result};
 use crate::record::{Config, Container, FORMAT, State};
-use crate::{Engine, ListRequest, Paths, limits};
+use crate::{Engine, ListRequest, Paths, limits, records};
 
 /// What a record rarely exceeds.
 const ROOM: usize = 64 * 1024;
@@ -69,7 +69,12 @@ impl Reader {
         let state = match self.read::<State>(id, "state.json") {
             Read::Value(state) => state,
             Read::Missing if config.by_run == Some(false) => State::default(),
-            _ => return None,
+            Read::Missing => match self.read(id, records::CREATOR) {
+                Read::Value(state) => state,
+                Read::Missing => State::default(),
+                Read::Unusual => return None,
+            },
+            Read::Unusual => return None,
         };
         Some(Container { config, state })
     }

@@ -3,6 +3,7 @@
 
 mod codec;
 mod journal;
+mod lines;
 mod reader;
 mod writer;
 

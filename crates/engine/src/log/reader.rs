@@ -11,13 +11,14 @@ use chrono::Utc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
+use super::lines::Lines;
 use super::{LogLine, journal};
 use crate::error::{Context, Error, Result};
 use crate::lifecycle::LogDriver;
 use crate::record::Container;
 use crate::{Engine, LogRequest, protocol};
 
-const BLOCK: usize = 64 * 1024;
+pub(super) const BLOCK: usize = 64 * 1024;
 
 impl Engine {
     /// Hands the log to `out` piece by piece; an error of `out` (a closed pipe) ends it quietly.
@@ -67,14 +68,24 @@ impl Engine {
                 {
                     return Ok(());
                 }
-                if !more || !files.next().on("read", &path)? {
+                if !more {
                     break;
+                }
+                match files.next() {
+                    Next::None => break,
+                    Next::File => {}
+                    Next::AfterGap => {
+                        if !lines.pass_over(out) {
+                            return Ok(());
+                        }
+                    }
                 }
             }
             let left = request
                 .until
                 .map(|until| (until - Utc::now()).to_std().unwrap_or_default());
             if ended || left == Some(Duration::ZERO) {
+                lines.finish(request, out);
                 return Ok(());
             }
             if let Some(watch) = &watch {
@@ -168,84 +179,49 @@ impl<'a> Files<'a> {
         !self.older.is_empty() || self.newer().is_some()
     }
 
-    /// Goes on to the next file; false when there is none.
-    fn next(&mut self) -> io::Result<bool> {
-        let next = self.older.pop().or_else(|| self.newer());
-        Ok(match next {
-            Some(file) => {
-                self.current = file;
-                true
-            }
-            None => false,
-        })
+    /// Goes on to the next file.
+    fn next(&mut self) -> Next {
+        let next = match self.older.pop() {
+            Some(file) => Some((file, Next::File)),
+            None => self.newer(),
+        };
+        let Some((file, how)) = next else {
+            return Next::None;
+        };
+        self.current = file;
+        how
     }
 
     /// The file that followed the current one, or the oldest that is left if that is gone.
-    fn newer(&self) -> Option<File> {
+    fn newer(&self) -> Option<(File, Next)> {
         let mut next = File::open(self.path).ok()?;
         if is_same(&next, &self.current) {
             return None;
         }
         for age in 1.. {
             match File::open(super::aside(self.path, age)) {
-                Ok(file) if is_same(&file, &self.current) => break,
+                Ok(file) if is_same(&file, &self.current) => return Some((next, Next::File)),
                 Ok(file) => next = file,
                 Err(_) => break,
             }
         }
-        Some(next)
+        Some((next, Next::AfterGap))
     }
+}
+
+/// What there is behind the file that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    None,
+    File,
+    /// A file between was removed before we came to it.
+    AfterGap,
 }
 
 fn is_same(one: &File, other: &File) -> bool {
     match (one.metadata(), other.metadata()) {
         (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
         _ => false,
-    }
-}
-
-/// What is read but not yet a whole line.
-#[derive(Default)]
-struct Lines {
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// Reads to the end of the file; false when no more is wanted.
-    fn read(
-        &mut self,
-        file: &mut File,
-        request: &LogRequest,
-        out: &mut dyn FnMut(&LogLine<'_>) -> io::Result<()>,
-    ) -> io::Result<bool> {
-        let mut block = vec![0; BLOCK];
-        loop {
-            let count = file.read(&mut block)?;
-            if count == 0 {
-                return Ok(true);
-            }
-            let mut data = &block[..count];
-            while let Some(at) = data.iter().position(|b| *b == b'\n') {
-                let whole;
-                let line = if self.rest.is_empty() {
-                    &data[..at]
-                } else {
-                    self.rest.extend_from_slice(&data[..at]);
-                    whole = std::mem::take(&mut self.rest);
-                    &whole
-                };
-                if let Some(line) = LogLine::parse(line) {
-                    if request.until.is_some_and(|until| line.time > until) {
-                        return Ok(false);
-                    }
-                    if request.since.is_none_or(|since| line.time >= since) && out(&line).is_err() {
-                        return Ok(false);
-                    }
-                }
-                data = &data[at + 1..];
-            }
-            self.rest.extend_from_slice(data);
-        }
     }
 }
 
