@@ -71,6 +71,9 @@ fn candidates(typed: &str, before: &[String]) -> Candidates {
             false => commands(typed),
         };
     };
+    if first == "oci" {
+        return runtime(typed, after);
+    }
     let (name, after) = match NOUNS.iter().any(|(noun, _)| noun == first) {
         false => (first.clone(), after),
         true => match after.split_first() {
@@ -134,7 +137,41 @@ fn commands(typed: &str) -> Candidates {
     let nouns = NOUNS
         .iter()
         .map(|(n, about)| ((*n).into(), (*about).into()));
-    keep(own.chain(nouns), typed)
+    let oci = [("oci".to_owned(), crate::oci::ABOUT.to_owned())];
+    keep(own.chain(nouns).chain(oci), typed)
+}
+
+/// What `rcon oci` takes: its options, its commands, and theirs.
+fn runtime(typed: &str, said: &[String]) -> Candidates {
+    let pairs = |all: &mut dyn Iterator<Item = (&'static str, &'static str)>| {
+        let all: Candidates = all
+            .map(|(word, about)| (word.into(), about.into()))
+            .collect();
+        keep(all, typed)
+    };
+    let mut rest = said;
+    while let Some((word, after)) = rest.split_first() {
+        if !word.starts_with('-') {
+            let definition = crate::oci::definition(word);
+            let known: Vec<&Arg> = definition.iter().flat_map(|d| d.get_arguments()).collect();
+            let wants = after.last().and_then(|last| value_of(&known, last));
+            return match typed.starts_with('-') && wants.is_none() {
+                true => flags(&known, typed),
+                false => files(),
+            };
+        }
+        rest = after;
+        if ["--root", "--log", "--log-format"].contains(&word.as_str()) {
+            match rest.split_first() {
+                Some((_, after)) => rest = after,
+                None => return files(),
+            }
+        }
+    }
+    match typed.starts_with('-') {
+        true => pairs(&mut crate::oci::GLOBALS.into_iter()),
+        false => pairs(&mut crate::oci::commands()),
+    }
 }
 
 /// The commands of a noun.
@@ -356,6 +393,14 @@ mod tests {
     #[test]
     fn commands_and_flags() {
         assert_eq!(offered("imp", &[]), ["import"]);
+        assert_eq!(offered("oc", &[]), ["oci"]);
+        assert_eq!(offered("sta", &["oci"]), ["start", "state"]);
+        assert_eq!(
+            offered("--sys", &["oci", "--root", "/x"]),
+            ["--systemd-cgroup"]
+        );
+        assert_eq!(offered("--bun", &["oci", "create"]), ["--bundle"]);
+        assert_eq!(offered("x", &["oci", "run", "--bundle"]), [":files"]);
         assert!(offered("", &[]).contains(&"container".to_string()));
         assert_eq!(offered("exis", &["volume"]), ["exists"]);
         assert_eq!(offered("--log-l", &[]), ["--log-level"]);

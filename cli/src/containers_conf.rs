@@ -29,6 +29,7 @@ struct File {
 #[serde(default)]
 struct Containers {
     annotations: List,
+    base_hosts_file: Option<String>,
     cgroup_conf: List,
     cgroupns: Option<String>,
     cgroups: Option<String>,
@@ -43,6 +44,7 @@ struct Containers {
     env_host: Option<bool>,
     http_proxy: Option<bool>,
     init: Option<bool>,
+    init_path: Option<String>,
     ipcns: Option<String>,
     log_driver: Option<String>,
     log_size_max: Option<i64>,
@@ -70,7 +72,10 @@ struct Containers {
 struct Engine {
     cgroup_manager: Option<String>,
     detach_keys: Option<String>,
+    image_default_format: Option<String>,
     image_volume_mode: Option<String>,
+    init_path: Option<String>,
+    multi_image_archive: Option<bool>,
     network_cmd_options: List,
     pull_policy: Option<String>,
     stop_timeout: Option<u32>,
@@ -122,6 +127,12 @@ pub struct Defaults {
     pub network_options: Option<Vec<String>>,
     /// The most processes of a container.
     pub pids_limit: Option<i64>,
+    /// What `commit` makes.
+    pub image_default_format: Option<String>,
+    /// Whether `save` takes all its words for images.
+    pub multi_image_archive: Option<bool>,
+    base_hosts_file: Option<String>,
+    init_path: Option<String>,
     log_size_max: Option<u64>,
     cgroupns: Option<String>,
     devices: Option<Vec<String>>,
@@ -214,6 +225,11 @@ impl Defaults {
                 *field = value;
             }
         }
+        later(&mut self.base_hosts_file, containers.base_hosts_file);
+        later(&mut self.init_path, engine.init_path);
+        later(&mut self.init_path, containers.init_path);
+        later(&mut self.image_default_format, engine.image_default_format);
+        later(&mut self.multi_image_archive, engine.multi_image_archive);
         later(&mut self.cgroupns, containers.cgroupns);
         later(&mut self.ipcns, containers.ipcns);
         later(&mut self.oom_score_adj, containers.oom_score_adj);
@@ -308,6 +324,8 @@ impl Defaults {
         }
         for (given, default) in [
             (&mut own.cgroupns, &self.cgroupns),
+            (&mut own.init_path, &self.init_path),
+            (&mut args.hosts_file, &self.base_hosts_file),
             (&mut own.ipc, &self.ipcns),
             (&mut own.pid, &self.pidns),
             (&mut own.tz, &self.tz),
@@ -358,8 +376,9 @@ impl Defaults {
 }
 
 /// The fields that are followed, as `TABLE.NAME`; for `info`.
-const FOLLOWED: [&str; 40] = [
+const FOLLOWED: [&str; 45] = [
     "containers.annotations",
+    "containers.base_hosts_file",
     "containers.cgroup_conf",
     "containers.cgroupns",
     "containers.cgroups",
@@ -374,6 +393,7 @@ const FOLLOWED: [&str; 40] = [
     "containers.env_host",
     "containers.http_proxy",
     "containers.init",
+    "containers.init_path",
     "containers.ipcns",
     "containers.log_driver",
     "containers.log_size_max",
@@ -395,7 +415,10 @@ const FOLLOWED: [&str; 40] = [
     "containers.volumes",
     "engine.cgroup_manager",
     "engine.detach_keys",
+    "engine.image_default_format",
     "engine.image_volume_mode",
+    "engine.init_path",
+    "engine.multi_image_archive",
     "engine.network_cmd_options",
     "engine.pull_policy",
     "engine.stop_timeout",

@@ -10,6 +10,7 @@ pub fn root() -> String {
     let mut rows: Vec<(&str, &str)> = COMMANDS.iter().map(|e| (e.names[0], e.about)).collect();
     rows.retain(|(name, _)| !name.contains(' '));
     rows.extend(NOUNS);
+    rows.push(("oci", crate::oci::ABOUT));
     rows.push(("help", "Help about any command"));
     let mut text =
         String::from("Run containers as an ordinary user\n\nUsage:\n  rcon [options] [command]\n");

@@ -52,7 +52,7 @@ pub fn markdown() -> String {
             help::command(entry, name)
         );
     }
-    text
+    text + &format!("\n## rcon oci\n\n```text\n{}```\n", crate::oci::help())
 }
 
 fn sorted() -> Vec<&'static Entry> {
@@ -68,6 +68,7 @@ pub fn manual() -> Vec<(String, String)> {
         let name = format!("rcon-{}", entry.names[0].replace(' ', "-"));
         pages.push((name, page(entry)));
     }
+    pages.push(("rcon-oci".to_owned(), runtime_page()));
     pages
 }
 
@@ -96,10 +97,33 @@ fn main_page() -> String {
         let page = format!("rcon-{}", entry.names[0].replace(' ', "-"));
         text += &format!(".TP\n.BR {} (1)\n{}\n", plain(&page), plain(entry.about));
     }
+    text += &format!(".TP\n.BR rcon\\-oci (1)\n{}\n", plain(crate::oci::ABOUT));
     for (noun, about) in NOUNS {
         text += &format!(".TP\n.B {noun}\n{}\n", plain(about));
     }
     text + &options(&app::root_definition())
+}
+
+/// The page of the OCI runtime, all its commands in one.
+fn runtime_page() -> String {
+    let mut text = title("rcon-oci");
+    text += &format!(
+        ".SH NAME\nrcon\\-oci \\- {}\n.SH SYNOPSIS\n.B rcon oci\n[options] command [options] container\n",
+        plain(crate::oci::ABOUT)
+    );
+    text += ".SH OPTIONS\n";
+    for (flag, about) in crate::oci::GLOBALS {
+        text += &format!(".TP\n\\fB{}\\fR\n{}\n", plain(flag), plain(about));
+    }
+    for (name, about) in crate::oci::commands() {
+        text += &format!(".SH {}\n{}.\n", plain(&name.to_uppercase()), plain(about));
+        text += crate::oci::definition(name)
+            .map(|definition| options(&definition))
+            .unwrap_or_default()
+            .strip_prefix(".SH OPTIONS\n")
+            .unwrap_or_default();
+    }
+    text + ".SH SEE ALSO\n.BR rcon (1)\n"
 }
 
 fn page(entry: &Entry) -> String {
@@ -170,7 +194,7 @@ mod tests {
     #[test]
     fn there_is_a_page_for_each_command() {
         let pages = manual();
-        assert_eq!(pages.len(), COMMANDS.len() + 1);
+        assert_eq!(pages.len(), COMMANDS.len() + 2);
         let (_, page) = pages.iter().find(|(name, _)| name == "rcon-stop").unwrap();
         assert!(page.contains(".B rcon stop\n"), "{page}");
         assert!(page.contains("\\fB\\-t, \\-\\-time\\fR"), "{page}");

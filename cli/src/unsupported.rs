@@ -50,13 +50,13 @@ const GLOBAL: &str = "--cdi-spec-dir --conmon --connection -c --events-backend -
 const RUN: &str = "--cpu-rt-period --cpu-rt-runtime \
     --decryption-key \
     --disable-content-trust --gpus \
-    --health-log-destination --hosts-file --init-ctr --ip --ip6 --mac-address \
+    --health-log-destination --init-ctr --ip --ip6 --mac-address \
     --network-alias --pod \
-    --pod-id-file --rdt-class --requires --rmi --rootfs --seccomp-policy";
+    --pod-id-file --rdt-class --requires --rootfs --seccomp-policy";
 
 const OTHERS: &[(&str, &str)] = &[
     ("check", "-m --max --repair-lossy"),
-    ("create", "-a --attach"),
+    ("create", "-a --attach --rmi"),
     ("exec", "--cidfile --no-session"),
     ("info", "-D --debug"),
     ("login", "--compat-auth-file --secret"),

@@ -7,6 +7,7 @@ use crate::lab::tmux::Tmux;
 scenarios!(
     containers_conf,
     more_fields,
+    files_and_formats,
     credentials_of_docker,
     order_of_files,
     bad_files,
@@ -157,6 +158,82 @@ network_backend = "cni"
 }
 
 /// `--config`: the folder of Docker's config.json.
+fn files_and_formats(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let hosts = t.write("base", "10.9.8.7 from-the-base\n");
+    t.write(
+        CONF,
+        format!(
+            "[containers]\nbase_hosts_file = \"{hosts}\"\n[engine]\nimage_default_format = \"docker\"\n\
+             multi_image_archive = true\nevents_logger = \"none\"\nenv = [\"A=1\"]\n"
+        ),
+    );
+    let count = [
+        "run",
+        "--rm",
+        &image,
+        "grep",
+        "-c",
+        "from-the-base",
+        "/etc/hosts",
+    ];
+    t.run(&count).prints("1\n");
+    let none = [
+        "run",
+        "--rm",
+        "--hosts-file",
+        "none",
+        &image,
+        "cat",
+        "/etc/hosts",
+    ];
+    let out = t.run(&none);
+    assert!(!out.ok().contains("from-the-base"), "{}", out.story());
+    assert!(out.ok().contains("localhost"), "{}", out.story());
+    t.run(&["create", "--hosts-file", "image", &image])
+        .refused(125)
+        .says("--no-hosts");
+    t.run(&["create", "--hosts-file", "relative", &image])
+        .refused(125)
+        .says("absolute");
+    t.run(&[
+        "run",
+        "--rm",
+        "--hosts-file",
+        "/nonexistent",
+        &image,
+        "true",
+    ])
+    .refused(125)
+    .says("/nonexistent");
+
+    t.ok(&["create", "--name", "c", &image]);
+    for (more, kind) in [
+        (
+            &[][..],
+            "application/vnd.docker.distribution.manifest.v2+json",
+        ),
+        (&["-f", "oci"], "application/vnd.oci.image.manifest.v1+json"),
+    ] {
+        let mut commit = vec!["commit", "-q"];
+        commit.extend(more);
+        commit.extend(["c", "localhost/made"]);
+        t.ok(&commit);
+        assert_eq!(t.inspect("localhost/made", "{{.ManifestType}}"), kind);
+    }
+    t.ok(&["save", "-q", "-o", "both.tar", "localhost/made", &image]);
+    t.ok(&["rmi", "localhost/made"]);
+    t.run(&["load", "-i", "both.tar"]).shows("localhost/made");
+    // What is not followed is shown to be so.
+    t.run(&[
+        "info",
+        "--format",
+        "{{json .configuration.fieldsNotFollowed}}",
+    ])
+    .shows("engine.events_logger")
+    .shows("engine.env");
+}
+
 fn credentials_of_docker(t: &mut Rcon) {
     let registry = "127.0.0.1:1";
     // `user:secret`

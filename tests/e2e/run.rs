@@ -9,6 +9,7 @@ use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
 
 scenarios!(
+    image_goes_too,
     exit_codes,
     output_streams,
     input,
@@ -393,4 +394,20 @@ fn watched_while_made(t: &mut Rcon) {
         made.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
     });
     t.has_containers(0);
+}
+
+/// `--rmi`: the image goes with the container, unless another needs it.
+fn image_goes_too(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let run = ["run", "--rmi", "--name", "c", &image, "sh", "-c", "exit 3"];
+    t.ok(&["create", "--name", "other", &image]);
+    t.run(&run).code(3);
+    t.ok(&["image", "exists", &image]);
+    t.ok(&["rm", "other"]);
+    t.run(&run).code(3);
+    t.run(&["image", "exists", &image]).code(1);
+    t.has_containers(0);
+    t.run(&["run", "-d", "--rmi", &image])
+        .refused(125)
+        .says("--rmi");
 }

@@ -8,6 +8,7 @@ use rcon_engine::image::{Format, Reference};
 
 use super::progress::Reporter;
 use crate::app::Command;
+use crate::containers_conf::Defaults;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome, errno_text};
 use crate::output;
@@ -62,9 +63,13 @@ impl Command for Commit {
             // Not the one that every command has.
             return Err(unknown_flag("--config", None, "rcon commit"));
         }
-        let format = match self.format.as_deref().unwrap_or("oci") {
+        let usual = match self.format {
+            Some(_) => None,
+            None => Defaults::load()?.image_default_format,
+        };
+        let format = match self.format.or(usual).as_deref().unwrap_or("oci") {
             "oci" => Format::Oci,
-            "docker" => Format::Docker,
+            "docker" | "v2s2" => Format::Docker,
             other => {
                 return Err(Failure::new(format!(
                     "unrecognized image format {other:?}: choose oci or docker"

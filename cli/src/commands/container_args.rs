@@ -135,6 +135,9 @@ pub struct ContainerArgs {
     /// Disable healthchecks on container
     #[arg(long)]
     pub no_healthcheck: bool,
+    /// Base file to create the /etc/hosts file inside the container, or "none" (default the host's /etc/hosts)
+    #[arg(long)]
+    pub hosts_file: Option<String>,
     /// Do not create /etc/hosts within the container, instead use the version from the image
     #[arg(long)]
     pub no_hosts: bool,

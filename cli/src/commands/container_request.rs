@@ -352,12 +352,28 @@ fn names(args: &ContainerArgs) -> Result<NameOptions, Failure> {
             "--no-hosts and --add-host cannot be set together",
         ));
     }
+    let base_hosts = match args.hosts_file.as_deref() {
+        None | Some("") => None,
+        Some("image") => {
+            return Err(Failure::new(
+                "--hosts-file=image: the /etc/hosts of an image is not read when its container is made",
+            )
+            .hint("--no-hosts leaves it as it is"));
+        }
+        Some(file) if file == "none" || file.starts_with('/') => Some(file.to_owned()),
+        Some(file) => {
+            return Err(Failure::new(format!(
+                "--hosts-file {file:?} must be an absolute path, or \"none\""
+            )));
+        }
+    };
     Ok(NameOptions {
         search: split_lists(&args.dns_search),
         options: split_lists(&args.dns_option),
         servers,
         hosts,
         no_hosts: args.no_hosts,
+        base_hosts,
     })
 }
 

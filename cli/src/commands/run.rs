@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use clap::Args;
-use rcon_engine::{DetachKeys, Outcome as Ended, RelayOptions, StartRequest, Streams};
+use rcon_engine::{
+    DetachKeys, Engine, Error, Outcome as Ended, RelayOptions, StartRequest, Streams,
+};
 
 use super::container_args::ContainerArgs;
 use super::container_request;
@@ -33,6 +35,9 @@ pub struct Run {
     /// Pass a number of additional file descriptors into the container
     #[arg(long, value_name = "uint")]
     preserve_fds: Option<u32>,
+    /// Remove image after exit unless used by other containers, implies --rm
+    #[arg(long)]
+    rmi: bool,
     /// Proxy received signals to the process (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     sig_proxy: Option<bool>,
@@ -56,8 +61,9 @@ impl Command for Run {
             detach_keys,
             preserve_fd,
             preserve_fds,
+            rmi,
             sig_proxy,
-            container,
+            mut container,
         } = self;
         let attach = split_lists(&attach);
         if detach && !attach.is_empty() {
@@ -65,6 +71,13 @@ impl Command for Run {
                 "--detach and --attach can not be used together",
             ));
         }
+        if rmi && detach {
+            return Err(Failure::new(
+                "--rmi and --detach can not be used together: nobody is left to remove the image",
+            ));
+        }
+        container.rm |= rmi;
+        let image = container.args.first().cloned().unwrap_or_default();
         let inherit =
             descriptors::inherit(preserve_fds.unwrap_or(0), &split_lists(&preserve_fd), true)?;
         let (tty, interactive) = (container.tty, container.interactive);
@@ -102,10 +115,21 @@ impl Command for Run {
             (_, Some(session)) => {
                 let end = session.relay(&relay)?;
                 context.log_trace();
+                if rmi && matches!(end, Ended::Exited(_)) {
+                    remove_image(&engine, &image)?;
+                }
                 ended(end)
             }
             (_, None) => Ok(0),
         }
+    }
+}
+
+/// The image of a container that has ended, unless others use it.
+fn remove_image(engine: &Engine, name: &str) -> Result<(), Failure> {
+    match engine.remove_image(name, false) {
+        Ok(_) | Err(Error::ImageInUse { .. } | Error::NoSuchImage(_)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,6 +11,7 @@ use rcon_engine::store::Compression;
 
 use super::progress::Reporter;
 use crate::app::Command;
+use crate::containers_conf::Defaults;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::usage::arity;
@@ -48,8 +49,11 @@ impl Command for Save {
         "save -m alpine busybox > both.tar",
     ];
 
-    fn run(self, context: &Context) -> Outcome {
+    fn run(mut self, context: &Context) -> Outcome {
         arity(&self.args, 1, usize::MAX)?;
+        if !self.multi_image_archive && self.args.len() > 1 {
+            self.multi_image_archive = Defaults::load()?.multi_image_archive == Some(true);
+        }
         let format = self.format.as_deref().unwrap_or("docker-archive");
         if self.compress && format != "docker-dir" {
             return Err(Failure::new(

@@ -155,7 +155,33 @@ fn dispatch(globals: &Globals, rest: &[OsString]) -> Outcome {
     }
 }
 
-fn help() -> String {
+/// What the commands of the runtime are, for whoever lists commands.
+pub const ABOUT: &str = "Be an OCI runtime: make and run containers of bundles";
+
+/// The options before the command, and what they are about.
+pub const GLOBALS: [(&str, &str); 7] = [
+    ("--root", "Where the state of containers is kept"),
+    ("--log", "Where failures are written down too"),
+    ("--log-format", "How: \"text\" or \"json\""),
+    ("--debug", "Say more"),
+    ("--systemd-cgroup", "Have systemd make the cgroups"),
+    ("--help", "Print this help"),
+    ("--version", "Print the version"),
+];
+
+/// The commands of the runtime and what they do.
+pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.iter().map(|entry| (entry.name, entry.about))
+}
+
+/// The definition of a command of the runtime.
+pub fn definition(name: &str) -> Option<clap::Command> {
+    let entry = COMMANDS.iter().find(|entry| entry.name == name)?;
+    Some((entry.define)(clap::Command::new("rcon")))
+}
+
+/// `rcon oci --help`
+pub fn help() -> String {
     let mut text =
         "Make and run containers of OCI bundles, with the commands of runc\n\nUsage:\n  \
         rcon oci [options] COMMAND [options] CONTAINER\n\nCommands:\n"

@@ -21,7 +21,11 @@ pub(crate) fn write(dir: &Path, config: &Config, hostname: &str) -> Result<()> {
         fs::write(&path, text).on("write", &path)
     };
     if !config.names.no_hosts {
-        let base = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        let base = match config.names.base_hosts.as_deref() {
+            None => fs::read_to_string("/etc/hosts").unwrap_or_default(),
+            Some("none") => String::new(),
+            Some(file) => fs::read_to_string(file).on("read", Path::new(file))?,
+        };
         put("hosts", &hosts(&base, config, hostname, host_address()))?;
     }
     if let Some(zone) = &config.options.tz {

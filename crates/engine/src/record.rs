@@ -146,6 +146,9 @@ pub struct NameOptions {
     pub hosts: Vec<(String, String)>,
     /// `--no-hosts`: leave the image's `/etc/hosts` alone.
     pub no_hosts: bool,
+    /// `--hosts-file`: the file that `/etc/hosts` begins with, or `none`; without, that of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_hosts: Option<String>,
 }
 
 /// One volume of a container.
