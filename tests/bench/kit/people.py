@@ -55,6 +55,8 @@ class Work:
             self.keeper.stdin.close()
             self.keeper.wait()
         else:
+            # podman has folders that nobody may write in.
+            subprocess.run(["chmod", "-R", "u+rwX", self.path], stderr=subprocess.DEVNULL, check=False)
             shutil.rmtree(self.path, ignore_errors=True)
 
     def folder(self, name, user=None, mode=0o755):
