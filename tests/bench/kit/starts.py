@@ -323,6 +323,9 @@ class Bench:
             self.watch.once([*podman, "rmi", "-f", self.image])
             self.watch.once([*podman, "system", "reset", "-f"])
         self.watch.must(self.rcon, "rmi", "-f", self.image)
+        # podman's pause, which would stay for good.
+        for pid in self.watch.children():
+            os.kill(pid, signal.SIGKILL)
 
 
 def main():
