@@ -73,7 +73,7 @@ fn gone(t: &mut Rcon) {
         "secret ls",
         "create IMAGE true",
         "run -d IMAGE true",
-        "tag c IMAGE",
+        "tag nosuch IMAGE",
         "stop -t 0 up",
         "start up",
         "kill up",
@@ -87,7 +87,7 @@ fn gone(t: &mut Rcon) {
         let expected = match line {
             // Nothing is printed, so nothing is missed.
             "port up" | "system check" => Some(0),
-            "tag c IMAGE" => Some(125),
+            "tag nosuch IMAGE" => Some(125),
             _ => Some(141),
         };
         assert!(code == expected, "{line}: {code:?}\n{said}");
