@@ -30,7 +30,7 @@ fn follows_output(t: &mut Rcon) {
     let running = t.start(&["attach", "c"]);
     // It is attached before there is anything to see: output before that is the log's.
     attached(t, 1);
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     let out = running.wait();
     assert_eq!(
         (out.code, out.stdout.as_str(), out.stderr.as_str()),
@@ -83,7 +83,7 @@ fn several(t: &mut Rcon) {
         .map(|_| t.start(&["attach", "--no-stdin", "c"]))
         .collect();
     attached(t, 10);
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     // One who comes late, perhaps too late, sees the rest, and never half a line.
     let late = t.run(&["attach", "--no-stdin", "c"]);
     assert!(

@@ -86,7 +86,7 @@ fn jump(t: &Rcon, by: Duration) {
     let checked = || t.inspect("c", "{{len .State.Health.Log}}");
     eventually("health checks", 20, || (checked() == "5").then_some(()));
     let follower = t.start(&["logs", "-f", "c"]);
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     t.run(&["wait", "c"]).prints("6\n");
     follower.wait().prints("before\nafter\n");
     t.run(&["logs", "c"]).prints("before\nafter\n");
@@ -100,7 +100,7 @@ fn jump(t: &Rcon, by: Duration) {
     // An end in the future is no reason not to start again, nor not to be removed.
     shift(t, "c", by);
     t.run(&["start", "c"]).prints("c\n");
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     t.run(&["wait", "c"]).prints("6\n");
     shift(t, "c", by);
     t.run(&["container", "prune", "-f"]).code(0);

@@ -70,7 +70,7 @@ fn from_init_to_the_end(t: &mut Rcon) {
         (t.inspect("c", "{{.State.Health.Status}}") == "unhealthy").then_some(())
     });
     // It is a container as any other: its policy starts it again, and its end is known.
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     eventually("it has ended twice", 60, || {
         (t.inspect(
             "c",

@@ -78,7 +78,7 @@ fn follows(t: &mut Rcon) {
         (t.run(&["logs", "c"]).stdout == "first\n").then_some(())
     });
     let running = t.start(&["logs", "-f", "c"]);
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     // It ends when the container does.
     running.wait().prints("first\nsecond\n");
     t.run(&["logs", "--follow", "c"]).prints("first\nsecond\n");
@@ -225,7 +225,7 @@ fn put_aside_in_a_flood(t: &mut Rcon) {
     eventually("the reader to hear something", 20, || {
         heard.exists().then_some(())
     });
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     t.run(&["wait", "c"]).prints("0\n");
     assert_eq!(slow.wait().ok().trim(), lines.to_string());
     assert_eq!(followed.wait().ok().trim(), format!("0 {lines}"));

@@ -147,7 +147,7 @@ fn monitor_that_sleeps(t: &mut Rcon) {
     attached(t, 1);
     let monitor = monitor_of(t, "c");
     kill(monitor, Signal::SIGSTOP).unwrap();
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     let seconds = std::env::var("RCON_TEST_SLEEP").ok();
     let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(1.0);
     std::thread::sleep(Duration::from_secs_f64(seconds));
@@ -305,7 +305,7 @@ fn waits_for_conditions(t: &mut Rcon) {
         t.ok(&["run", "-d", "--name", name, &image, "sh", "-c", script]);
     }
     let first = t.start(&["wait", "--return-on-first", "slow", "quick"]);
-    t.ok(&["exec", "quick", "touch", "/go"]);
+    t.let_go("quick");
     first.wait().prints("9\n");
     t.ok(&["rm", "-f", "-t", "0", "slow", "quick"]);
     t.run(&["wait", "--condition", "asleep", "c"])

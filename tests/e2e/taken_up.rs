@@ -209,7 +209,7 @@ fn terminal(t: &mut Rcon) {
     eventually("another monitor", 20, || {
         recorded(t, "c").filter(|now| *now != old)
     });
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     let out = running.wait();
     assert_eq!(out.stdout, "up\r\nterminal\r\n", "{}", out.story());
     ended_with(t, "c", 4);
@@ -335,7 +335,7 @@ fn policy_and_health(t: &mut Rcon) {
     eventually("healthy", 20, || {
         (t.inspect("c", "{{.State.Health.Status}}") == "healthy").then_some(())
     });
-    t.ok(&["exec", "c", "touch", "/go"]);
+    t.let_go("c");
     eventually("started again", 20, || {
         (t.inspect("c", "{{.State.Status}} {{.RestartCount}}") == "running 1").then_some(())
     });

@@ -49,18 +49,23 @@ pub fn fetch(pid: Option<u32>, to: &str) -> std::io::Result<String> {
     }
 }
 
-/// A TCP port of this machine that nobody listens on now and that no other call has given out.
+/// A TCP port of this machine that nobody listens on now and that no other call has given out. It is none of those that the
+/// kernel gives to clients (`net.ipv4.ip_local_port_range` begins at 32768): one of them could have it at any moment.
 pub fn free_port() -> u16 {
-    use std::collections::HashSet;
-    use std::sync::Mutex;
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap();
-    let given = given.get_or_insert_default();
-    loop {
-        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok() && given.insert(port) {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 17_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Several suites may run at once, and look at the same ports.
+    let start = (std::process::id() % u32::from(COUNT)) as u16;
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + ((u32::from(start) + u32::from(next)) % u32::from(COUNT)) as u16;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok()
+            && std::net::UdpSocket::bind(("0.0.0.0", port)).is_ok()
+        {
             return port;
         }
     }
+    panic!("there is no free port");
 }

@@ -247,6 +247,13 @@ impl Rcon {
         running.wait()
     }
 
+    /// Makes the file `/go` in a container that waits for it to end. That end may come before that of what makes the file, and
+    /// takes it along.
+    pub fn let_go(&self, name: &str) {
+        let out = self.run(&["exec", name, "touch", "/go"]);
+        assert!(matches!(out.code, 0 | 137), "{}", out.story());
+    }
+
     /// Runs a command that must succeed; its standard output without the last newline.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
