@@ -160,6 +160,12 @@ pub(crate) fn discard_runtime(paths: &Paths, id: &str) -> Result<()> {
     files::remove_tree(&paths.runtime(id))
 }
 
+/// Whether something in it was killed for want of memory. To be asked as soon as its processes have ended: systemd takes an
+/// empty scope away, and what the kernel counted with it.
+pub(crate) fn lacked_memory(paths: &Paths, id: &str) -> bool {
+    of(paths, id).is_some_and(|cgroup| cgroup.oom_kills() > 0)
+}
+
 /// What the end of a container finds out and leaves behind: whether it was killed for want of memory.
 pub(crate) fn finish(paths: &Paths, id: &str) -> bool {
     let Some(cgroup) = of(paths, id) else {

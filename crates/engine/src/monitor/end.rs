@@ -58,6 +58,7 @@ impl Monitor {
             self.asked_to_end = true;
             waiting.leave();
         }
+        let lacked_memory = limits::lacked_memory(&self.engine.paths, self.container.id());
         let status = self.reap();
         let code = self.code_of(status);
         self.health = None;
@@ -80,7 +81,7 @@ impl Monitor {
         trace::mark("ports closed");
         self.hear_all();
         let again = self.goes_on(code);
-        let oom_killed = limits::finish(&self.engine.paths, self.container.id());
+        let oom_killed = limits::finish(&self.engine.paths, self.container.id()) || lacked_memory;
         let state = &mut self.container.state;
         state.oom_killed = oom_killed;
         if status.is_none() {
