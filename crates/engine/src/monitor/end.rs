@@ -1,5 +1,6 @@
-//! The end of a container, written down in this order: its last output is logged, its network and ports are closed, its
-//! record says how it ended (or it is removed, with `--rm`), and only then does anybody hear of it.
+//! The end of a container, written down in this order: its last output is logged, its published ports are closed, its record
+//! says how it ended (or it is removed, with `--rm`), and only then does anybody hear of it. A network that publishes nothing is
+//! told to end at once and waited for last.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
