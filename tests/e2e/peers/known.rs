@@ -1,6 +1,6 @@
 //! The differences that are known: `differences.txt`, a line each, `PEER | OF | CASE | LINE | WHY`. OF is whose bundles
 //! (`root`, `users`, `all`), CASE the case or `*`, LINE what the differing line holds, with its `- ` (theirs) or `+ ` (ours)
-//! where that is said.
+//! where that is said. A peer with `?` does not differ each time.
 
 const LIST: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -13,6 +13,8 @@ pub struct Known {
     case: String,
     /// What the differing line holds.
     pub line: String,
+    /// Whether the peer differs each time.
+    always: bool,
 }
 
 impl Known {
@@ -21,9 +23,9 @@ impl Known {
         self.peer == peer && (self.case == "*" || self.case == case)
     }
 
-    /// Whether it is of one case, and so must be there.
-    pub fn is_of_one_case(&self) -> bool {
-        self.case != "*"
+    /// Whether it must be there: it is of one case, and of each time.
+    pub fn is_certain(&self) -> bool {
+        self.always && self.case != "*"
     }
 
     /// Whether it is this line.
@@ -53,7 +55,16 @@ pub fn of(root: bool) -> Vec<Known> {
         };
         if fits {
             let [peer, case, line] = [peer, case, line].map(str::to_owned);
-            all.push(Known { peer, case, line });
+            let (peer, always) = match peer.strip_suffix('?') {
+                Some(peer) => (peer.to_owned(), false),
+                None => (peer, true),
+            };
+            all.push(Known {
+                peer,
+                case,
+                line,
+                always,
+            });
         }
     }
     all

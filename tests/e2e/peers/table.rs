@@ -184,7 +184,7 @@ impl Table<'_> {
                     said.trim(),
                 );
             }
-            for one in meant.iter().filter(|k| k.is_of_one_case()) {
+            for one in meant.iter().filter(|k| k.is_certain()) {
                 if !found.iter().any(|line| one.holds(line)) {
                     self.faults += &format!("{case}: {peer} does not differ in {:?}\n", one.line);
                 }
