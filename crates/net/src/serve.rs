@@ -62,6 +62,9 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     forbid_privilege()?;
     let limits = Limits::for_descriptors(raise_descriptor_limit());
     rcon_sys::memory::set_mmap_threshold(SMALLEST_BUFFER as i32);
+    // Buffers lie side by side and are used a little each: a huge page would make memory of all of them. A kernel
+    // that does not know this has no such pages.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let Service {
         config,
         tap,

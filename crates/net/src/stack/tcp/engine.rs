@@ -19,25 +19,28 @@ use super::segment::{self, Bare, FIN, Header, RST, SYN};
 use crate::stack::link::{Finish, HEADROOM, Link, MAX_PACKET_V4};
 use crate::stack::packet::{self, TCP, TCP_CHECKSUM, TCP_LEN};
 
-/// How much a connection buffers in each direction, in bytes, by how many connections there are
-/// when it is made: few get what one stream at full speed makes use of, and many together stay
-/// within bounds. Only what is used becomes memory.
-const BUFFERS: [(usize, usize); 3] = [
-    (32, 1024 * 1024),
-    (256, 256 * 1024),
-    (usize::MAX, SMALLEST_BUFFER),
-];
+/// How much a connection may hold in each direction, in bytes, as long as it moves little or too many
+/// others move much.
+pub(super) const MODEST: usize = 64 * 1024;
+/// The same for one that moves much: what a stream at full speed makes use of.
+pub(super) const GENEROUS: usize = 1024 * 1024;
+/// How many connections have that at a time: what is held for all of them together stays within
+/// bounds, and those that only wait take nothing from those that work.
+pub(super) const GENEROUS_CONNECTIONS: usize = 64;
+/// Beyond so many connections a further one never holds more than [`MODEST`]: address space has
+/// bounds too, where the system promises no more than there is (vm.overcommit_memory).
+const ROOMY_CONNECTIONS: usize = 4096;
 /// Buffers of this size and more come from the system one by one and go back to it.
-pub(crate) const SMALLEST_BUFFER: usize = 64 * 1024;
+pub(crate) const SMALLEST_BUFFER: usize = MODEST;
 /// How many sockets whose connection has ended are kept for the next.
 const KEPT: usize = 16;
 
-/// The size of the buffers of a connection, with so many others.
+/// The size of the send buffer of a connection, with so many others. Only what is used becomes memory.
 fn buffer_size(connections: usize) -> usize {
-    BUFFERS
-        .iter()
-        .find(|(below, _)| connections < *below)
-        .map_or(SMALLEST_BUFFER, |(_, size)| *size)
+    match connections < ROOMY_CONNECTIONS {
+        true => GENEROUS,
+        false => MODEST,
+    }
 }
 
 /// What goes out of the stack, and where it is put together.
@@ -80,6 +83,8 @@ pub(crate) struct Engines {
     mtu: usize,
     /// Sockets for further connections, their buffers hardly touched.
     spare: Vec<Single>,
+    /// How many connections may hold much.
+    pub(super) generous: usize,
 }
 
 impl std::fmt::Debug for Engines {
@@ -115,6 +120,7 @@ impl Engines {
             interface,
             mtu,
             spare: Vec::new(),
+            generous: 0,
         }
     }
 
@@ -138,12 +144,14 @@ impl Engines {
         let socket = single.sockets.get_mut::<Socket<'_>>(single.handle);
         socket.listen(header.destination_port).ok()?;
         let mut engine = Engine {
-            inlet: Inlet::new(&header, wishes, size),
+            inlet: Inlet::new(&header, wishes),
             single,
             peer: header,
             mss: wishes.mss,
             mtu: self.mtu,
             seen: None,
+            generous: false,
+            ring_used: 0,
         };
         engine.pass(&mut self.interface, syn, wire);
         (engine.state() == State::SynReceived).then_some(engine)
@@ -171,6 +179,10 @@ pub(crate) struct Engine {
     mtu: usize,
     /// What the container acknowledged and allowed last.
     seen: Option<(u32, u16)>,
+    /// Whether it may hold much.
+    generous: bool,
+    /// Up to where the ring of the send buffer was filled since it was empty, in bytes.
+    ring_used: usize,
 }
 
 impl std::fmt::Debug for Engine {
@@ -315,6 +327,49 @@ impl Engine {
             let finish = finish(&mut wire.buffer[HEADROOM..length], &*wire.link, self.mss);
             wire.link.send(&mut wire.buffer[..length], finish);
         }
+    }
+
+    /// Lets the connection hold much, if that may be.
+    pub(crate) fn be_generous(&mut self, engines: &mut Engines) {
+        if !self.generous && self.single.size >= GENEROUS && engines.generous < GENEROUS_CONNECTIONS
+        {
+            engines.generous += 1;
+            self.generous = true;
+            self.inlet.set_limit(GENEROUS);
+        }
+    }
+
+    /// Has the connection hold little from now on.
+    pub(crate) fn be_modest(&mut self, engines: &mut Engines) {
+        if std::mem::take(&mut self.generous) {
+            engines.generous -= 1;
+            self.inlet.set_limit(MODEST);
+        }
+    }
+
+    /// Whether it may hold much.
+    pub(crate) fn is_generous(&self) -> bool {
+        self.generous
+    }
+
+    /// How much the connection may take for the container now, in bytes. What holds little takes so much and then
+    /// waits until that has gone, for then its ring begins anew where it is memory already.
+    pub(crate) fn room(&mut self) -> usize {
+        let socket = self.socket();
+        let (can_send, waits) = (socket.can_send(), socket.send_queue() > 0);
+        if !waits {
+            self.ring_used = 0;
+        }
+        match (can_send, self.generous) {
+            (false, _) => 0,
+            (true, true) => usize::MAX,
+            (true, false) => MODEST.saturating_sub(self.ring_used),
+        }
+    }
+
+    /// Learns that so many bytes were taken for the container.
+    pub(crate) fn took(&mut self, count: usize) {
+        self.ring_used = self.ring_used.saturating_add(count);
     }
 
     /// When there is something to do again by itself.

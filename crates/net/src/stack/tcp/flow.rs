@@ -86,6 +86,8 @@ pub(crate) struct Open {
     /// Bytes towards the container since memory was given back last, and when the last came.
     moved: usize,
     last: Instant,
+    /// Bytes in both directions since the flow rested last.
+    busy: usize,
 }
 
 /// What became of a flow in its turn.
@@ -125,6 +127,7 @@ impl Open {
             broken: false,
             moved: 0,
             last: io.now,
+            busy: 0,
         })
     }
 
@@ -153,6 +156,8 @@ impl Open {
             }
             count
         });
+        self.busy = self.busy.saturating_add(packet.len());
+        self.last = io.now;
         if failed {
             self.fail();
         }
@@ -177,6 +182,9 @@ impl Open {
 
     /// Moves what can be moved in both directions, and sends it on.
     pub(crate) fn turn(&mut self, engines: &mut Engines, io: &mut Io) -> Turn {
+        if self.busy > SMALL {
+            self.engine.be_generous(engines);
+        }
         let mut budget = TURN;
         let before = self.moved;
         self.outward(io.now);
@@ -232,12 +240,13 @@ impl Open {
     fn inward(&mut self) -> usize {
         let mut total = 0;
         while self.readable && !self.outside_done && !self.broken && total < CHUNK {
-            if !self.engine.socket().can_send() {
+            let room = self.engine.room();
+            if room == 0 {
                 break;
             }
             let socket = &self.socket;
             let result = self.engine.socket().send(|space| {
-                let length = space.len().min(CHUNK);
+                let length = space.len().min(CHUNK).min(room);
                 match rustix::net::recv(socket, &mut space[..length], RecvFlags::empty()) {
                     Ok((count, _)) => (count, Ok((count, length))),
                     Err(error) => (0, Err(error)),
@@ -250,6 +259,7 @@ impl Open {
                 }
                 Ok(Ok((count, asked))) => {
                     total += count;
+                    self.engine.took(count);
                     // Less than asked for means that there is no more; epoll(7) tells of new.
                     self.readable = count == asked || self.insists;
                 }
@@ -260,6 +270,7 @@ impl Open {
             }
         }
         self.moved = self.moved.saturating_add(total);
+        self.busy = self.busy.saturating_add(total);
         total
     }
 
@@ -284,8 +295,13 @@ impl Open {
             .next_deadline(engines, now)
             // What could be done now has been done.
             .map(|at| at.max(now + Duration::from_millis(1)));
-        let memory = self.holds_memory().then_some(self.last + IDLE);
-        tcp.into_iter().chain(memory).min()
+        let rest = self.has_worked().then_some(self.last + IDLE);
+        tcp.into_iter().chain(rest).min()
+    }
+
+    /// Whether a rest makes a difference.
+    fn has_worked(&self) -> bool {
+        self.holds_memory() || self.engine.is_generous()
     }
 
     /// Whether there is memory worth giving back.
@@ -293,12 +309,14 @@ impl Open {
         self.moved > SMALL || self.engine.waiting_capacity() > SMALL
     }
 
-    /// Gives memory back after a time without bytes.
-    pub(crate) fn rest(&mut self, now: Instant) {
-        if self.holds_memory() && self.last + IDLE <= now {
+    /// Gives memory back after a time without bytes, and the right to hold much.
+    pub(crate) fn rest(&mut self, engines: &mut Engines, now: Instant) {
+        if self.has_worked() && self.last + IDLE <= now {
             self.moved = 0;
+            self.busy = 0;
             self.last = now;
             self.engine.release_memory();
+            self.engine.be_modest(engines);
         }
     }
 
@@ -311,9 +329,12 @@ impl Open {
         )
     }
 
-    /// What is left of a flow that is over, if it is of use to another.
-    pub(crate) fn into_engine(self) -> Option<Engine> {
-        (self.moved <= SMALL).then_some(self.engine)
+    /// Gives back what a flow that is over has of the engines.
+    pub(crate) fn leave(mut self, engines: &mut Engines) {
+        self.engine.be_modest(engines);
+        if self.moved <= SMALL {
+            engines.recycle(self.engine);
+        }
     }
 
     /// Ends the flow without a word to the container; the outside sees a reset.

@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use super::engine::{GENEROUS, MODEST};
 use super::later::Later;
 use super::segment::{self, ACK, Header, MAX_BLOCKS, SYN, Wishes};
 
@@ -25,8 +26,9 @@ pub(super) struct Inlet {
     first: u32,
     /// The one that is expected next (RCV.NXT), its end not counted.
     next: u32,
-    /// The largest window, in bytes.
+    /// The largest window at present, in bytes, and the largest that can be told.
     limit: u32,
+    largest: u32,
     /// By how many bits windows are scaled (RFC 7323 §2).
     scale: u8,
     /// What was acknowledged last, and up to where the container may send.
@@ -56,18 +58,19 @@ pub(super) enum Brought {
 }
 
 impl Inlet {
-    /// The half of a connection that begins with this SYN, with windows of at most `limit` bytes.
-    pub(super) fn new(syn: &Header, wishes: Wishes, limit: usize) -> Inlet {
-        let limit = limit as u32;
-        let (limit, scale) = match wishes.scales {
-            true => (limit, (0..14).find(|bits| limit >> bits < 1 << 16)),
-            false => (limit.min(u16::MAX.into()), None),
+    /// The half of a connection that begins with this SYN.
+    pub(super) fn new(syn: &Header, wishes: Wishes) -> Inlet {
+        let largest = GENEROUS as u32;
+        let (largest, scale) = match wishes.scales {
+            true => (largest, (0..14).find(|bits| largest >> bits < 1 << 16)),
+            false => (largest.min(u16::MAX.into()), None),
         };
         let first = syn.sequence.wrapping_add(1);
         Inlet {
             first,
             next: first,
-            limit,
+            limit: largest.min(MODEST as u32),
+            largest,
             scale: scale.unwrap_or(0),
             acknowledged: first,
             edge: first,
@@ -128,6 +131,11 @@ impl Inlet {
         self.owed = true;
     }
 
+    /// Changes how large the window is, in bytes.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = self.largest.min(limit as u32);
+    }
+
     /// How much more the container may be allowed to send.
     fn window(&self) -> u32 {
         let window = self.limit.saturating_sub(self.waiting.len() as u32);
@@ -152,9 +160,10 @@ impl Inlet {
             return Brought::Nothing;
         }
         let room = self.edge.wrapping_sub(self.next) as usize;
+        let limit = self.limit as usize;
         if ahead > 0 {
             self.owed = true;
-            let room = room.saturating_sub(ahead as usize);
+            let room = room.min(limit).saturating_sub(ahead as usize);
             let fits = &payload[..payload.len().min(room)];
             self.later.keep(self.next, header.sequence, fits);
             return Brought::Later;
@@ -169,6 +178,9 @@ impl Inlet {
             true => take(fits),
             false => 0,
         };
+        // More may have been allowed than is now; what is too much comes again.
+        let kept = (fits.len() - taken).min(limit.saturating_sub(self.waiting.len()));
+        let fits = &fits[..taken + kept];
         self.waiting.extend(&fits[taken..]);
         self.next = self.next.wrapping_add(fits.len() as u32);
         if header.control & segment::FIN == 0 {

@@ -212,10 +212,8 @@ impl Tcp {
             return;
         };
         self.by_name.remove(&flow.name);
-        if let (Phase::Open(open), Some(engines)) = (flow.phase, &mut self.engines)
-            && let Some(engine) = open.into_engine()
-        {
-            engines.recycle(engine);
+        if let (Phase::Open(open), Some(engines)) = (flow.phase, &mut self.engines) {
+            open.leave(engines);
         }
     }
 
@@ -288,8 +286,8 @@ impl Tcp {
             return;
         };
         if flow.deadline.reached(io.now, token, &mut io.timers) {
-            if let Phase::Open(open) = &mut flow.phase {
-                open.rest(io.now);
+            if let (Phase::Open(open), Some(engines)) = (&mut flow.phase, &mut self.engines) {
+                open.rest(engines, io.now);
             }
             self.enqueue(key);
         }

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 
 use smoltcp::time::Duration;
 
-use super::segment::{ACK, FIN, RST, SYN, segment};
+use super::engine::{GENEROUS, GENEROUS_CONNECTIONS, MODEST};
+use super::inlet::{Brought, Inlet};
+use super::segment::{ACK, FIN, Header, RST, SYN, Wishes, segment};
 use crate::device::Frame;
 use crate::exercise::{Bench, OPTIONS, tcp};
 use crate::stack::link::HEADROOM;
@@ -72,6 +74,113 @@ fn bytes_go_both_ways_and_ends_are_passed_on() {
     lab.turn();
     assert_eq!(lab.stack.tcp.flows.len(), 0);
     assert!(lab.stack.tcp.by_name.is_empty());
+}
+
+/// Sends so many segments of 40,000 bytes, has them read outside; gives the window that is told then, in bytes.
+fn window_after(
+    lab: &mut Bench,
+    outside: &mut impl Read,
+    next: u32,
+    segments: u32,
+    from: u32,
+) -> u32 {
+    let mut window = 0;
+    let mut taken = vec![0; 40_000];
+    for n in 0..segments {
+        let sequence = from + n * 40_000;
+        lab.packet(&tcp(sequence, next, ACK, &[], &[7; 40_000]));
+        lab.turn();
+        outside.read_exact(&mut taken).unwrap();
+        if let Some((header, _)) = lab.sent().last() {
+            // Scaled as our SYN said.
+            window = u32::from(header.window) << 5;
+        }
+    }
+    window
+}
+
+#[test]
+fn who_moves_much_may_hold_much_until_it_rests() {
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+    assert_eq!(
+        window_after(&mut lab, &mut outside, next, 1, 1001),
+        MODEST as u32
+    );
+    assert_eq!(
+        window_after(&mut lab, &mut outside, next, 4, 41_001),
+        GENEROUS as u32
+    );
+    lab.stack.io.now += Duration::from_secs(3);
+    lab.stack.timers();
+    lab.turn();
+    // What was allowed is not taken back, but is no more than that.
+    let window = window_after(&mut lab, &mut outside, next, 1, 201_001);
+    assert!(window <= GENEROUS as u32 - 40_000, "{window}");
+    // One that is over has taken nothing with it.
+    assert_eq!(lab.stack.tcp.engines.as_ref().unwrap().generous, 0);
+}
+
+#[test]
+fn not_everybody_may_hold_much() {
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+    lab.stack.tcp.engines.as_mut().unwrap().generous = GENEROUS_CONNECTIONS;
+    assert_eq!(
+        window_after(&mut lab, &mut outside, next, 5, 1001),
+        MODEST as u32
+    );
+    // The other direction goes on with little too.
+    let bytes: Vec<u8> = (0..500_000u32).map(|n| (n % 251) as u8).collect();
+    let (mut written, mut received) = (0, Vec::new());
+    for _ in 0..200 {
+        if let Ok(count) = outside.write(&bytes[written..]) {
+            written += count;
+        }
+        lab.turn();
+        for (_, payload) in lab.sent() {
+            received.extend_from_slice(&payload);
+        }
+        let acknowledged = next.wrapping_add(received.len() as u32);
+        lab.packet(&tcp(201_001, acknowledged, ACK, &[], b""));
+    }
+    assert!(received == bytes);
+}
+
+#[test]
+fn what_is_too_much_after_a_rest_is_not_acknowledged() {
+    let wishes = Wishes {
+        mss: 65000,
+        scales: true,
+        selective: false,
+    };
+    let syn = tcp(1000, 0, SYN, &OPTIONS, b"");
+    let mut inlet = Inlet::new(&Header::parse(&syn).unwrap(), wishes);
+    let mut ours = segment(
+        "192.0.2.1:80".parse().unwrap(),
+        "10.0.2.100:40000".parse().unwrap(),
+        1,
+        1001,
+        ACK,
+        &[],
+        b"",
+    );
+    inlet.set_limit(GENEROUS);
+    inlet.complete(&mut ours);
+    inlet.set_limit(MODEST);
+    let mut sequence = 1001;
+    let mut whole = 0;
+    for _ in 0..10 {
+        let bytes = tcp(sequence, 1, ACK, &[], &[7; 20_000]);
+        let header = Header::parse(&bytes).unwrap();
+        // The outside takes nothing.
+        whole += u32::from(inlet.accept(&header, &[7; 20_000], |_| 0) == Brought::Whole);
+        sequence += 20_000;
+    }
+    assert_eq!(whole, 3);
+    assert_eq!(inlet.waiting().len(), MODEST);
 }
 
 #[test]
