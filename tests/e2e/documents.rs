@@ -8,7 +8,7 @@ use crate::lab::pty::Terminal;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, skip};
 
-scenarios!(walkthrough, recorrido, service_test);
+scenarios!(walkthrough, recorrido, service_test, recipes);
 
 /// The prompt of the shell in a container.
 const INNER: &str = "/ # ";
@@ -46,6 +46,100 @@ fn service_test(t: &mut Rcon) {
         .map(str::parse::<u16>);
     assert!(matches!(at, Some(Ok(_))), "{}", out.story());
     t.has_containers(0);
+}
+
+/// What sets up the machine of a recipe, which is not ours to change.
+const SET_UP: [&str; 5] = [
+    "sudo sysctl -w ",
+    "cargo install ",
+    "apt-get ",
+    "install -m 0755 rcon ",
+    "useradd ",
+];
+
+/// The commands of docs/ci.md and of the recipes beside it, each of which ends well.
+fn recipes(t: &mut Rcon) {
+    let read = |path: &str| {
+        let path = crate::lab::script(&format!("../../{path}"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let (images, nginx) = ("docker.io/library/alpine", "docker.io/library/nginx");
+    for (stored, name) in [("busybox", images), ("banner", nginx)] {
+        let image = t.pull(stored);
+        t.ok(&["tag", &image, name]);
+    }
+    let program = |t: &Rcon, name: &str, text: &str| {
+        let path = t.write(name, text);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+    };
+    let service_test = read("examples/ci/service-test");
+    program(t, "examples/ci/service-test", &service_test);
+    program(t, "rcon/examples/ci/service-test", &service_test);
+    let curl = "#!/bin/sh\nexec busybox wget -q -O - \"$2\"\n";
+    program(t, "bin/curl", curl);
+    // The user is there already.
+    program(t, "bin/su", "#!/bin/sh\nexec sh -c \"$3\"\n");
+    let path = [t.home("bin"), t.program.parent().unwrap().to_owned()];
+    let path = path.map(|folder| folder.display().to_string()).join(":");
+    t.set_env("PATH", &format!("{path}:/usr/bin:/bin"));
+    let perform = |t: &Rcon, line: &str| {
+        let words = ["sh", "-e", "-c", line].map(String::from);
+        let out = Running::start(t.command_of(&words), Stdio::null()).wait();
+        out.code(0);
+        out.stdout
+    };
+
+    let banner = read("tests/lab/banner.txt");
+    let mut set_up = 0;
+    for recipe in ["github-actions.yml", "gitlab-ci.yml"] {
+        let mut fetched = 0;
+        for line in commands(&read(&format!("examples/ci/{recipe}"))) {
+            if SET_UP.iter().any(|start| line.starts_with(start)) {
+                set_up += 1;
+                continue;
+            }
+            assert_eq!(perform(t, &line), banner, "{recipe}: {line}");
+            fetched += 1;
+        }
+        assert_eq!(fetched, 1, "{recipe}");
+    }
+    assert_eq!(set_up, 5);
+
+    let page = read("docs/ci.md");
+    let blocks: Vec<&str> = page
+        .split("```sh\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    for block in &blocks {
+        perform(t, block);
+    }
+    // The next job has the archive and no images.
+    t.ok(&["rmi", "-a", "-f"]);
+    perform(t, blocks[1]);
+    for name in [images, nginx] {
+        t.ok(&["image", "exists", name]);
+    }
+    t.has_containers(0);
+}
+
+/// The commands of a recipe: what stands after `run:` in steps of GitHub's, and the lists under `before_script:` and `script:` of
+/// GitLab's.
+fn commands(recipe: &str) -> Vec<String> {
+    let mut script = false;
+    let mut found = Vec::new();
+    for line in recipe.lines().map(str::trim) {
+        if let Some(command) = line.strip_prefix("- run: ") {
+            found.push(command.to_owned());
+        } else if line.ends_with("script:") {
+            script = true;
+        } else if let Some(command) = line.strip_prefix("- ").filter(|_| script) {
+            found.push(command.to_owned());
+        }
+    }
+    found
 }
 
 /// A line that is typed and what is shown after it.
@@ -253,6 +347,70 @@ fn what_documents_name_is_there() {
         }
     }
     assert!(links > 20 && paths > 50, "{links} links, {paths} paths");
+}
+
+/// The messages that docs/troubleshooting.md explains are those that there are.
+#[test]
+fn messages_in_troubleshooting_are_there() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folded = |text: &str| {
+        // A literal may go on in the next line, and has its marks of quotation escaped.
+        let text = text.replace("\\\n", "").replace('\\', "");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let mut sources = String::new();
+    let mut folders = vec![top.join("crates"), top.join("cli/src")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+        {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources += &folded(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let sources = sources.to_lowercase();
+    // The kernel's own words.
+    let kernels = [
+        "no space left on device",
+        "read-only file system",
+        "permission denied",
+        "exec format error",
+        "no such file or directory",
+    ];
+    let page = std::fs::read_to_string(top.join("docs/troubleshooting.md")).unwrap();
+    let sections = [
+        "Images and registries",
+        "Storage",
+        "Programs in the container",
+    ];
+    let mut checked = 0;
+    for section in sections {
+        let (_, text) = page
+            .split_once(&format!("\n## {section}\n"))
+            .unwrap_or_else(|| panic!("there is no section {section}"));
+        let text = text.split("\n## ").next().unwrap();
+        for row in text.lines().filter(|line| line.starts_with("| `")) {
+            let cell = row[2..].split(" | ").next().unwrap();
+            // Marks of code in a message are inside of two.
+            let quote = if cell.starts_with("``") { "``" } else { "`" };
+            for message in cell.split(quote).skip(1).step_by(2) {
+                let message = folded(message).to_lowercase();
+                for part in message
+                    .split('…')
+                    .map(|part| part.trim_matches([' ', ':', '`', '"']))
+                {
+                    let there = kernels.contains(&part) || sources.contains(part);
+                    assert!(there, "no message has {part:?}: {row}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 30, "{checked}");
 }
 
 /// The manual of a command: what docs/cli.md has under the longest beginning of `words` that is one, or an alias of one.

@@ -229,6 +229,7 @@ fn skopeo_reads_it(t: &mut Rcon) {
     let out = Command::new("skopeo")
         .args(["--insecure-policy", "inspect", "--raw"])
         .arg(format!("docker-archive:{}", file.display()))
+        .env("HOME", t.home(""))
         .output()
         .unwrap();
     let manifest: Value = serde_json::from_slice(&out.stdout)

@@ -72,6 +72,7 @@ fn folders(t: &mut Rcon) {
         .args(["--insecure-policy", "copy", "-q", "--src-tls-verify=false"])
         .arg(format!("docker://{}", registry::plain().name("busybox")))
         .arg(format!("dir:{}", theirs.display()))
+        .env("HOME", home)
         .output()
         .unwrap();
     assert!(

@@ -15,6 +15,9 @@
 //!
 //! ```text
 //! ROOT/version                      the layout's version
+//! ROOT/overlay.json                 what the kernel was found to do with overlays here
+//! ROOT/places-1/                    a layer of empty files and folders below all others: where things are mounted
+//!                                   in every container
 //! ROOT/blobs/sha256/HEX             content by digest
 //! ROOT/layers/MAPKEY/HEX/fs/        an unpacked layer; owners depend on the id map, so that is
 //!                      /meta.json   in the path. Sizes, so that nobody has to walk the tree

@@ -143,7 +143,11 @@ impl Lab {
                     return Err(format!("{tool} is not installed"));
                 }
             }
-            let status = Command::new(script("images")).arg(&lab().cache).status();
+            // skopeo keeps a cache in the home of whoever calls it.
+            let status = Command::new(script("images"))
+                .arg(&lab().cache)
+                .env("HOME", &lab().cache)
+                .status();
             match status {
                 Ok(s) if s.success() => Ok(()),
                 other => Err(format!("the images could not be made: {other:?}")),
