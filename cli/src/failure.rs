@@ -148,6 +148,21 @@ pub fn for_each<T>(
     }
 }
 
+/// The code of the failure that came last.
+pub fn last(codes: &[u8]) -> u8 {
+    codes.last().copied().unwrap_or_default()
+}
+
+/// Does `act` for each of `names`, printing those to which it was done, and each failure; the command fails with the code
+/// of the last failure.
+pub fn each_named(names: &[String], act: impl Fn(&str) -> Result<(), Failure>) -> Outcome {
+    let act = |name: &String| {
+        act(name)?;
+        Ok(output::println(name)?)
+    };
+    for_each(names, act, last)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,7 @@ use rcon_engine::RemoveRequest;
 use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
-use crate::output;
+use crate::failure::{Outcome, each_named};
 
 /// The arguments of `container cleanup`.
 #[derive(Args, Debug)]
@@ -40,23 +39,18 @@ impl Command for Cleanup {
             all: self.all,
             latest: self.latest,
             of_all: Some(|c| !c.state.status.has_process()),
-            nothing: "you must provide at least one name or id",
             ..Selection::default()
         }
         .resolve(&engine)?;
-        for_each(
-            &names,
-            |name| {
-                let image = engine.clean_up(name)?;
-                if self.rm || self.rmi {
-                    engine.remove(name, &RemoveRequest::default())?;
-                }
-                if self.rmi {
-                    engine.remove_image(&image, false)?;
-                }
-                Ok(output::println(name)?)
-            },
-            |codes| codes[codes.len() - 1],
-        )
+        each_named(&names, |name| {
+            let image = engine.clean_up(name)?;
+            if self.rm || self.rmi {
+                engine.remove(name, &RemoveRequest::default())?;
+            }
+            if self.rmi {
+                engine.remove_image(&image, false)?;
+            }
+            Ok(())
+        })
     }
 }

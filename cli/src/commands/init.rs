@@ -7,8 +7,7 @@ use super::descriptors;
 use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
-use crate::output;
+use crate::failure::{Outcome, each_named};
 
 /// The arguments of `init`.
 #[derive(Args, Debug)]
@@ -36,25 +35,14 @@ impl Command for Init {
             all: self.all,
             latest: self.latest,
             of_all: Some(|c| !c.state.status.has_process()),
-            nothing: "you must provide at least one name or id",
             ..Selection::default()
         }
         .resolve(&engine)?;
-        for_each(
-            &names,
-            |name| {
-                let inherit = inherit.clone();
-                engine.start(
-                    name,
-                    &StartRequest {
-                        attach: None,
-                        inherit,
-                        hold: true,
-                    },
-                )?;
-                Ok(output::println(name)?)
-            },
-            |codes| codes[codes.len() - 1],
-        )
+        let request = StartRequest {
+            attach: None,
+            inherit,
+            hold: true,
+        };
+        each_named(&names, |name| Ok(engine.start(name, &request).map(drop)?))
     }
 }

@@ -9,8 +9,7 @@ use rcon_engine::bundle::parse;
 use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
-use crate::output;
+use crate::failure::{Outcome, each_named};
 
 /// The arguments of `kill`.
 #[derive(Args, Debug)]
@@ -45,17 +44,9 @@ impl Command for Kill {
             latest: self.latest,
             cidfiles: &self.cidfile,
             of_all: Some(|c| c.state.status.is_alive()),
-            nothing: "you must provide at least one name or id",
             ..Selection::default()
         }
         .resolve(&engine)?;
-        for_each(
-            &names,
-            |name| {
-                engine.kill(name, signal)?;
-                Ok(output::println(name)?)
-            },
-            |codes| codes[codes.len() - 1],
-        )
+        each_named(&names, |name| Ok(engine.kill(name, signal)?))
     }
 }

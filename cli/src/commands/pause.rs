@@ -8,8 +8,7 @@ use rcon_engine::Status;
 use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
-use crate::output;
+use crate::failure::{Outcome, each_named};
 
 /// The arguments of both.
 #[derive(Args, Debug)]
@@ -76,18 +75,14 @@ fn each(which: &PauseArgs, context: &Context, pause: bool) -> Outcome {
             true => |c| c.state.status == Status::Running,
             false => |c| c.state.status == Status::Paused,
         }),
-        nothing: "you must provide at least one name or id",
+        ..Selection::default()
     };
     let names = selection.resolve(&engine)?;
-    for_each(
-        &names,
-        |name| {
-            match pause {
-                true => engine.pause(name)?,
-                false => engine.unpause(name)?,
-            };
-            Ok(output::println(name)?)
-        },
-        |codes| codes[codes.len() - 1],
-    )
+    each_named(&names, |name| {
+        match pause {
+            true => engine.pause(name)?,
+            false => engine.unpause(name)?,
+        };
+        Ok(())
+    })
 }

@@ -7,8 +7,7 @@ use clap::Args;
 use super::select::Selection;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
-use crate::output;
+use crate::failure::{Outcome, each_named};
 
 /// The arguments of `restart`.
 #[derive(Args, Debug)]
@@ -48,16 +47,9 @@ impl Command for Restart {
             cidfiles: &self.cidfile,
             filters: &self.filter,
             of_all: self.running.then_some(|c| c.state.status.is_alive()),
-            nothing: "you must provide at least one name or id",
+            ..Selection::default()
         }
         .resolve(&engine)?;
-        for_each(
-            &names,
-            |name| {
-                engine.restart(name, self.time)?;
-                Ok(output::println(name)?)
-            },
-            |codes| codes[codes.len() - 1],
-        )
+        each_named(&names, |name| Ok(engine.restart(name, self.time)?))
     }
 }

@@ -60,8 +60,7 @@ impl Command for Rm {
             latest: self.latest,
             cidfiles: &self.cidfile,
             filters: &self.filter,
-            of_all: None,
-            nothing: "you must provide at least one name or id",
+            ..Selection::default()
         }
         .resolve(&engine)?;
         if self.force && names.len() > 1 {

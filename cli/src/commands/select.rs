@@ -7,7 +7,7 @@ use rcon_engine::{Container, Engine, Error, Filters, ListRequest};
 use crate::failure::{Failure, errno_text};
 
 /// What was said about which containers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Selection<'a> {
     /// Names, ids and prefixes of ids.
     pub names: &'a [String],
@@ -23,6 +23,20 @@ pub struct Selection<'a> {
     pub of_all: Option<fn(&Container) -> bool>,
     /// What is said when nothing is selected.
     pub nothing: &'a str,
+}
+
+impl Default for Selection<'_> {
+    fn default() -> Self {
+        Selection {
+            names: &[],
+            all: false,
+            latest: false,
+            cidfiles: &[],
+            filters: &[],
+            of_all: None,
+            nothing: "you must provide at least one name or id",
+        }
+    }
 }
 
 impl Selection<'_> {

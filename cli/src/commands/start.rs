@@ -7,8 +7,7 @@ use super::select::Selection;
 use super::{descriptors, run};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
-use crate::output;
+use crate::failure::{Failure, Outcome, each_named};
 use crate::usage::parse_bool;
 
 /// The arguments of `start`.
@@ -98,22 +97,11 @@ impl Command for Start {
         for name in &names {
             engine.container(name)?;
         }
-        for_each(
-            &names,
-            |name| {
-                let inherit = inherit.clone();
-                engine.start(
-                    name,
-                    &StartRequest {
-                        attach: None,
-                        inherit,
-                        hold: false,
-                    },
-                )?;
-                output::println(name)?;
-                Ok(())
-            },
-            |codes| codes[codes.len() - 1],
-        )
+        let request = StartRequest {
+            attach: None,
+            inherit,
+            hold: false,
+        };
+        each_named(&names, |name| Ok(engine.start(name, &request).map(drop)?))
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::select::{Selection, is_missing, stop_all};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Outcome, for_each};
+use crate::failure::{Outcome, for_each, last};
 use crate::output;
 
 /// The arguments of `stop`.
@@ -48,9 +48,8 @@ impl Command for Stop {
             latest: self.latest,
             cidfiles: &self.cidfile,
             filters: &self.filter,
-            // Those that have ended are named too.
-            of_all: None,
-            nothing: "you must provide at least one name or id",
+            // Of all: those that have ended are named too.
+            ..Selection::default()
         }
         .resolve(&engine)?;
         let results = stop_all(&engine, &names, self.time);
@@ -61,7 +60,7 @@ impl Command for Stop {
                 Err(error) => Err(error.into()),
                 Ok(()) => Ok(output::println(name)?),
             },
-            |codes| codes[codes.len() - 1],
+            last,
         )
     }
 }

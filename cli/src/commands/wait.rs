@@ -8,7 +8,7 @@ use rcon_engine::{WaitFor, WaitRequest};
 use super::select::{Selection, is_missing};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
+use crate::failure::{Failure, Outcome, for_each, last};
 use crate::usage::split_lists;
 use crate::{output, times};
 
@@ -70,7 +70,7 @@ impl Command for Wait {
                 Err(error) => Err(error.into()),
                 Ok(code) => Ok(output::println(&code.to_string())?),
             },
-            |codes| codes[codes.len() - 1],
+            last,
         )
     }
 }

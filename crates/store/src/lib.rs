@@ -1,5 +1,5 @@
-//! What images and containers are made of, on disk: content-addressed blobs, layer trees, image
-//! records and the writable directories of containers.
+//! What images and containers are made of, on disk: layer trees by digest, image records and the
+//! writable directories of containers.
 //!
 //! A [`Store`] is a directory of small files and trees, without a database and without a lock
 //! over all of it. It needs nothing else of rcon but an id map, and keeps its promises whoever
@@ -18,7 +18,6 @@
 //! ROOT/overlay.json                 what the kernel was found to do with overlays here
 //! ROOT/places-1/                    a layer of empty files and folders below all others: where things are mounted
 //!                                   in every container
-//! ROOT/blobs/sha256/HEX             content by digest
 //! ROOT/layers/MAPKEY/HEX/fs/        an unpacked layer; owners depend on the id map, so that is
 //!                      /meta.json   in the path. Sizes, so that nobody has to walk the tree
 //!                      /recipe.zst  what else it takes to make the layer's archive again
@@ -37,7 +36,6 @@
 
 mod additional;
 mod atomic;
-mod blobs;
 mod check;
 mod decompress;
 mod digest;
@@ -62,7 +60,6 @@ mod store;
 mod unpack;
 mod written;
 
-pub use blobs::BlobWriter;
 pub use check::{CheckOptions, Damage};
 pub use decompress::{Compression, Decompressor, decompress};
 pub use digest::{Algorithm, Digest, DigestError, Hasher, HashingReader, VerifyingReader};

@@ -109,24 +109,6 @@ impl Drop for Stage {
     }
 }
 
-/// A file in `tmp/`, locked.
-pub(crate) fn new_file(store: &Store) -> Result<(String, File)> {
-    let what = || format!("cannot make a file in {}", store.path("tmp").display());
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    loop {
-        let name = format!("tmp/blob-{}", unique());
-        let file = rustix::fs::openat(store.dir(), &name, flags, Mode::RUSR | Mode::WUSR);
-        let file = match file {
-            Err(Errno::EXIST) => continue,
-            other => File::from(other.context(what)?),
-        };
-        lock_file(&file).context(what)?;
-        if is_at(store.dir(), &name, &file) {
-            return Ok((name, file));
-        }
-    }
-}
-
 pub(crate) fn lock_file(file: &File) -> io::Result<()> {
     Ok(lock(file, FlockOperation::LockExclusive)?)
 }
@@ -198,19 +180,13 @@ mod tests {
         let store = Store::open(temp.path(), &IdMaps::single()).unwrap();
         let tmp = temp.path().join("tmp");
         std::fs::create_dir_all(tmp.join("stage-dead/a/b")).unwrap();
-        std::fs::write(tmp.join("blob-dead"), "x").unwrap();
+        std::fs::write(tmp.join("file-dead"), "x").unwrap();
         let live = Stage::new(&store, "stage").unwrap();
-        let (file_name, _file) = new_file(&store).unwrap();
         store.sweep();
-        let mut left = names_in(rustix::fs::open(&tmp, DIRECTORY, Mode::empty()).unwrap()).unwrap();
-        left.sort();
-        let mut expected: Vec<OsString> = [&live.name, &file_name]
-            .map(|name| name.trim_start_matches("tmp/").into())
-            .to_vec();
-        expected.sort();
-        assert_eq!(left, expected);
+        let left = names_in(rustix::fs::open(&tmp, DIRECTORY, Mode::empty()).unwrap()).unwrap();
+        assert_eq!(left, [live.name.trim_start_matches("tmp/")]);
         drop(live);
-        assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
     }
 
     #[test]

@@ -26,15 +26,7 @@ use crate::stage;
 const VERSION: u32 = 1;
 
 /// The folders of a store, made when it is.
-const FOLDERS: [&str; 7] = [
-    "blobs",
-    "blobs/sha256",
-    "layers",
-    "images",
-    "names",
-    "snapshots",
-    "tmp",
-];
+const FOLDERS: [&str; 5] = ["layers", "images", "names", "snapshots", "tmp"];
 
 /// A directory with images and the writable trees of containers.
 ///
@@ -272,7 +264,6 @@ mod tests {
         fn sent<T: Send>() {}
         shared::<Store>();
         sent::<crate::LayerStage<'_>>();
-        sent::<crate::BlobWriter<'_>>();
     }
 
     #[test]

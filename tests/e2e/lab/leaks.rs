@@ -211,7 +211,6 @@ pub fn stored(root: &Path) -> Vec<String> {
         "images",
         "names",
         "layers",
-        "blobs",
         "tmp",
         "volumes",
     ];
@@ -219,12 +218,12 @@ pub fn stored(root: &Path) -> Vec<String> {
     for part in parts {
         walk(&root.join(part), &mut |path, kind| {
             let empty = kind.is_file() && fs::metadata(path).is_ok_and(|m| m.len() == 0);
-            // The folders that sort layers by mapping and blobs by algorithm may stay.
+            // The folders that sort layers by mapping may stay.
             let sorting = kind.is_dir()
                 && path
                     .strip_prefix(root)
                     .is_ok_and(|p| p.components().count() <= 2)
-                && ["layers", "blobs"].contains(&part);
+                && part == "layers";
             if !empty && !sorting {
                 found.push(path.display().to_string());
             }
