@@ -47,6 +47,7 @@ mod oci;
 mod oci_cgroups;
 mod oci_files;
 mod oci_filters;
+mod oci_net;
 mod oci_root;
 mod oci_spec;
 mod one_id;

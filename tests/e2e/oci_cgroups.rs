@@ -11,13 +11,14 @@ use crate::lab::bundle::Bundle;
 use crate::lab::cgroups::Delegated;
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
-use crate::lab::{Mode, Rcon, lab};
+use crate::lab::{Mode, Output, Rcon, lab};
 
 scenarios!(
     paused_and_resumed,
     without_a_cgroup,
     limits_of_root,
     settings_that_no_option_has,
+    rules_for_devices,
     cgroups_of_systemd,
     said_and_logged,
 );
@@ -205,6 +206,32 @@ fn limits_of_root(t: &mut Rcon) {
     assert_eq!(b.state(t)["status"], "paused");
     b.oci(t, &["resume", "c"]).code(0);
     let place = file(&b, t, "pids", "pids.max", "pids.max").unwrap();
+    // A program in a cgroup of its own below the container's.
+    let below = place.with_file_name("below");
+    fs::create_dir(&below).unwrap();
+    let here = match below.starts_with("/sys/fs/cgroup/pids") {
+        true => "pids:below",
+        false => "/below",
+    };
+    b.oci(
+        t,
+        &[
+            "exec",
+            "--cgroup",
+            here,
+            "c",
+            "grep",
+            "-c",
+            "/below$",
+            "/proc/self/cgroup",
+        ],
+    )
+    .prints("1\n");
+    for nowhere in ["nowhere", "../..", "no-controller:below"] {
+        b.oci(t, &["exec", "--cgroup", nowhere, "c", "true"])
+            .code(255)
+            .says("the container has no cgroup");
+    }
     b.oci(t, &["delete", "-f", "c"]).code(0);
     assert!(!place.exists(), "{place:?} is left");
 }
@@ -251,21 +278,103 @@ fn settings_that_no_option_has(t: &mut Rcon) {
             assert!(out.code == 1 && told, "{resources}\n{}", out.story());
         }
     }
-    // Rules for devices, where version 1 keeps them.
+    b.set("/linux/resources", Value::Null);
+}
+
+/// A command of the bundle's, where cgroups are of the second version only.
+fn in_second_version(b: &Bundle, t: &Rcon, words: &[&str]) -> Output {
+    const ENTER: &str = r#"
+        test "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs || mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 99
+        exec "$@""#;
+    let own = b.command(t, words);
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", ENTER, "sh"]);
+    command.arg(own.get_program()).args(own.get_args());
+    command.current_dir(&b.dir).env_clear();
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    if words[0] != "create" {
+        return Running::start(command, Stdio::null()).wait();
+    }
+    // What goes on keeps the streams.
+    let none = || Stdio::null();
+    command.stdin(none()).stdout(none()).stderr(none());
+    let since = std::time::Instant::now();
+    let status = command.status().unwrap();
+    Output::new(words.join(" "), status, b"", b"", since.elapsed())
+}
+
+/// Kept by the controller of version 1, and by a program in version 2: the last rule of a device holds, and what every
+/// container has stays.
+fn rules_for_devices(t: &mut Rcon) {
+    let list = json!([
+        {"allow": false, "access": "rwm"},
+        {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rm"},
+        {"allow": false, "type": "c", "major": 1, "minor": 9, "access": "w"},
+    ]);
+    let script = "echo x >/dev/null && head -c1 /dev/zero >/dev/null && echo usual
+        true </dev/fuse && echo read
+        true 2>/dev/null >>/dev/fuse || echo not written
+        true 2>/dev/null </dev/urandom && echo read
+        true 2>/dev/null >>/dev/urandom || echo not written
+        true 2>/dev/null </dev/loop || echo no loop";
+    if !lab().root || t.mode != Mode::ManyIds {
+        // There is only what it was given, so that a list of what is allowed holds; a list of what is not cannot be kept.
+        let mut b = Bundle::of_user(t, "b");
+        b.set("/linux/resources", json!({"devices": list}));
+        b.script("echo x >/dev/null && echo usual");
+        b.run(t).prints("usual\n");
+        return;
+    }
+    let mut b = Bundle::of_root(t, "b");
+    b.set(
+        "/linux/devices",
+        json!([
+            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229},
+            {"path": "/dev/loop", "type": "b", "major": 7, "minor": 0},
+        ]),
+    );
+    let told = "usual\nread\nnot written\nread\nnot written\nno loop\n";
+    b.set("/linux/resources", json!({"devices": list}));
+    b.script(script);
+    b.write();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    if own.lines().any(|line| line.contains(":devices:")) {
+        b.oci(t, &["run", "c"]).prints(told);
+    }
+    let out = in_second_version(&b, t, &["run", "c"]);
+    if out.stderr.contains("cannot be kept") {
+        return crate::lab::skip(&format!("no programs for devices: {}", out.stderr));
+    }
+    out.prints(told);
+    // Without a word on the rest that stays allowed; and numbers alone are of both kinds.
+    let some = json!([{"allow": false, "major": 10, "access": "w"}, {"allow": false, "type": "b", "major": 7, "access": "rw"}]);
+    b.set("/linux/resources", json!({"devices": some})).write();
+    let out = in_second_version(&b, t, &["run", "c"]);
+    out.prints("usual\nread\nnot written\nread\nno loop\n");
+    // Changed while it runs: the new rules hold instead of the old ones.
+    b.args(&["sleep", "1000"]);
+    b.set("/linux/resources", json!({"devices": list})).write();
+    let bundle = b.dir.to_str().unwrap().to_owned();
+    in_second_version(&b, t, &["create", "-b", &bundle, "--pid-file", "pid", "c"]).code(0);
+    in_second_version(&b, t, &["start", "c"]).code(0);
+    let open = |b: &Bundle| in_second_version(b, t, &["exec", "c", "sh", "-c", "true </dev/loop"]);
+    open(&b).says("Operation not permitted");
+    let more =
+        json!({"devices": [{"allow": true, "type": "b", "major": 7, "minor": 0, "access": "r"}]});
+    fs::write(b.dir.join("more.json"), more.to_string()).unwrap();
+    in_second_version(&b, t, &["update", "-r", "more.json", "c"]).code(0);
+    let now = open(&b);
+    assert!(
+        !now.stderr.contains("Operation not permitted"),
+        "{}",
+        now.story()
+    );
+    in_second_version(&b, t, &["delete", "-f", "c"]).code(0);
     b.set(
         "/linux/resources",
-        json!({"devices": [
-            {"allow": false, "access": "rwm"},
-            {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
-        ]}),
+        json!({"devices": [{"allow": true, "access": "x"}]}),
     );
-    let devices = fs::read_to_string("/proc/self/cgroup").unwrap();
-    if devices.lines().any(|line| line.contains(":devices:")) {
-        let script =
-            "head -c1 /dev/zero >/dev/null 2>&1 || echo no zero; echo x >/dev/null && echo null";
-        assert_eq!(b.sh(t, script), "no zero\nnull");
-    }
-    b.set("/linux/resources", Value::Null);
+    b.run(t).code(1).says("is no rule for devices");
 }
 
 fn cgroups_of_systemd(t: &mut Rcon) {

@@ -349,8 +349,11 @@ fn what_cannot_be_had_is_refused(t: &mut Rcon) {
         .is_ok_and(|t| t.starts_with('Y'));
     let no_selinux = !std::path::Path::new("/sys/fs/selinux/enforce").exists();
     let mut cases = vec![
-        ("/linux/netDevices", json!({"eth0": {}}), "linux.netDevices"),
-        ("/linux/intelRdt", json!({"closID": "x"}), "Intel RDT"),
+        (
+            "/linux/intelRdt",
+            json!({"closID": "/"}),
+            "linux.intelRdt): no resctrl file system is mounted\nhint: as root: mount -t resctrl",
+        ),
         ("/vm", json!({"kernel": {"path": "/k"}}), "virtual machine"),
         ("/windows", json!({"layerFolders": ["x"]}), "another system"),
         (

@@ -56,6 +56,9 @@ pub struct Exec {
     /// Pass on so many descriptors, from 3 on
     #[arg(long, default_value_t = 0)]
     preserve_fds: u32,
+    /// Put the program into a cgroup that is there below the container's: [CONTROLLER:]PATH
+    #[arg(long)]
+    cgroup: Vec<String>,
     /// Also in a container that is paused
     #[arg(long)]
     ignore_paused: bool,
@@ -74,6 +77,7 @@ impl Command for Exec {
         let options = ExecOptions {
             pid_file: self.pid_file.clone(),
             preserve_fds,
+            cgroups: self.cgroup.clone(),
             ignore_paused: self.ignore_paused,
         };
         let console = match (&self.console_socket, self.detach) {

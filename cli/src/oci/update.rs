@@ -4,7 +4,7 @@ use std::io::Read;
 
 use clap::Args;
 use rcon_launch::oci::Runtime;
-use rcon_launch::spec::LinuxResources;
+use rcon_launch::spec::{LinuxIntelRdt, LinuxResources};
 use serde_json::{Value, json};
 
 use super::Command;
@@ -57,6 +57,12 @@ pub struct Update {
     /// The weight at processors
     #[arg(long)]
     cpu_share: Option<u64>,
+    /// The period of real-time processes, in microseconds
+    #[arg(long)]
+    cpu_rt_period: Option<u64>,
+    /// How much of each period real-time processes may run, in microseconds
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
     /// The processors to use
     #[arg(long)]
     cpuset_cpus: Option<String>,
@@ -75,6 +81,18 @@ pub struct Update {
     /// The limit of processes
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// The limit of the kernel's own memory, in bytes (version 1 of cgroups)
+    #[arg(long, allow_hyphen_values = true)]
+    kernel_memory: Option<i64>,
+    /// The limit of the kernel's memory for TCP, in bytes (version 1 of cgroups)
+    #[arg(long, allow_hyphen_values = true)]
+    kernel_memory_tcp: Option<i64>,
+    /// The share of caches ("L3:0=7f0;1=1f")
+    #[arg(long)]
+    l3_cache_schema: Option<String>,
+    /// The share of the memory bandwidth ("MB:0=20;1=70")
+    #[arg(long)]
+    mem_bw_schema: Option<String>,
     /// The id of the container
     id: String,
 }
@@ -95,6 +113,18 @@ impl Command for Update {
         set("cpu", "period", self.cpu_period.map(Value::from));
         set("cpu", "quota", self.cpu_quota.map(Value::from));
         set("cpu", "shares", self.cpu_share.map(Value::from));
+        set("cpu", "realtimePeriod", self.cpu_rt_period.map(Value::from));
+        set(
+            "cpu",
+            "realtimeRuntime",
+            self.cpu_rt_runtime.map(Value::from),
+        );
+        set("memory", "kernel", self.kernel_memory.map(Value::from));
+        set(
+            "memory",
+            "kernelTCP",
+            self.kernel_memory_tcp.map(Value::from),
+        );
         set("cpu", "cpus", self.cpuset_cpus.map(Value::from));
         set("cpu", "mems", self.cpuset_mems.map(Value::from));
         set("memory", "limit", self.memory.map(Value::from));
@@ -107,7 +137,17 @@ impl Command for Update {
         set("pids", "limit", self.pids_limit.map(Value::from));
         let resources: LinuxResources =
             serde_json::from_value(all).map_err(|error| wrong(error.to_string()))?;
-        runtime.update(&self.id, &resources)?;
+        let shares = self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some();
+        if shares {
+            let mut shares = LinuxIntelRdt::default();
+            shares
+                .set_l3_cache_schema(self.l3_cache_schema)
+                .set_mem_bw_schema(self.mem_bw_schema);
+            runtime.share(&self.id, &shares)?;
+        }
+        if !shares || resources != LinuxResources::default() {
+            runtime.update(&self.id, &resources)?;
+        }
         Ok(0)
     }
 }

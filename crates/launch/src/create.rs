@@ -19,6 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::hooks::{self, Point, StateOf};
 use crate::init::{self, WITH_CONSOLE};
 use crate::namespaces::Namespaces;
+use crate::netdevices::Devices;
 use crate::program::OwnFile;
 use crate::request::{FuseOverlay, KnownAs, Request, Rootfs, Running};
 use crate::{channel, idmap, rootfs, support};
@@ -53,7 +54,7 @@ impl Waiting {
             .and_then(|()| channel::wait_executed(&self.socket, &self.program));
         match (started, &self.newborn.0) {
             (Ok(()), _) => {}
-            (Err(error), Some((pidfd, _))) => return Err(why(&self.socket, pidfd, error)),
+            (Err(error), Some(all)) => return Err(why(&self.socket, &all.pidfd, error)),
             (Err(error), None) => return Err(error),
         }
         self.newborn.keep();
@@ -85,7 +86,16 @@ pub struct Begun {
 
 /// A child that goes, and its cgroup with it, when nobody wants it.
 #[derive(Debug)]
-struct Newborn(Option<(OwnedFd, Option<Cgroup>)>);
+struct Newborn(Option<Unwanted>);
+
+/// What there is to be undone then.
+#[derive(Debug)]
+struct Unwanted {
+    pidfd: OwnedFd,
+    cgroup: Option<Cgroup>,
+    /// The devices that were moved, and where they are.
+    devices: Option<(Devices, OwnedFd)>,
+}
 
 impl Newborn {
     fn keep(&mut self) {
@@ -95,7 +105,15 @@ impl Newborn {
 
 impl Drop for Newborn {
     fn drop(&mut self) {
-        if let Some((pidfd, cgroup)) = self.0.take() {
+        if let Some(Unwanted {
+            pidfd,
+            cgroup,
+            devices,
+        }) = self.0.take()
+        {
+            if let Some((devices, netns)) = devices {
+                devices.take_back(&netns);
+            }
             // It may have ended by itself; then there is only the reaping left.
             let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
             let _ = process::wait_pidfd(&pidfd);
@@ -120,6 +138,7 @@ pub fn create(request: Request<'_>) -> Result<Created> {
 pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     let namespaces = Namespaces::of(request.spec)?;
     support::check(request.spec, request.known_as.is_some())?;
+    let devices = Devices::of(request.spec, &namespaces)?;
     let mut mapped = idmap::prepare(request.spec)?;
     mapped.add(request.spec, std::mem::take(&mut request.trees));
     let own = OwnFile::look();
@@ -167,15 +186,29 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     drop((request, theirs, door, mapped));
     let mut newborn = pidfd
         .try_clone()
-        .map(|pidfd| Newborn(Some((pidfd, None))))
+        .map(|pidfd| {
+            Newborn(Some(Unwanted {
+                pidfd,
+                cgroup: None,
+                devices: None,
+            }))
+        })
         .context(|| "cannot watch the new process".to_owned())?;
     let mut group = None;
     let met = place(pid, cgroup).and_then(|placed| {
         group = placed;
-        if let Some((_, cgroup)) = &mut newborn.0 {
-            cgroup.clone_from(&group);
+        if let Some(all) = &mut newborn.0 {
+            all.cgroup.clone_from(&group);
         }
         let (userns, netns, passed) = look(pid, &namespaces, made)?;
+        if let (Some(netns), Some(all)) = (&netns, &mut newborn.0)
+            && !devices.is_empty()
+        {
+            let step = || "cannot keep the network namespace".to_owned();
+            let netns = netns.try_clone().context(step)?;
+            let (devices, netns) = all.devices.insert((devices, netns));
+            devices.give(netns)?;
+        }
         let emulation = match (emulation, spec.process()) {
             (Some(emulation), Some(process)) => {
                 let seen = !namespaces.is_hidden();

@@ -27,6 +27,7 @@ mod lookup;
 mod lsm;
 mod mounts;
 mod namespaces;
+mod netdevices;
 pub mod oci;
 mod options;
 mod procfs;

@@ -24,15 +24,8 @@ pub(crate) fn check(spec: &Spec, known: bool) -> Result<()> {
     let Some(linux) = spec.linux() else {
         return Ok(());
     };
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|all| !all.is_empty())
-    {
-        return refuse("moving network devices into the container (linux.netDevices)");
-    }
-    if linux.intel_rdt().is_some() {
-        return refuse("Intel RDT (linux.intelRdt)");
+    if linux.intel_rdt().is_some() && !known {
+        return refuse("Intel RDT (linux.intelRdt), without an id for the container,");
     }
     if let Some(label) = linux
         .mount_label()

@@ -3,6 +3,7 @@
 //! The only crate of the workspace with unsafe code: every other one forbids it. Each module is
 //! one subject, with safe functions over it and typed or translated errors.
 
+pub mod bpf;
 pub mod fdpass;
 pub mod floor;
 pub mod forbidden;

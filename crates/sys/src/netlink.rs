@@ -7,6 +7,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+
+mod moving;
+
+pub use moving::{Address, Found, addresses, link};
 
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -280,11 +285,8 @@ impl Batch {
         self.exchange()
     }
 
-    fn exchange(&self) -> Result<(), NetlinkError> {
-        let transport = |source: rustix::io::Errno| NetlinkError {
-            what: "talk to the kernel's network configuration".into(),
-            source: source.into(),
-        };
+    /// Sends what there is, as it is; the socket that the answers come by.
+    fn start(&self) -> Result<OwnedFd, NetlinkError> {
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -296,6 +298,11 @@ impl Batch {
         let kernel = SocketAddrNetlink::new(0, 0);
         rustix::net::sendto(&socket, &self.bytes, SendFlags::empty(), &kernel)
             .map_err(transport)?;
+        Ok(socket)
+    }
+
+    fn exchange(&self) -> Result<(), NetlinkError> {
+        let socket = self.start()?;
         let mut refused = None;
         loop {
             // An error report quotes the refused request; a few fit at a time.
@@ -380,6 +387,13 @@ impl Batch {
 
     fn pad(&mut self) {
         self.bytes.resize(align(self.bytes.len()), 0);
+    }
+}
+
+fn transport(source: rustix::io::Errno) -> NetlinkError {
+    NetlinkError {
+        what: "talk to the kernel's network configuration".into(),
+        source: source.into(),
     }
 }
 

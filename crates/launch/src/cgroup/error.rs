@@ -42,6 +42,9 @@ pub enum Error {
     /// systemd does not do it.
     #[error("systemd cannot make a scope for the container: {0}")]
     Systemd(String),
+    /// The kernel does not keep rules for devices, or not for this user.
+    #[error("the rules for devices (linux.resources.devices) cannot be kept: {0}")]
+    Devices(String),
     /// A path or slice that is none.
     #[error("invalid cgroup path {0:?}")]
     BadPath(String),
@@ -118,6 +121,10 @@ impl Error {
             Error::Systemd(_) => {
                 "`systemctl --user status` says how this user's systemd is; \
                  --cgroup-manager cgroupfs does without it"
+            }
+            Error::Devices(_) => {
+                "in cgroups of version 2 they take root of the whole machine, with CAP_BPF and CAP_NET_ADMIN, and a \
+                 kernel with CONFIG_CGROUP_BPF"
             }
             _ => return None,
         };

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxResources};
 
 use super::files::{self, Setting, write};
 use super::unified::rdma;
-use super::{Error, Result};
+use super::{Error, Result, devices};
 
 /// The settings of a specification, by controller.
 fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
@@ -72,13 +72,12 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
             list.push(Setting::new("net_prio.ifpriomap", value));
         }
     }
-    for device in resources.devices().iter().flatten() {
-        let file = if device.allow() {
-            "devices.allow"
-        } else {
-            "devices.deny"
+    for rule in devices::rules(resources)? {
+        let file = match rule.allow {
+            true => "devices.allow",
+            false => "devices.deny",
         };
-        list.push(Setting::new(file, rule(device)));
+        list.push(Setting::new(file, rule));
     }
     if resources
         .unified()
@@ -134,21 +133,6 @@ fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) {
             list.push(Setting::new(file, value));
         }
     }
-}
-
-fn rule(device: &LinuxDeviceCgroup) -> String {
-    let kind = match device.typ() {
-        Some(LinuxDeviceType::B) => 'b',
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => 'c',
-        _ => 'a',
-    };
-    let number = |value: Option<i64>| match value {
-        Some(value @ 0..) => value.to_string(),
-        _ => "*".to_owned(),
-    };
-    let (major, minor) = (number(device.major()), number(device.minor()));
-    let access = device.access().as_deref().unwrap_or("rwm");
-    format!("{kind} {major}:{minor} {access}")
 }
 
 /// Make all settings.
@@ -217,7 +201,7 @@ mod tests {
                 "cpu":{"quota":50000,"period":100000,"cpus":"0"},
                 "rdma":{"mlx5_1":{"hcaHandles":3}},
                 "network":{"classID":5,"priorities":[{"name":"lo","priority":6}]},
-                "devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#,
+                "devices":[{"allow":false,"type":"b","access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#,
         )
         .unwrap();
         let shown: Vec<String> = settings(&resources)
@@ -238,7 +222,7 @@ mod tests {
                 "rdma.max=mlx5_1 hca_handle=3 hca_object=max",
                 "net_cls.classid=5",
                 "net_prio.ifpriomap=lo 6",
-                "devices.deny=a *:* rwm",
+                "devices.deny=b *:* mrw",
                 "devices.allow=c 1:3 rw"
             ]
         );

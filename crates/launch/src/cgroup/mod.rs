@@ -20,6 +20,7 @@
 //! ```
 
 mod bus;
+mod devices;
 mod error;
 mod files;
 mod host;
@@ -38,6 +39,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 pub use error::Error;
+pub(crate) use error::reason;
 pub use host::{Host, controllers, missing};
 pub use manage::{Prepared, prepare, prepare_noting};
 pub use scope::is_reachable as has_systemd;
@@ -151,8 +153,12 @@ impl Settings {
     }
 }
 
-/// Whether anything is limited but devices, which an ordinary user's container cannot make anyway.
+/// Whether anything is limited; devices only by whom they can be, since an ordinary user's container can make none anyway.
 pub(crate) fn limits_anything(resources: &LinuxResources) -> bool {
+    let rules = resources.devices().as_ref();
+    if rules.is_some_and(|rules| rules.iter().any(|rule| !rule.allow())) && devices::can_be_kept() {
+        return true;
+    }
     let mut rest = resources.clone();
     rest.set_devices(None);
     rest != LinuxResources::default() && !unified::settings(&rest).is_ok_and(|list| list.is_empty())
@@ -207,6 +213,41 @@ impl Cgroup {
         self.scope.as_deref()
     }
 
+    /// The one at `[CONTROLLER:]PATH` below it; with the first version one for each controller that is named, or for all.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn below(&self, words: &[String]) -> Result<Cgroup> {
+        let mut all = self.clone();
+        all.foreign = true;
+        for word in words {
+            let none = || Error::Unsupported(format!("the container has no cgroup {word:?}"));
+            let (names, path) = word.split_once(':').unwrap_or(("", word));
+            let climbs = Path::new(path)
+                .components()
+                .any(|part| part.as_os_str() == "..");
+            let dirs: Vec<&mut PathBuf> = match &mut all.dirs {
+                Dirs::Unified(dir) if names.is_empty() => vec![dir],
+                Dirs::Unified(_) => Vec::new(),
+                Dirs::Legacy(dirs) => dirs
+                    .iter_mut()
+                    .filter(|(known, _)| names.is_empty() || names.split(',').any(|n| n == *known))
+                    .map(|(_, dir)| dir)
+                    .collect(),
+            };
+            if climbs || dirs.is_empty() {
+                return Err(none());
+            }
+            for dir in dirs {
+                *dir = host::beneath(dir, path);
+                if !dir.is_dir() {
+                    return Err(none());
+                }
+            }
+        }
+        Ok(all)
+    }
+
     /// The folder that knows its processes.
     fn main(&self) -> Option<&Path> {
         match &self.dirs {
@@ -226,7 +267,10 @@ impl Cgroup {
     /// for a value the kernel does not take.
     pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match &self.dirs {
-            Dirs::Unified(dir) => files::apply(dir, &unified::settings(resources)?),
+            Dirs::Unified(dir) => {
+                files::apply(dir, &unified::settings(resources)?)?;
+                devices::apply(dir, &devices::rules(resources)?)
+            }
             Dirs::Legacy(dirs) => legacy::apply(dirs, resources),
         }
     }

@@ -79,13 +79,12 @@ fn the_rest() {
 
 #[test]
 fn only_real_limits_need_a_cgroup() {
-    for text in [
-        "{}",
-        r#"{"devices":[{"allow":false,"access":"rwm"}]}"#,
-        r#"{"memory":{"limit":0}}"#,
-    ] {
+    for text in ["{}", r#"{"memory":{"limit":0}}"#] {
         assert!(!limits_anything(&resources(text)), "{text}");
     }
+    // Rules for devices only where they can be kept.
+    let rules = resources(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
+    assert_eq!(limits_anything(&rules), devices::can_be_kept());
     assert!(limits_anything(&resources(r#"{"pids":{"limit":1}}"#)));
     // What cannot be done is not silently left out either.
     assert!(limits_anything(&resources(

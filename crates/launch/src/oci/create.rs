@@ -13,6 +13,7 @@ use rustix::net::{
 
 use super::error::{Error, On, Result};
 use super::record::{Container, DOOR, Lock, Record, replace};
+use super::resctrl::Groups;
 use super::{CONFIG, Loaded, Runtime};
 use crate::cgroup::{Manager, Settings};
 use crate::hooks::{self, Point, StateOf};
@@ -200,6 +201,7 @@ impl Runtime {
             pid: 0,
             start_time: 0,
             cgroup: None,
+            intel_rdt: None,
             created: options.created.clone(),
             owner: rustix::process::geteuid().as_raw(),
             annotations: bundle.spec.annotations().clone().unwrap_or_default(),
@@ -253,6 +255,9 @@ impl Container {
         let rootfs = Rootfs::Dir(bundle.rootfs.clone());
         let cgroup = Settings::of_spec(&bundle.spec, &self.record.id, options.manager)
             .map_err(crate::Error::from)?;
+        let rdt = bundle.spec.linux().as_ref();
+        let rdt = rdt.and_then(|linux| linux.intel_rdt().as_ref());
+        self.record.intel_rdt = Groups::make(rdt, &self.record.id)?;
         let mut created = create(Request {
             preserve_fds,
             door,
@@ -269,6 +274,9 @@ impl Container {
         let pid = running.pid.as_raw_nonzero().get();
         self.record.pid = pid;
         self.record.start_time = process::start_time(pid).unwrap_or(0);
+        if let Some(groups) = &self.record.intel_rdt {
+            groups.enter(pid)?;
+        }
         self.save()?;
         if let Some(path) = &options.pid_file {
             replace(path, pid.to_string().as_bytes())?;
@@ -287,6 +295,9 @@ impl Container {
     fn give_up(self, bundle: &Loaded) {
         let state = StateOf::new(&bundle.spec, self.known_as(), "stopped", None);
         hooks::run_all(&bundle.spec, Point::Poststop, &state);
+        if let Some(groups) = &self.record.intel_rdt {
+            groups.remove();
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -18,6 +18,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// What it gets as descriptors 3, 4, ...
     pub preserve_fds: Vec<OwnedFd>,
+    /// The cgroups below the container's that it is put into (`[CONTROLLER:]PATH`).
+    pub cgroups: Vec<String>,
     /// Run it in a paused container too.
     pub ignore_paused: bool,
 }
@@ -70,6 +72,13 @@ impl Runtime {
         let stopped = || Error::State("cannot exec in a stopped container".to_owned());
         let (pid, pidfd) = container.process().ok_or_else(stopped)?;
         let spec = container.spec()?;
+        let below = match options.cgroups.is_empty() {
+            true => None,
+            false => {
+                let below = container.cgroup()?.below(&options.cgroups);
+                Some(below.map_err(crate::Error::from)?)
+            }
+        };
         let stdio = console.streams(program.terminal() == Some(true))?;
         let child = crate::exec(
             &Target { pid, pidfd },
@@ -83,7 +92,7 @@ impl Runtime {
                 seccomp: true,
                 known_as: Some(container.known_as()),
                 emulation: None,
-                cgroup: container.record.cgroup.as_ref(),
+                cgroup: below.as_ref().or(container.record.cgroup.as_ref()),
                 preserve_fds: options.preserve_fds,
             },
         );
@@ -98,6 +107,9 @@ impl Runtime {
             }
             result => result?,
         };
+        if let Some(groups) = &container.record.intel_rdt {
+            groups.enter(child.pid.as_raw_nonzero().get())?;
+        }
         child.console = console.hand_over(child.console.take())?;
         if let Some(path) = &options.pid_file {
             replace(path, child.pid.as_raw_nonzero().to_string().as_bytes())?;

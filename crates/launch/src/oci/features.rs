@@ -38,7 +38,7 @@ pub fn features() -> Value {
             },
             "apparmor": { "enabled": lsm::check_apparmor("").is_ok() },
             "selinux": { "enabled": lsm::selinux() },
-            "intelRdt": { "enabled": false },
+            "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
             "memoryPolicy": {
                 "modes": [
                     "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL",
@@ -47,7 +47,7 @@ pub fn features() -> Value {
                 "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"],
             },
             "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false },
+            "netDevices": { "enabled": true },
         },
         "annotations": { "org.rcon.version": env!("CARGO_PKG_VERSION") },
         // They change what a container is, beyond its specification.

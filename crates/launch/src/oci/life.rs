@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 use rcon_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
@@ -114,6 +114,20 @@ impl Runtime {
             .map_err(crate::Error::from)?)
     }
 
+    /// Give the container `id`, or rather its class, other shares of caches and memory bandwidth.
+    ///
+    /// # Errors
+    /// When it has no class of service, or the processor does not have such shares.
+    pub fn share(&self, id: &str, shares: &LinuxIntelRdt) -> Result<()> {
+        let (container, _lock) = self.locked(id)?;
+        let groups = container.record.intel_rdt.as_ref().ok_or_else(|| {
+            Error::State(format!(
+                "container {id} has no class of service (linux.intelRdt)"
+            ))
+        })?;
+        groups.change(shares)
+    }
+
     /// Delete the container `id`: what is left of its processes, its record, and, by its hooks, what
     /// others have made for it. What hooks failed, in words.
     ///
@@ -148,6 +162,9 @@ impl Runtime {
         if let Some(cgroup) = &container.record.cgroup {
             cgroup.remove().map_err(crate::Error::from)?;
         }
+        if let Some(groups) = &container.record.intel_rdt {
+            groups.remove();
+        }
         fs::remove_dir_all(&folder).on("remove", &folder)?;
         Ok(failures)
     }
@@ -167,7 +184,7 @@ impl Runtime {
 }
 
 impl Container {
-    fn cgroup(&self) -> Result<&Cgroup> {
+    pub(super) fn cgroup(&self) -> Result<&Cgroup> {
         self.record.cgroup.as_ref().ok_or_else(|| {
             Error::State(format!(
                 "container {} has no cgroup of its own: none could be made for it",

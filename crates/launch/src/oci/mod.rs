@@ -16,6 +16,7 @@ mod json;
 mod life;
 mod processes;
 mod record;
+mod resctrl;
 mod template;
 
 use std::path::{Path, PathBuf};

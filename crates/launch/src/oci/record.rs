@@ -13,6 +13,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, On, Result};
+use super::resctrl::Groups;
 use super::{CONFIG, Runtime};
 use crate::cgroup::Cgroup;
 use crate::request::KnownAs;
@@ -40,6 +41,9 @@ pub struct Record {
     /// The cgroup that was made for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
+    /// Its shares of caches and memory bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<Groups>,
     /// When it was made (RFC 3339).
     pub created: String,
     /// The user id of who made it.
