@@ -57,9 +57,8 @@ const RUN: &str = "--cpu-rt-period --cpu-rt-runtime \
 const OTHERS: &[(&str, &str)] = &[
     ("check", "-m --max --repair-lossy"),
     ("create", "-a --attach --rmi"),
-    ("exec", "--cidfile --no-session"),
-    ("info", "-D --debug"),
-    ("login", "--compat-auth-file --secret"),
+    ("exec", "--no-session"),
+    ("login", "--compat-auth-file"),
     ("logout", "--compat-auth-file"),
     ("logs", "--color"),
     ("pull", "--decryption-key --disable-content-trust"),
@@ -77,11 +76,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("unshare", "--rootless-netns"),
     (
         "update",
-        "--cpu-rt-period --cpu-rt-runtime -e --env --health-cmd --health-interval \
-         --health-log-destination --health-max-log-count --health-max-log-size --health-on-failure \
-         --health-retries --health-start-period --health-startup-cmd --health-startup-interval \
-         --health-startup-retries --health-startup-success --health-startup-timeout --health-timeout \
-         --no-healthcheck --unsetenv",
+        "--cpu-rt-period --cpu-rt-runtime --health-log-destination",
     ),
 ];
 

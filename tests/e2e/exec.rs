@@ -107,6 +107,17 @@ fn refusals(t: &mut Rcon) {
         .refused(125)
         .says("no container with name or id \"nosuch\" found");
     t.run(&["exec", "c"]).code(255);
+    // A file may say which container.
+    let file = t.write("id", format!("{id}\n"));
+    assert_eq!(
+        t.ok(&["exec", "--cidfile", &file, "echo", "there"]),
+        "there"
+    );
+    t.run(&["exec", "--cidfile", "nosuch", "true"])
+        .refused(125)
+        .says("reading CIDFile: open nosuch");
+    t.run(&["exec", "--latest", "--cidfile", &file, "true"])
+        .refused(125);
     t.ok(&["stop", "-t", "0", &id]);
     t.run(&["exec", "c", "true"]).refused(255).says("running");
 }

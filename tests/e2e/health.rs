@@ -9,6 +9,7 @@ scenarios!(
     by_hand,
     start_up,
     slow_checks_fail,
+    updated,
     refusals
 );
 
@@ -181,6 +182,63 @@ fn slow_checks_fail(t: &mut Rcon) {
     // A check that was cut off leaves nothing in the container.
     let left = t.ok(&["exec", "c", "ps", "-o", "args"]);
     assert_eq!(left.matches("sleep 1000").count(), 1, "{left}");
+}
+
+/// `update` changes the checks of a container that runs, of one that does not, and its variables for its next start.
+fn updated(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "trap 'exit 0' TERM; echo $A,$B,$C; while :; do sleep 0.05; done";
+    t.ok(&[
+        "run", "-d", "--name", "c", "-e", "A=1", "-e", "B=2", &image, "sh", "-c", script,
+    ]);
+    t.run(&["update", "--health-interval", "1s", "c"])
+        .refused(125)
+        .says("no healthcheck to change");
+    assert_eq!(t.inspect("c", "{{.Config.Healthcheck}}"), "<nil>");
+    // It had none: from now on it has one, and only what is said changes afterwards.
+    let check = ["--health-cmd", "test -e /ok", "--health-interval", "100ms"];
+    t.ok(&[&["update", "--health-retries", "1"], &check[..], &["c"]].concat());
+    becomes(t, "c", STATUS, "unhealthy");
+    t.ok(&["update", "--health-cmd", "true", "c"]);
+    becomes(t, "c", STATUS, "healthy");
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.Config.Healthcheck.Test}} {{.Config.Healthcheck.Interval}} {{.Config.Healthcheck.Retries}}"
+        ),
+        "[CMD-SHELL true] 100000000 1"
+    );
+    t.ok(&[
+        "update",
+        "--health-cmd",
+        "false",
+        "--health-on-failure",
+        "kill",
+        "c",
+    ]);
+    t.run(&["wait", "c"]).prints("137\n");
+    // One that does not run; its variables, too.
+    t.run(&["update", "--env", "=x", "c"]).refused(125);
+    t.ok(&[
+        "update",
+        "--no-healthcheck",
+        "-e",
+        "C=3",
+        "-e",
+        "B=4",
+        "--unsetenv",
+        "A",
+        "c",
+    ]);
+    t.ok(&["start", "c"]);
+    eventually("the second start has spoken", 60, || {
+        (t.ok(&["logs", "c"]) == "1,2,\n,4,3").then_some(())
+    });
+    assert_eq!(t.inspect("c", STATUS), "");
+    t.run(&["healthcheck", "run", "c"]).refused(125);
+    t.run(&["events", "--stream=false", "--filter", "event=update"])
+        .shows("container update");
+    t.ok(&["stop", "c"]);
 }
 
 fn refusals(t: &mut Rcon) {

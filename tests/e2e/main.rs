@@ -37,6 +37,7 @@ mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
+mod manners;
 mod mounts;
 mod nested;
 mod netprocess;

@@ -139,6 +139,18 @@ fn login_and_logout(t: &mut Rcon) {
     t.run(&["logout", address])
         .refused(125)
         .says("not logged into");
+    // A password that is kept as a secret of the user's name.
+    t.feed(password.as_bytes(), &["secret", "create", user, "-"])
+        .code(0);
+    t.run(&["login", "--secret", user, address])
+        .prints("Login Succeeded!\n");
+    t.run(&["login", "--secret", user, "-p", "x", address])
+        .refused(125);
+    t.run(&["login", "--secret", "nosuch", address])
+        .refused(125)
+        .says("no such secret");
+    t.ok(&["secret", "rm", user]);
+    t.run(&["logout", address]).code(0);
     // A file of one's own, and Docker's.
     let own = t.home("auth.json");
     let own = own.to_str().unwrap();

@@ -5,8 +5,8 @@ use crate::lab::scenario::scenarios;
 use crate::lab::snapshot::Session;
 
 scenarios!(
-    help, errors, containers, inspected, images, volumes, networks, secrets, events, system,
-    refused
+    help, errors, containers, lives, inspected, images, moved, volumes, networks, secrets, events,
+    system, asked, refused
 );
 
 /// Every command's help is what docs/cli.md has, in every place where it can be asked for.
@@ -167,6 +167,113 @@ fn containers(t: &mut Rcon) {
             "rcon volume rm vol",
         ])
         .is("containers");
+}
+
+/// The commands of a container's life that `containers` does not have.
+fn lives(t: &mut Rcon) {
+    t.pull("busybox");
+    Session::new(t)
+        .lines(&[
+            "rcon create --name c --health-cmd true --health-interval disable $IMAGE sh -c 'echo out; sleep 1000'",
+            "rcon init c",
+            "rcon ps -a --format '{{.Names}} {{.State}}'",
+            "rcon init c",
+            "rcon start c",
+            "rcon start c",
+            "rcon healthcheck run c; echo $?",
+            "rcon exec c sh -c 'echo out; echo err >&2; exit 4'",
+            "rcon exec -d c true | wc -c",
+            "rcon cp c:/etc/group - | tar t",
+            "rcon cp c:/etc/group group",
+            "rcon cp group c:/tmp/there",
+            "rcon exec c ls /tmp",
+            "rcon logs -t c",
+            "rcon logs --since 1h --until 0s c",
+            "rcon container inspect --format '{{.State.Status}} {{.Name}}' c",
+            "rcon container list -q",
+            "rcon update -e A=1 --health-retries 7 c",
+            "rcon events --stream=false --since 1h --filter event=update --format '{{.Type}} {{.Status}} {{.Name}}'",
+            "rcon stop -t 0 c",
+            "rcon stop -t 0 c",
+            "rcon attach c",
+            "rcon healthcheck run c",
+            "rcon container cleanup c",
+            "rcon start -a c & sleep 2; rcon kill c; wait $!; echo $?",
+            "rcon wait c nosuch",
+            "rcon run --rm $IMAGE sh -c 'kill -9 $$; exit 5'",
+            "rcon run -d --cidfile id $IMAGE true >/dev/null; rcon rm -f --cidfile id | wc -c; rm id group",
+            "rcon rm -f -t 0 c nosuch",
+            "rcon rm -i nosuch",
+        ])
+        .is("lives");
+}
+
+/// Images and files that come and go.
+fn moved(t: &mut Rcon) {
+    t.pull("busybox");
+    Session::new(t)
+        .lines(&[
+            "rcon create --name c $IMAGE true",
+            "rcon export -o root.tar c",
+            "rcon import root.tar imported:1",
+            "rcon import -q --change CMD=/x --message hello root.tar",
+            "rcon image ls --format '{{.Repository}} {{.Tag}}' --sort repository",
+            "rcon push $IMAGE dir:pushed",
+            "rcon push -q --digestfile digest $IMAGE oci:layout:1; grep -c sha256: digest",
+            "rcon push $IMAGE dir:",
+            "rcon pull oci:layout:1 | wc -c",
+            "rcon save --format oci-archive -o saved.tar $IMAGE",
+            "rcon save -m -o both.tar $IMAGE imported:1",
+            "rcon load -i both.tar",
+            "rcon load -i root.tar",
+            "rcon image diff imported:1 $IMAGE | head -n 3",
+            "rcon image diff --format json $IMAGE $IMAGE",
+            "rcon image mount",
+            "rcon image unmount $IMAGE",
+            "rcon search --limit 1 --no-trunc $REGISTRY/busy",
+            "rcon search --format '{{.Name}}' $REGISTRY/busy",
+            "rcon login --get-login $REGISTRY",
+            "rcon login -u me -p secret $REGISTRY",
+            "rcon login --get-login $REGISTRY",
+            "rcon logout $REGISTRY",
+            "rcon logout --all",
+            "rcon volume create v",
+            "rcon cp root.tar c:/",
+            "rcon volume export v -o v.tar",
+            "rcon volume import v v.tar",
+            "rcon volume mount v | sed 's|.*/rcon/|/rcon/|'",
+            "rcon volume unmount v",
+            "rcon unshare sh -c 'id -u'",
+            "rcon system check",
+            "rcon system check --quick; echo $?",
+            "rcon untag imported:1",
+            "rcon rmi -a -f | grep -c .",
+            "rcon volume rm -f v nosuch",
+            "rm -r root.tar saved.tar both.tar v.tar digest layout pushed",
+        ])
+        .is("moved");
+}
+
+/// What is asked before something is removed, and what becomes of the answers.
+fn asked(t: &mut Rcon) {
+    t.pull("busybox");
+    Session::new(t)
+        .lines(&[
+            "rcon create --name c $IMAGE true | wc -c",
+            "rcon volume create v",
+            "echo n | rcon container prune; echo $?",
+            "echo y | rcon container prune",
+            "rcon volume prune </dev/null; echo $?",
+            "echo y | rcon volume prune",
+            "echo n | rcon image prune -a; echo $?",
+            "echo n | rcon system prune; echo $?",
+            "echo n | rcon system prune -a --volumes; echo $?",
+            "echo n | rcon system reset | sed 's|/[^ ]*|PATH|g'",
+            "echo y | rcon image prune -a",
+            "rcon system prune -af --volumes",
+            "rcon system reset -f",
+        ])
+        .is("asked");
 }
 
 fn inspected(t: &mut Rcon) {

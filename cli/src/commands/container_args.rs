@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::health_args::HealthArgs;
 use super::isolation_args::IsolationArgs;
 use super::limit_args::{CgroupArgs, LimitArgs};
 use super::pull::RegistryArgs;
@@ -57,45 +58,6 @@ pub struct ContainerArgs {
     /// Add additional groups to the primary container process ('keep-groups' lets it use those of the caller)
     #[arg(long)]
     pub group_add: Vec<String>,
-    /// Set a healthcheck command for the container ('none' disables the existing healthcheck)
-    #[arg(long)]
-    pub health_cmd: Option<String>,
-    /// Set an interval for the healthchecks (a value of disable results in no automatic timer setup) (default "30s")
-    #[arg(long)]
-    pub health_interval: Option<String>,
-    /// Set maximum number of attempts in the HealthCheck log file ('0' value means an infinite number) (default 5)
-    #[arg(long, value_name = "uint")]
-    pub health_max_log_count: Option<u32>,
-    /// Set maximum length in characters of stored HealthCheck log ('0' value means an infinite log length) (default 500)
-    #[arg(long, value_name = "uint")]
-    pub health_max_log_size: Option<u32>,
-    /// Action to take once the container turns unhealthy ("kill"|"none"|"restart"|"stop") (default "none")
-    #[arg(long)]
-    pub health_on_failure: Option<String>,
-    /// The number of retries allowed before a healthcheck is considered to be unhealthy (default 3)
-    #[arg(long, value_name = "uint")]
-    pub health_retries: Option<u32>,
-    /// The initialization time needed for a container to bootstrap (default "0s")
-    #[arg(long)]
-    pub health_start_period: Option<String>,
-    /// Set a startup healthcheck command for the container
-    #[arg(long)]
-    pub health_startup_cmd: Option<String>,
-    /// Set an interval for the startup healthcheck (default "30s")
-    #[arg(long)]
-    pub health_startup_interval: Option<String>,
-    /// Set the maximum number of retries before the startup healthcheck will restart the container
-    #[arg(long, value_name = "uint")]
-    pub health_startup_retries: Option<u32>,
-    /// Set the number of consecutive successes before the startup healthcheck is marked as successful (default 0)
-    #[arg(long, value_name = "uint")]
-    pub health_startup_success: Option<u32>,
-    /// Set the maximum amount of time that the startup healthcheck may take (default "30s")
-    #[arg(long)]
-    pub health_startup_timeout: Option<String>,
-    /// The maximum time allowed to complete the healthcheck before an interval is considered failed (default "30s")
-    #[arg(long)]
-    pub health_timeout: Option<String>,
     /// Set container hostname
     #[arg(short = 'h', long)]
     pub hostname: Option<String>,
@@ -132,9 +94,6 @@ pub struct ContainerArgs {
     /// Connect a container to a network ("slirp4netns[:OPTIONS]"|"none"|"host"|"container:NAME"|"ns:PATH")
     #[arg(long, alias = "net", value_name = "stringArray")]
     pub network: Vec<String>,
-    /// Disable healthchecks on container
-    #[arg(long)]
-    pub no_healthcheck: bool,
     /// Base file to create the /etc/hosts file inside the container, or "none" (default the host's /etc/hosts)
     #[arg(long)]
     pub hosts_file: Option<String>,
@@ -231,6 +190,9 @@ pub struct ContainerArgs {
     /// What it shares with the host and with others.
     #[command(flatten)]
     pub isolation: IsolationArgs,
+    /// Its health checks.
+    #[command(flatten)]
+    pub health: HealthArgs,
     /// Its cgroup.
     #[command(flatten)]
     pub cgroup: CgroupArgs,

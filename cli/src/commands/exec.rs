@@ -1,6 +1,7 @@
 //! `rcon exec`
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use clap::Args;
 use rcon_engine::bundle::parse;
@@ -16,6 +17,9 @@ use crate::usage::split_lists;
 /// The arguments of `exec`.
 #[derive(Args, Debug)]
 pub struct Exec {
+    /// Read the container ID from the file
+    #[arg(long)]
+    cidfile: Option<PathBuf>,
     /// Run the exec session in detached mode (backgrounded)
     #[arg(short = 'd', long)]
     detach: bool,
@@ -75,6 +79,14 @@ impl Command for Exec {
         let host_env = container_request::caller_environment();
         let env = parse::environment(&split_lists(&self.env_file), &self.env, &host_env)
             .map_err(Error::from)?;
+        if let Some(path) = &self.cidfile {
+            if self.latest {
+                return Err(Failure::new(
+                    "--cidfile and --latest cannot be used together",
+                ));
+            }
+            self.args.insert(0, select::in_file(path)?);
+        }
         if self.args.is_empty() && !self.latest {
             return Err(Failure::new(
                 "exec requires the name or ID of a container or the --latest flag",

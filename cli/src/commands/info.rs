@@ -16,6 +16,9 @@ use crate::output::{self, json};
 /// The arguments of `info`.
 #[derive(Args, Debug)]
 pub struct Info {
+    /// Display additional debug information, as rcon always does
+    #[arg(short = 'D', long)]
+    debug: bool,
     /// Change the output format to JSON or a Go template
     #[arg(short = 'f', long)]
     format: Option<String>,
@@ -29,6 +32,7 @@ impl Command for Info {
     const EXAMPLES: &'static [&'static str] = &["info", "info --format '{{.Host.Kernel}}'"];
 
     fn run(self, context: &Context) -> Outcome {
+        let _ = self.debug;
         if !self.args.is_empty() {
             return Err(Failure::new(format!(
                 "`{}` takes no arguments",

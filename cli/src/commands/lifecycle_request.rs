@@ -2,24 +2,19 @@
 //! notices to systemd, files with numbers of processes.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rcon_engine::bundle::parse;
-use rcon_engine::{
-    Health, HealthChanges, HealthCheck, Lifecycle, LogDriver, LogOptions, OnUnhealthy, SdNotify,
-    StartupCheck,
-};
+use rcon_engine::{Health, HealthChanges, Lifecycle, LogDriver, LogOptions, SdNotify};
 
 use super::container_args::ContainerArgs;
 use crate::failure::{Failure, errno_text};
-use crate::times;
 
 /// Reads them.
 ///
 /// # Errors
 /// For what cannot be, in podman's words.
 pub fn lifecycle(args: &ContainerArgs) -> Result<(Lifecycle, HealthChanges), Failure> {
-    let (health, changes) = health(args)?;
+    let (health, changes) = args.health.overlay(&Health::default())?;
     let lifecycle = Lifecycle {
         log: log(args)?,
         health,
@@ -92,108 +87,12 @@ fn log(args: &ContainerArgs) -> Result<LogOptions, Failure> {
     Ok(options)
 }
 
-fn health(args: &ContainerArgs) -> Result<(Health, HealthChanges), Failure> {
-    let said = args.health_cmd.as_deref();
-    if args.no_healthcheck && said.is_some() {
-        return Err(Failure::new(
-            "cannot specify both --no-healthcheck and --health-cmd",
-        ));
-    }
-    let mut changes = HealthChanges {
-        none: args.no_healthcheck,
-        interval: args
-            .health_interval
-            .as_deref()
-            .map(|word| interval("interval", word))
-            .transpose()?,
-        timeout: args
-            .health_timeout
-            .as_deref()
-            .map(|word| limit("timeout", word))
-            .transpose()?,
-        start_period: args
-            .health_start_period
-            .as_deref()
-            .map(|word| length("start-period", word))
-            .transpose()?,
-        retries: args.health_retries,
-    };
-    if changes.retries == Some(0) {
-        return Err(Failure::new("healthcheck-retries must be greater than 0"));
-    }
-    let mut health = Health {
-        on_unhealthy: OnUnhealthy::parse(args.health_on_failure.as_deref().unwrap_or_default())
-            .map_err(Failure::new)?,
-        max_log_count: args.health_max_log_count,
-        max_log_size: args.health_max_log_size,
-        ..Health::default()
-    };
-    if let Some(text) = said {
-        match HealthCheck::parse_test(text).map_err(Failure::new)? {
-            Some(test) => health.check = Some(HealthCheck::new(test)),
-            None => changes.none = true,
-        }
-    }
-    if let Some(text) = args.health_startup_cmd.as_deref() {
-        let test = HealthCheck::parse_test(text).map_err(Failure::new)?;
-        let mut check = HealthCheck::new(test.ok_or_else(|| {
-            Failure::new("must define a healthcheck command for all healthchecks")
-        })?);
-        if let Some(word) = args.health_startup_interval.as_deref() {
-            check.interval = interval("startup-interval", word)?;
-        }
-        if let Some(word) = args.health_startup_timeout.as_deref() {
-            check.timeout = limit("startup-timeout", word)?;
-        }
-        check.retries = args.health_startup_retries.unwrap_or(0);
-        health.startup = Some(StartupCheck {
-            check,
-            successes: args.health_startup_success.unwrap_or(0),
-        });
-    } else if args.health_startup_interval.is_some()
-        || args.health_startup_timeout.is_some()
-        || args.health_startup_retries.is_some()
-        || args.health_startup_success.is_some()
-    {
-        return Err(Failure::new(
-            "must define a startup healthcheck command (--health-startup-cmd) for the other options of it",
-        ));
-    }
-    Ok((health, changes))
-}
-
-/// A length of time; `disable` is none.
-fn interval(name: &str, word: &str) -> Result<Duration, Failure> {
-    match word {
-        "disable" | "0" => Ok(Duration::ZERO),
-        word => length(name, word),
-    }
-}
-
-fn limit(name: &str, word: &str) -> Result<Duration, Failure> {
-    match length(name, word)? {
-        Duration::ZERO => Err(Failure::new(format!(
-            "healthcheck-{name} must be at least 1 second"
-        ))),
-        time => Ok(time),
-    }
-}
-
-fn length(name: &str, word: &str) -> Result<Duration, Failure> {
-    let time = match word {
-        "0" => Some(Duration::ZERO),
-        word => times::duration(word).and_then(|time| time.to_std().ok()),
-    };
-    time.ok_or_else(|| {
-        Failure::new(format!(
-            "invalid healthcheck-{name}: time: invalid duration {word:?}"
-        ))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
+    use rcon_engine::OnUnhealthy;
 
     use super::*;
 

@@ -31,6 +31,9 @@ pub struct Login {
     /// Take the password from stdin
     #[arg(long)]
     password_stdin: bool,
+    /// Take the password from a secret, whose name is the username when none is said
+    #[arg(long)]
+    secret: Option<String>,
     /// Require HTTPS and verify certificates when contacting registries (default true)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     tls_verify: Option<bool>,
@@ -84,12 +87,17 @@ impl Command for Login {
                 "Can't specify both --password-stdin and --password",
             ));
         }
+        if self.secret.is_some() && (self.password.is_some() || self.password_stdin) {
+            return Err(Failure::new(
+                "--secret cannot be used with --password or --password-stdin",
+            ));
+        }
         if self.password_stdin && self.username.is_none() {
             return Err(Failure::new(
                 "Must provide --username with --password-stdin",
             ));
         }
-        let user = match self.username {
+        let user = match self.username.or_else(|| self.secret.clone()) {
             Some(user) => user,
             None => {
                 let user = ask("Username: ", true)?;
@@ -105,20 +113,24 @@ impl Command for Login {
                 "logging into {registry:?}: username can't be empty"
             )));
         }
-        let password = match self.password {
-            Some(password) => password,
-            None if self.password_stdin => {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).map_err(|e| {
+        let engine = context.engine()?;
+        let text = |text: &str| text.trim_end_matches(['\n', '\r']).to_owned();
+        let password = match (self.password, &self.secret) {
+            (Some(password), _) => password,
+            (None, Some(name)) => {
+                let secret = engine.secret_text(&engine.secret(name)?)?;
+                text(&String::from_utf8_lossy(&secret))
+            }
+            (None, None) if self.password_stdin => {
+                let mut said = String::new();
+                io::stdin().read_to_string(&mut said).map_err(|e| {
                     Failure::new(format!("cannot read the password: {}", errno_text(&e)))
                 })?;
-                text.trim_end_matches(['\n', '\r']).to_owned()
+                text(&said)
             }
-            None => ask_password()?,
+            (None, None) => ask_password()?,
         };
-        context
-            .engine()?
-            .login(&registry, &user, &password, &options)?;
+        engine.login(&registry, &user, &password, &options)?;
         if self.verbose {
             output::println(&format!("Used:  {user}@{registry}"))?;
         }

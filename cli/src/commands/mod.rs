@@ -21,6 +21,7 @@ mod events;
 mod exec;
 mod exists;
 mod export;
+mod health_args;
 mod healthcheck;
 mod history;
 mod image_mount;

@@ -1,6 +1,6 @@
 //! Which containers a command is about: those named, the latest, all, those of a filter or of a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcon_engine::{Container, Engine, Error, Filters, ListRequest};
 
@@ -47,14 +47,7 @@ impl Selection<'_> {
     pub fn resolve(&self, engine: &Engine) -> Result<Vec<String>, Failure> {
         let mut names = self.names.to_vec();
         for path in self.cidfiles {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                Failure::new(format!(
-                    "reading CIDFile: open {}: {}",
-                    path.display(),
-                    errno_text(&e)
-                ))
-            })?;
-            names.push(text.lines().next().unwrap_or_default().trim().to_owned());
+            names.push(in_file(path)?);
         }
         if self.all || !self.filters.is_empty() {
             if !names.is_empty() {
@@ -92,6 +85,21 @@ impl Selection<'_> {
             false => Ok(names),
         }
     }
+}
+
+/// The id in a file that `--cidfile` of another command made.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn in_file(path: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        Failure::new(format!(
+            "reading CIDFile: open {}: {}",
+            path.display(),
+            errno_text(&e)
+        ))
+    })?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
 /// The id of the container that was created last.

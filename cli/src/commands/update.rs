@@ -1,10 +1,12 @@
 //! `rcon update`
 
 use clap::Args;
-use rcon_engine::RestartPolicy;
+use rcon_engine::bundle::parse;
+use rcon_engine::{Error, RestartPolicy};
 
+use super::health_args::HealthArgs;
 use super::limit_args::LimitArgs;
-use super::select;
+use super::{container_request, select};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -14,23 +16,33 @@ use crate::usage::arity;
 /// The arguments of `update`.
 #[derive(Args, Debug)]
 pub struct Update {
+    /// Set environment variables, from the next start on (NAME=VALUE)
+    #[arg(short = 'e', long, value_name = "stringArray")]
+    env: Vec<String>,
     /// Act on the latest container
     #[arg(short = 'l', long)]
     latest: bool,
     /// Restart policy to apply when a container exits ("always"|"no"|"on-failure[:max_retries]"|"unless-stopped")
     #[arg(long)]
     restart: Option<String>,
+    /// Unset environment variables, from the next start on
+    #[arg(long, value_name = "stringArray")]
+    unsetenv: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     #[command(flatten)]
     limits: LimitArgs,
     names: Vec<String>,
 }
 
 impl Command for Update {
-    const ABOUT: &'static str = "Update the limits and the restart policy of an existing container";
+    const ABOUT: &'static str =
+        "Update the limits, health checks, restart policy and variables of an existing container";
     const USAGE: &'static str = "[options] CONTAINER";
     const EXAMPLES: &'static [&'static str] = &[
         "update --cpus=5 foobar_container",
         "update --restart on-failure:3 foobar_container",
+        "update --health-cmd 'wget -q localhost' --health-interval 10s foobar_container",
     ];
 
     fn run(self, context: &Context) -> Outcome {
@@ -46,6 +58,9 @@ impl Command for Update {
         let changes = self.limits.resolve()?;
         let restart = self.restart.as_deref().map(RestartPolicy::parse);
         let restart = restart.transpose().map_err(Failure::new)?;
+        let none: &[&str] = &[];
+        let env = parse::environment(none, &self.env, &container_request::caller_environment())
+            .map_err(Error::from)?;
         let engine = context.engine()?;
         let name = select::one(
             &engine,
@@ -53,7 +68,22 @@ impl Command for Update {
             self.latest,
             "you must provide a name or id",
         )?;
-        let id = engine.update(&name, &changes, restart)?;
+        let id = engine.update(&name, &changes, |config| {
+            config.restart = restart.unwrap_or(config.restart);
+            let options = &mut config.options;
+            for name in &self.unsetenv {
+                let of = |entry: &String| entry.split('=').next() == Some(name);
+                options.env.retain(|(other, _)| other != name);
+                options.env_merge.retain(|entry| !of(entry));
+                options.unsetenv.push(name.clone());
+            }
+            for (name, value) in &env {
+                options.unsetenv.retain(|other| other != name);
+                options.env.retain(|(other, _)| other != name);
+                options.env.push((name.clone(), value.clone()));
+            }
+            self.health.change(&mut config.lifecycle.health)
+        })?;
         output::println(&id)?;
         Ok(0)
     }

@@ -128,7 +128,7 @@ actions! {
     Unmount "unmount" "Its files were unmounted.",
     Unpause "unpause" "Its processes go on.",
     Untag "untag" "An image lost a name.",
-    Update "update" "Its limits were changed.",
+    Update "update" "Its limits, or what else `update` changes, were changed.",
 }
 
 impl fmt::Display for Action {

@@ -106,7 +106,10 @@ pub struct HealthChanges {
 
 impl HealthChanges {
     /// The checks of a container with this check in its image.
-    pub(crate) fn apply(&self, health: &mut Health, images: Option<&Value>) -> Result<()> {
+    ///
+    /// # Errors
+    /// When something is said that only goes with a check, and there is none.
+    pub fn apply(&self, health: &mut Health, images: Option<&Value>) -> Result<()> {
         if health.check.is_none() && !self.none {
             health.check = images.and_then(HealthCheck::of_image);
         }

@@ -12,8 +12,10 @@ use rcon_launch::cgroup::{self, Cgroup, Manager, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::events::Action;
 use crate::files::{self, Durable};
 use crate::lifecycle::RestartPolicy;
+use crate::protocol::{self, Request};
 use crate::record::{Config, Container, Status};
 use crate::records::{self, Lock};
 use crate::{Engine, Paths, processes};
@@ -217,26 +219,27 @@ impl Engine {
         }
     }
 
-    /// Changes the limits of a container and when it is started again, from now on and for its later starts; its full id.
+    /// Changes the limits of a container, and what `edit` changes of its record, from now on and for its later starts; its
+    /// full id. Of what `edit` may change the monitor of a running container learns its restart policy and health checks.
     ///
     /// # Errors
-    /// Limits that do not go together or cannot be had; they are then as they were.
-    pub fn update(
+    /// Those of `edit`; limits that do not go together or cannot be had. All is then as it was.
+    pub fn update<E: From<Error>>(
         &self,
         name_or_id: &str,
         changes: &Resources,
-        restart: Option<RestartPolicy>,
-    ) -> Result<String> {
+        edit: impl Fn(&mut Config) -> std::result::Result<(), E>,
+    ) -> std::result::Result<String, E> {
         let gone = || Error::NoSuchContainer(name_or_id.to_string());
         let container = self.container(name_or_id)?;
-        if container.config.auto_remove && restart.is_some_and(|policy| policy != RestartPolicy::No)
-        {
-            return Err(Error::Invalid(
+        let mut config = container.config.clone();
+        edit(&mut config)?;
+        if config.auto_remove && config.restart != RestartPolicy::No {
+            return Err(E::from(Error::Invalid(
                 "cannot set a restart policy on a container that will be removed automatically (--rm)"
                     .into(),
-            ));
+            )));
         }
-        let mut config = container.config.clone();
         config.options.resources = config.options.resources.overlaid(changes);
         let all = settings(&config, false)?;
         if let (true, Some(resources)) = (
@@ -245,14 +248,20 @@ impl Engine {
         ) {
             self.cgroup_of(&container)?
                 .limit(&resources)
-                .map_err(rcon_launch::Error::from)?;
+                .map_err(|e| Error::from(rcon_launch::Error::from(e)))?;
         }
         let dir = self.paths.container(container.id());
         let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
         let mut now = records::load(&dir)?.ok_or_else(gone)?.config;
+        let before = now.lifecycle.health.clone();
+        edit(&mut now)?;
         now.options.resources = config.options.resources;
-        now.restart = restart.unwrap_or(now.restart);
         records::save_config(&dir, &now)?;
+        if now.lifecycle.health != before {
+            container.state.wake_monitor();
+            protocol::tell(&self.paths.runtime(&now.id), &Request::Renew);
+        }
+        self.emit_container(&container, Action::Update);
         Ok(now.id)
     }
 

@@ -51,6 +51,8 @@ pub enum Request<'a> {
     Begin,
     /// Check the container's health now, and tell me what comes of it.
     Health,
+    /// What is said of health checks in the container's record has changed.
+    Renew,
 }
 
 /// What the monitor says.
@@ -102,6 +104,7 @@ impl Request<'_> {
             Request::Killing => out.push(b'K'),
             Request::Begin => out.push(b'B'),
             Request::Health => out.push(b'H'),
+            Request::Renew => out.push(b'N'),
         }
     }
 
@@ -125,6 +128,7 @@ impl Request<'_> {
             (b'K', []) => Request::Killing,
             (b'B', []) => Request::Begin,
             (b'H', []) => Request::Health,
+            (b'N', []) => Request::Renew,
             _ => return None,
         })
     }
@@ -306,6 +310,15 @@ pub(crate) fn ask_to_begin(dir: &Path) -> io::Result<Option<Report>> {
     }
 }
 
+/// Tells the monitor listening at `dir/ctl` something that has no answer. One that is not there finds it in the record.
+pub(crate) fn tell(dir: &Path, what: &Request<'_>) {
+    let mut message = Vec::new();
+    what.encode(&mut message);
+    if let Ok(socket) = connect(dir) {
+        let _ = try_send(&socket, &message);
+    }
+}
+
 /// Asks the monitor listening at `dir/ctl` for a health check, and waits for what comes of it.
 pub(crate) fn ask_health(dir: &Path) -> Result<HealthStatus> {
     let why = || "cannot reach the monitor of the container (it may have been killed)".to_string();
@@ -394,7 +407,7 @@ mod tests {
             stdout,
             stderr,
         };
-        let requests: [(Request, &[u8]); 11] = [
+        let requests: [(Request, &[u8]); 12] = [
             (Request::Attach(streams(true, false, false)), b"A\x01"),
             (Request::Attach(streams(false, true, true)), b"A\x06"),
             (Request::Input(b"abc"), b"Iabc"),
@@ -405,6 +418,7 @@ mod tests {
             (Request::Stopping, b"S"),
             (Request::Killing, b"K"),
             (Request::Health, b"H"),
+            (Request::Renew, b"N"),
             (Request::Input(b""), b"I"),
         ];
         let replies: [(Reply, &[u8]); 7] = [
@@ -448,6 +462,7 @@ mod tests {
             Request::Killing,
             Request::Begin,
             Request::Health,
+            Request::Renew,
         ] {
             request.encode(&mut bytes);
             assert_eq!(Request::decode(&bytes), Some(request));

@@ -141,7 +141,12 @@ impl Terminal {
         }
     }
 
-    /// All that has been on the screen.
+    /// All that has been on the screen, as it came.
+    pub fn seen(&self) -> &str {
+        &self.screen
+    }
+
+    /// The same, for a panic.
     pub fn story(&self) -> String {
         format!("$ {}\n--- screen\n{}\n---", self.line, self.screen)
     }

@@ -236,6 +236,21 @@ impl Drop for Probe {
 }
 
 impl Monitor {
+    /// Goes on with the checks that the record has now.
+    pub(super) fn renew_health(&mut self) {
+        let dir = self.engine.paths.container(self.container.id());
+        let Ok(Some(now)) = records::load(&dir) else {
+            return;
+        };
+        self.container.config.lifecycle.health = now.config.lifecycle.health;
+        if self.started.held.is_some() {
+            return;
+        }
+        self.health = Health::new(&self.container.config.lifecycle.health);
+        self.container.state.health = self.health.as_ref().map(|_| HealthState::default());
+        let _ = records::save_state(&dir, &self.container.state, Durable::No);
+    }
+
     /// Begins the check that is due.
     pub(super) fn check_health(&mut self) {
         let cgroup = limits::of(&self.engine.paths, self.container.id());

@@ -105,6 +105,7 @@ impl Monitor {
                 client.asked_health = true;
                 self.check_health();
             }
+            Some(Request::Renew) => self.renew_health(),
             _ => {}
         }
     }
