@@ -90,6 +90,20 @@ pub struct Context {
 }
 
 impl Context {
+    /// Sees to it that the command runs inside of `rcon unshare`.
+    ///
+    /// # Errors
+    /// When it does not, in podman's words.
+    pub fn inside_unshare(&self) -> Result<(), Failure> {
+        match rustix::process::geteuid().is_root() {
+            true => Ok(()),
+            false => Err(Failure::new(format!(
+                "cannot run command {:?} in rootless mode, must execute `rcon unshare` first",
+                self.name
+            ))),
+        }
+    }
+
     /// Resolves the global options.
     ///
     /// # Errors

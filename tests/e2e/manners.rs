@@ -321,18 +321,24 @@ fn exit_codes(t: &mut Rcon) {
         "volume import nosuch /dev/null",
         "volume mount nosuch",
         "secret inspect nosuch",
+        "secret rm nosuch",
         "network inspect nosuch",
         "logout nosuch",
     ] {
         let args: Vec<&str> = line.split(' ').collect();
-        t.run(&args).refused(125);
+        let out = t.run(&args);
+        let empty = ["", "[]\n"].contains(&out.stdout.as_str());
+        assert!(
+            out.code == 125 && empty && out.stderr.starts_with("Error: "),
+            "{}",
+            out.story()
+        );
     }
     // These say only that it is not there.
     for line in [
         "rm nosuch",
         "rmi nosuch",
         "volume rm nosuch",
-        "secret rm nosuch",
         "container exists nosuch",
         "image exists nosuch",
         "volume exists nosuch",

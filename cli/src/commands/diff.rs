@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::output::json;
+use crate::usage::arity;
 
 /// The arguments of `diff` and `container diff`.
 #[derive(Args, Debug)]
@@ -25,24 +26,31 @@ pub struct Diff {
 
 impl Command for Diff {
     const ABOUT: &'static str = "Display the changes to the object's file system";
-    const USAGE: &'static str = "[options] {CONTAINER|IMAGE}";
-    const EXAMPLES: &'static [&'static str] =
-        &["diff myctr", "diff --format json myctr", "diff -l"];
+    const USAGE: &'static str = "[options] {CONTAINER|IMAGE} [{CONTAINER|IMAGE}]";
+    const EXAMPLES: &'static [&'static str] = &[
+        "diff myctr",
+        "diff --format json myctr",
+        "diff myctr myimage",
+    ];
 
     fn run(mut self, context: &Context) -> Outcome {
         let engine = context.engine()?;
-        let name = one(&engine, &mut self.args, self.latest, context)?;
-        let changes = match engine.container_changes(&name) {
-            Err(Error::NoSuchContainer(_)) if context.name == "rcon diff" => {
-                match engine.image_changes(&name) {
-                    Err(Error::NoSuchImage(_)) => {
-                        return Err(Failure::new(format!("{name} not found: layer not known")));
-                    }
-                    other => other,
-                }
+        let images = context.name == "rcon diff";
+        arity(&self.args, 0, 2 - usize::from(self.latest))?;
+        let name = select::one(&engine, &mut self.args, self.latest, NOTHING)?;
+        let changes = match self.args.first() {
+            Some(than) => engine.differences([&name, than], true, images),
+            None => match engine.container_changes(&name) {
+                Err(Error::NoSuchContainer(_)) if images => engine.image_changes(&name),
+                other => other,
+            },
+        };
+        let changes = match changes {
+            Err(Error::NoSuchImage(name)) => {
+                return Err(Failure::new(format!("{name} not found: layer not known")));
             }
-            other => other,
-        }?;
+            other => other?,
+        };
         print(&changes, self.format.as_deref())
     }
 }
@@ -58,30 +66,22 @@ pub struct ImageDiff {
 
 impl Command for ImageDiff {
     const ABOUT: &'static str = "Inspect changes to the image's file systems";
-    const USAGE: &'static str = "[options] IMAGE";
+    const USAGE: &'static str = "[options] IMAGE [IMAGE]";
     const EXAMPLES: &'static [&'static str] = &["image diff myimage"];
 
     fn run(mut self, context: &Context) -> Outcome {
         let engine = context.engine()?;
-        let name = one(&engine, &mut self.args, false, context)?;
-        print(&engine.image_changes(&name)?, self.format.as_deref())
+        arity(&self.args, 0, 2)?;
+        let name = select::one(&engine, &mut self.args, false, NOTHING)?;
+        let changes = match self.args.first() {
+            Some(than) => engine.differences([&name, than], false, true)?,
+            None => engine.image_changes(&name)?,
+        };
+        print(&changes, self.format.as_deref())
     }
 }
 
-fn one(
-    engine: &rcon_engine::Engine,
-    args: &mut Vec<String>,
-    latest: bool,
-    context: &Context,
-) -> Result<String, Failure> {
-    if args.len() + usize::from(latest) > 1 {
-        return Err(Failure::new(format!(
-            "`{}` compares one container or image with what is below it",
-            context.name
-        )));
-    }
-    select::one(engine, args, latest, "no container or image given")
-}
+const NOTHING: &str = "no container or image given";
 
 fn print(changes: &[Change], format: Option<&str>) -> Outcome {
     let text = match format {

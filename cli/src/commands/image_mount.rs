@@ -43,6 +43,7 @@ impl Command for Mount {
                 return Err(Failure::new(format!("unknown --format argument: {other}")));
             }
         };
+        context.inside_unshare()?;
         let engine = context.engine()?;
         let mut mounts = Vec::new();
         if self.all {
@@ -106,6 +107,7 @@ impl Command for Unmount {
                 false => "image name or ID must be specified",
             }));
         }
+        context.inside_unshare()?;
         let engine = context.engine()?;
         let names = match self.all {
             true => engine.mounted_images()?.into_iter().map(|m| m.id).collect(),

@@ -17,7 +17,7 @@ use crate::output::{self, json};
 #[derive(Args, Debug)]
 pub struct Info {
     /// Display additional debug information, as rcon always does
-    #[arg(short = 'D', long)]
+    #[arg(short = 'D', long, hide = true)]
     debug: bool,
     /// Change the output format to JSON or a Go template
     #[arg(short = 'f', long)]

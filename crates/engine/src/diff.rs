@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use rcon_store::{Layered, Store, is_opaque};
+use rcon_store::{Layered, Seen, Snapshot, Store, is_opaque};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,62 @@ impl Engine {
         changes
     }
 
+    /// What is otherwise in `of` than in `than`, by path: containers, where `containers` says so, or images, where `images` does.
+    ///
+    /// # Errors
+    /// For what is not there; files that cannot be read.
+    pub fn differences(
+        &self,
+        [of, than]: [&str; 2],
+        containers: bool,
+        images: bool,
+    ) -> Result<Vec<Change>> {
+        let mut made = Vec::new();
+        let mut side = |name: &str| -> Result<(Snapshot, bool)> {
+            if containers {
+                match self.container(name) {
+                    Ok(found) => {
+                        let snapshot = self.store.snapshot(found.id())?;
+                        let gone = || Error::NoSuchContainer(name.into());
+                        return Ok((snapshot.ok_or_else(gone)?, true));
+                    }
+                    Err(Error::NoSuchContainer(_)) if images => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            let image = self.find_image(name)?;
+            made.push(crate::names::random_id()?);
+            let id = &made[made.len() - 1];
+            Ok((self.store.create_snapshot(id, &image)?, false))
+        };
+        let sides = side(of).and_then(|of| Ok([of, side(than)?]));
+        let changes = sides.and_then(|sides| {
+            let filter = sides[0].1;
+            let mut changes: Vec<Change> = self.in_worker(|store| -> Result<Vec<Change>> {
+                let why = || "cannot read the files of the container".to_string();
+                let mut trees = Vec::new();
+                let mut written = Vec::new();
+                for (snapshot, own) in &sides {
+                    let upper = own.then(|| store.written(snapshot)).transpose()?;
+                    let below = snapshot.lower.iter().map(PathBuf::as_path);
+                    let all = upper.as_ref().map(AsRef::as_ref).into_iter().chain(below);
+                    trees.push(Layered::open(all).context(why)?);
+                    written.push(upper);
+                }
+                let mut changes = Vec::new();
+                compare(&trees[0], &trees[1], Path::new("/"), &mut changes).context(why)?;
+                Ok(changes)
+            })?;
+            changes.retain(|change| !filter || !OWN.contains(&change.path.as_str()));
+            changes.sort_by(|a, b| a.path.cmp(&b.path));
+            Ok(changes)
+        });
+        for id in &made {
+            self.discard_snapshot(id)?;
+        }
+        changes
+    }
+
     fn changes<T: AsRef<Path>>(
         &self,
         upper: impl FnOnce(&Store) -> Result<T>,
@@ -132,6 +188,50 @@ fn walk(
     }
     for (name, here) in inner {
         walk(&top.enter(&name)?, &below.enter(&name)?, &here, changes)?;
+    }
+    Ok(())
+}
+
+/// Looks at one directory of a tree and at the same directory of another.
+fn compare(
+    new: &Layered,
+    old: &Layered,
+    path: &Path,
+    changes: &mut Vec<Change>,
+) -> rustix::io::Result<()> {
+    let change = |kind, name: &std::ffi::OsStr| Change {
+        kind,
+        path: path.join(name).to_string_lossy().into_owned(),
+    };
+    for name in old.names()? {
+        if new.find(&name)?.is_none() {
+            changes.push(change(ChangeKind::Deleted, &name));
+        }
+    }
+    for name in new.names()? {
+        let Some(seen) = new.find(&name)? else {
+            continue;
+        };
+        let before = old.find(&name)?;
+        let so_far = changes.len();
+        if seen.kind() == FileType::Directory {
+            let inner = path.join(&name);
+            compare(&new.enter(&name)?, &old.enter(&name)?, &inner, changes)?;
+        }
+        let look = |seen: &Seen<'_>| {
+            let stat = &seen.stat;
+            let file = (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+            let file = (seen.kind() != FileType::Directory).then_some(file);
+            (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev, file)
+        };
+        match before {
+            None => changes.push(change(ChangeKind::Added, &name)),
+            // A directory is other when anything in it is.
+            Some(before) if look(&before) != look(&seen) || changes.len() > so_far => {
+                changes.push(change(ChangeKind::Changed, &name));
+            }
+            Some(_) => {}
+        }
     }
     Ok(())
 }

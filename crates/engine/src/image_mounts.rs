@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::Engine;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::rootfs;
 
 /// An image that is mounted here.
@@ -126,14 +126,6 @@ impl Engine {
 
     /// What the mount points of this mount namespace begin with.
     fn mount_prefix(&self) -> Result<String> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Error::Remote {
-                message: "cannot mount an image in rootless mode outside of a user namespace"
-                    .into(),
-                code: 125,
-                hint: Some("run it inside of `rcon unshare`".into()),
-            });
-        }
         let namespace = fs::read_link("/proc/self/ns/mnt")
             .context(|| "cannot tell the mount namespace".to_string())?;
         let number: String = namespace

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
+use crate::failure::{Outcome, for_each};
 use crate::output;
 use crate::usage::arity;
 
@@ -24,7 +24,7 @@ impl Command for VolumeMount {
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.names, 1, usize::MAX)?;
-        inside(context)?;
+        context.inside_unshare()?;
         let engine = context.engine()?;
         for_each(
             &self.names,
@@ -50,22 +50,12 @@ impl Command for VolumeUnmount {
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.names, 1, usize::MAX)?;
-        inside(context)?;
+        context.inside_unshare()?;
         let engine = context.engine()?;
         for_each(
             &self.names,
             |name| Ok(output::println(&engine.volume(name)?.name)?),
             |_| 125,
         )
-    }
-}
-
-fn inside(context: &Context) -> Result<(), Failure> {
-    match rustix::process::geteuid().is_root() {
-        true => Ok(()),
-        false => Err(Failure::new(format!(
-            "cannot run command {:?} in rootless mode, must execute `rcon unshare` first",
-            context.name
-        ))),
     }
 }
