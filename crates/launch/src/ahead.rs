@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 use rcon_sys::{fdpass, trace};
+use rustix::pipe::PipeFlags;
 
 use crate::channel;
 use crate::error::{Context, Error, RawError, Result};
@@ -131,8 +132,18 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
     let _ = rustix::process::setsid();
     let _ = process::set_name("rcon-ahead");
     process::close_range_except(3, &[done.as_raw_fd(), namespaces.as_raw_fd()]);
+    let (turn, pass) = match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
+        Ok(pipe) => pipe,
+        Err(error) => {
+            let errno = error.raw_os_error();
+            return channel::tell(&namespaces, &Error::Namespaces { errno });
+        }
+    };
     let (pid, pidfd) = match process::clone(CloneFlags::CLONE_NEWUSER) {
-        Ok(Fork::Child) => inhabit(network, &namespaces),
+        Ok(Fork::Child) => {
+            drop(pass);
+            inhabit(network, &namespaces, &turn)
+        }
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
         Err(error) => {
             let errno = error.raw();
@@ -140,7 +151,7 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
         }
     };
     drop(namespaces);
-    match ids::write_maps(pid, maps) {
+    match ids::write_maps_and(pid, maps, || drop(pass)) {
         // Whoever waited may have gone.
         Ok(()) => drop(channel::send_ready(done, 0, &[])),
         Err(error) => channel::tell(done, &error.into()),
@@ -149,8 +160,12 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
 }
 
 /// The life of the one in the namespaces.
-fn inhabit(network: InNetns<'_>, socket: &OwnedFd) -> ! {
-    process::close_range_except(3, &[socket.as_raw_fd()]);
+///
+/// `turn` ends when it is its turn: where processors are few, the ids go first, for they are waited for longest.
+fn inhabit(network: InNetns<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
+    process::close_range_except(3, &[socket.as_raw_fd(), turn.as_raw_fd()]);
+    // Interrupted or not, it may begin at any time.
+    let _ = rustix::io::read(turn, &mut [0_u8]);
     let result = (|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespaces {
             errno: errno as i32,

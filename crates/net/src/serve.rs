@@ -124,8 +124,6 @@ pub(crate) fn serve(service: Service) -> Result<()> {
         no_capabilities: sandbox::keep_capabilities(CapabilitySet::empty()).is_ok(),
         few_calls: sandbox::restrict(Thread::Stack).is_ok(),
     };
-    // What the start needed is not needed again.
-    leftovers.give_back();
     server.run(Rest::new(leftovers))
 }
 

@@ -117,15 +117,16 @@ const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
 /// ```
 #[derive(Debug, Default)]
 pub struct Rest {
-    leftovers: Leftovers,
+    /// `None` until they are looked for.
+    leftovers: Option<Leftovers>,
     rests: bool,
 }
 
 impl Rest {
-    /// For a process that has just done something.
+    /// For a process that will not be able to look for its leftovers when it rests; others have a default.
     pub fn new(leftovers: Leftovers) -> Rest {
         Rest {
-            leftovers,
+            leftovers: Some(leftovers),
             rests: false,
         }
     }
@@ -143,7 +144,9 @@ impl Rest {
     pub fn waited(&mut self, due: Option<std::time::Duration>, happened: bool) {
         let nothing = !happened && due.is_none_or(|due| due > QUIET);
         if nothing && !self.rests {
-            self.leftovers.give_back();
+            self.leftovers
+                .get_or_insert_with(Leftovers::find)
+                .give_back();
         }
         self.rests = nothing;
     }

@@ -15,12 +15,17 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def built():
+    """This tree's release build that was made last."""
+    target = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"))
+    return max(glob.glob(f"{target}/*/release/rcon") + glob.glob(f"{target}/release/rcon"), key=os.path.getmtime)
+
+
 def release(path=None):
     """The program to measure: PATH, or this tree's release build, which is made now if need be."""
     if not path:
-        target = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"))
         subprocess.run(["cargo", "build", "--release", "--package", "rcon"], cwd=ROOT, check=True)
-        path = max(glob.glob(f"{target}/*/release/rcon") + glob.glob(f"{target}/release/rcon"), key=os.path.getmtime)
+        path = built()
     if not os.access(path, os.X_OK):
         sys.exit(f"{path} is no program")
     return os.path.realpath(path)

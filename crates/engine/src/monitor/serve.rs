@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rcon_sys::memory::{Leftovers, Rest};
+use rcon_sys::memory::Rest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clients::Client;
@@ -180,10 +180,8 @@ impl Monitor {
 
     /// Watches until the container has ended for good and everybody knows.
     pub fn watch(&mut self) {
-        // What the start needed is not needed again.
-        let leftovers = Leftovers::find();
-        leftovers.give_back();
-        self.rest = Rest::new(leftovers);
+        // What the start needed is given back when nothing happens: who ends at once has nothing of it.
+        self.rest = Rest::default();
         loop {
             self.run();
             if self.taken_back {

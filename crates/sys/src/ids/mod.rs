@@ -373,6 +373,14 @@ fn inward(ranges: &[IdRange], id: u32) -> Option<u32> {
 /// newuidmap and newgidmap run side by side. The child must not have been waited for, so that its
 /// id is still its own.
 pub fn write_maps(pid: Pid, maps: &IdMaps) -> Result<(), IdError> {
+    write_maps_and(pid, maps, || ())
+}
+
+/// The same, and calls `begun` as soon as nothing but the work of others is waited for.
+///
+/// # Errors
+/// As [`write_maps`].
+pub fn write_maps_and(pid: Pid, maps: &IdMaps, begun: impl FnOnce()) -> Result<(), IdError> {
     let pid = pid.as_raw_nonzero();
     match &maps.method {
         MapMethod::Newuidmap {
@@ -381,17 +389,20 @@ pub fn write_maps(pid: Pid, maps: &IdMaps) -> Result<(), IdError> {
         } => {
             let uid = start_mapper(newuidmap, pid.get(), &maps.uid);
             let gid = start_mapper(newgidmap, pid.get(), &maps.gid);
+            begun();
             // Both are waited for before an error of either is looked at.
             let uid = uid.and_then(|child| finish_mapper(newuidmap, child));
             let gid = gid.and_then(|child| finish_mapper(newgidmap, child));
             uid.and(gid)
         }
         MapMethod::Single => {
+            begun();
             write_file(&format!("/proc/{pid}/uid_map"), &map_text(&maps.uid))?;
             write_file(&format!("/proc/{pid}/setgroups"), "deny")?;
             write_file(&format!("/proc/{pid}/gid_map"), &map_text(&maps.gid))
         }
         MapMethod::Direct => {
+            begun();
             write_file(&format!("/proc/{pid}/uid_map"), &map_text(&maps.uid))?;
             write_file(&format!("/proc/{pid}/gid_map"), &map_text(&maps.gid))
         }
