@@ -6,6 +6,8 @@ use crate::lab::scenario::scenarios;
 
 scenarios!(
     processes_have_users,
+    processes_are_listed_with_users,
+    executions_give_ids,
     users_of_the_request,
     users_in_the_network_of_another,
 );
@@ -54,6 +56,54 @@ pub(super) fn processes_have_users(t: &mut Rcon) {
     let rest = "uid=5(games) gid=6(disk)\n0,33\n0,0\n33,33\n\
                 root shadow\nbob\n7";
     assert!(out.ends_with(rest), "{out}");
+}
+
+/// Whose a process is, as those see it who list processes by their directories.
+fn processes_are_listed_with_users(t: &mut Rcon) {
+    busybox(t);
+    let script = "su app -s /bin/sh -c 'exec sleep 1000' & n=$!
+        while [ \"$(stat -c %u /proc/$n)\" != 1000 ]; do sleep 0.05; done
+        stat -c '%U %G' /proc/$n /proc/1; ps -o user,pid | grep -c '^app '; kill $n; wait $n || echo ended";
+    assert_eq!(shell(t, &[], script), "app app\nroot root\n1\nended\n");
+    // Of one who was started by another command too.
+    let words = ["run", "-d", "--name", "c", "--network", "none", "-u", "app"];
+    t.run(&[&words[..], &["busybox", "sleep", "1000"]].concat())
+        .code(0);
+    t.run(&["exec", "-u", "root", "c", "stat", "-c", "%u", "/proc/1"])
+        .prints("1000\n");
+    t.run(&["rm", "-f", "-t", "0", "c"]).code(0);
+}
+
+/// Set-user-id and set-group-id programs, also of those whom root runs, and who gains nothing by them.
+fn executions_give_ids(t: &mut Rcon) {
+    if !debian(t) {
+        return;
+    }
+    let copy = "cp /usr/bin/id /tmp/id; chown games:audio /tmp/id; chmod 6755 /tmp/id\n";
+    let script = copy.to_owned()
+        + "/tmp/id -un; /tmp/id -run; /tmp/id -gn; id -un
+        setpriv --reuid=7 --regid=7 --clear-groups sh -c '/tmp/id -un; /tmp/id -gn'
+        setpriv --no-new-privs sh -c 'setpriv --reuid=7 --regid=7 --clear-groups /tmp/id -un; /tmp/id -un'
+        chmod 755 /tmp/id; /tmp/id -un";
+    let words = ["run", "--rm", "--network", "none"];
+    let out = t.ok(&[&words[..], &["debian", "bash", "-ec", &script]].concat());
+    assert_eq!(
+        out,
+        "games\nroot\naudio\nroot\ngames\naudio\nlp\nroot\nroot"
+    );
+    let script = copy.to_owned() + "/tmp/id -un; setpriv --reuid=7 --clear-groups /tmp/id -un";
+    let asked = ["--security-opt", "no-new-privileges"];
+    let rest = ["debian", "bash", "-ec", &script];
+    let out = t.ok(&[&words[..], &asked, &rest].concat());
+    assert_eq!(out, "root\nlp");
+    // Programs of who is not in the container give nothing.
+    let words = [&words[..], &["-v", "/usr:/usr:ro"]].concat();
+    let script =
+        "mount | grep -q ' /usr ' && test -u /usr/bin/su && su -s /bin/sh -c 'id -un' games";
+    assert_eq!(
+        t.ok(&[&words[..], &["debian", "bash", "-ec", script]].concat()),
+        "games"
+    );
 }
 
 fn users_of_the_request(t: &mut Rcon) {

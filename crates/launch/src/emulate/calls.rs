@@ -73,6 +73,8 @@ pub(super) enum Op {
     Limit(u64),
     /// Keep the power of root when it becomes somebody else, or not.
     Keep(bool),
+    /// Gain nothing by executions any more.
+    Bind,
     /// Who is at the other end of a socket: its number, addresses for the answer and its length.
     Peer(i32, u64, u64),
     /// From here on there may be processes with another root.
@@ -89,6 +91,8 @@ enum When {
     AtLeast(u32, u32),
     /// An argument (its lower half) is this.
     Is(u32, u32),
+    /// It is one of these.
+    Either(u32, [u32; 2]),
 }
 
 const PATH: i32 = libc::AT_FDCWD;
@@ -134,6 +138,7 @@ type Make = fn(&[u64; 6]) -> Op;
 const NOFOLLOW: u64 = libc::AT_SYMLINK_NOFOLLOW as u64;
 const CREATE: u32 = libc::O_CREAT as u32;
 const KEEPCAPS: u32 = libc::PR_SET_KEEPCAPS as u32;
+const NO_NEW_PRIVS: u32 = libc::PR_SET_NO_NEW_PRIVS as u32;
 const PEERCRED: u32 = libc::SO_PEERCRED as u32;
 const SOCKET: u64 = libc::SOL_SOCKET as u64;
 const RTTIME: u32 = libc::RLIMIT_RTTIME;
@@ -238,9 +243,14 @@ static CALLS: &[(i64, When, Make)] = &[
         Op::Limit(a[1])
     }),
     (libc::SYS_setrlimit, When::Is(0, RTTIME), |_| Op::Limit(0)),
-    (libc::SYS_prctl, When::Is(0, KEEPCAPS), |a| {
-        Op::Keep(a[1] == 1)
-    }),
+    (
+        libc::SYS_prctl,
+        When::Either(0, [KEEPCAPS, NO_NEW_PRIVS]),
+        |a| match a[0] as u32 {
+            KEEPCAPS => Op::Keep(a[1] == 1),
+            _ => Op::Bind,
+        },
+    ),
     (libc::SYS_getsockopt, When::Is(2, PEERCRED), |a| {
         Op::Peer(if a[1] == SOCKET { a[0] as i32 } else { -1 }, a[3], a[4])
     }),
@@ -321,6 +331,12 @@ pub(crate) fn filter() -> Vec<Instruction> {
                 asm.test(Test::Equal, value, notify, allow);
                 asm.load(argument(index))
             }
+            When::Either(index, [one, other]) => {
+                let allow = asm.ret(ALLOW);
+                let second = asm.test(Test::Equal, other, notify, allow);
+                asm.test(Test::Equal, one, notify, second);
+                asm.load(argument(index))
+            }
         };
         next = asm.test(Test::Equal, *number as u32, matched, next);
     }
@@ -385,6 +401,9 @@ mod tests {
             };
             assert_eq!(verdict(*number, arguments), USER_NOTIF, "{number}");
         }
+        let bind = [NO_NEW_PRIVS.into(), 1, 0, 0, 0, 0];
+        assert_eq!(verdict(libc::SYS_prctl, bind), USER_NOTIF);
+        assert_eq!(verdict(libc::SYS_prctl, [15, 1, 0, 0, 0, 0]), ALLOW);
         let here = PATH as u32;
         let stat = [u64::from(here), 1, 2, 0, 0, 0];
         assert_eq!(verdict(libc::SYS_newfstatat, stat), USER_NOTIF);

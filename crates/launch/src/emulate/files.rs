@@ -9,10 +9,11 @@ use rcon_sys::owner::{Device, FileKey, SideFile, TRUE_OWNER, TrueOwner};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags, fstat, openat};
 use rustix::io::Errno;
 
-use super::calls::At;
 use super::identity::Identity;
 use super::locate::{Named, path_of};
 
+/// The bits of a mode that give ids.
+pub(super) const GIVES_IDS: u32 = SET_UID | SET_GID;
 /// The special bits that a change of the owner takes away.
 const SET_UID: u32 = libc::S_ISUID;
 const SET_GID: u32 = libc::S_ISGID;
@@ -354,15 +355,6 @@ pub(super) fn umask(thread: i32) -> u32 {
         .unwrap_or(0o022)
 }
 
-/// Whether `thread` may gain nothing by executing.
-pub(super) fn gains_nothing(thread: i32) -> bool {
-    let status = std::fs::read_to_string(format!("{thread}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NoNewPrivs:"));
-    line.is_none_or(|value| value.trim() != "0")
-}
-
 /// Whose ids the execution of a file gives, as its mode and owner say; and the file.
 pub(super) struct Gain {
     pub(super) uid: Option<u32>,
@@ -371,15 +363,17 @@ pub(super) struct Gain {
 }
 
 impl Files {
-    /// What the execution of `at` gives `thread`.
-    pub(super) fn gain(&mut self, thread: i32, at: &At) -> io::Result<Gain> {
-        let fd = Named::read(thread, at)?.pin()?;
+    /// What the execution of the file called `name` gives `who`.
+    pub(super) fn gain(&mut self, name: &Named, who: &Identity) -> io::Result<Gain> {
+        let fd = name.pin()?;
         let known = self.look(fd.as_fd())?;
         let mode = known.stat.st_mode;
         let file = (known.stat.st_dev, known.stat.st_ino);
-        let marked = mode & (SET_UID | SET_GID) != 0
-            && FileType::from_raw_mode(mode) == FileType::RegularFile;
-        if !marked || gains_nothing(thread) || is_script(fd.as_fd()) {
+        // What belongs to somebody who is not in this container gives nothing, as the kernel has it.
+        let ours = known.stat.st_uid == 0 && known.stat.st_gid == 0;
+        let marked =
+            ours && mode & GIVES_IDS != 0 && FileType::from_raw_mode(mode) == FileType::RegularFile;
+        if !marked || who.bound || is_script(fd.as_fd()) {
             return Ok(Gain {
                 uid: None,
                 gid: None,
@@ -392,6 +386,14 @@ impl Files {
             file,
         })
     }
+}
+
+/// Whether the mode of a file says that its execution gives ids.
+pub(super) fn gives_ids(name: &Named) -> bool {
+    let status = name
+        .path()
+        .and_then(|path| notify::status(&path, no_follow(name)));
+    status.is_ok_and(|status| status.st_mode & GIVES_IDS != 0)
 }
 
 /// The mode of a script says nothing.

@@ -32,6 +32,9 @@ pub(super) struct Identity {
     pub(super) keeps: bool,
     /// It did not.
     pub(super) kept: bool,
+    /// No execution gives it other ids (`PR_SET_NO_NEW_PRIVS`). What was so before the container
+    /// was made is not meant: the ids that are made up are no privileges of anybody's around.
+    pub(super) bound: bool,
 }
 
 impl Four {
@@ -163,6 +166,7 @@ impl Identity {
             groups: self.groups.clone(),
             keeps: false,
             kept: false,
+            bound: self.bound,
         }
     }
 
@@ -176,11 +180,9 @@ impl Identity {
         }
         let groups: Vec<String> = self.groups.iter().map(u32::to_string).collect();
         line.push_str(&groups.join(","));
-        line.push_str(&format!(
-            " {} {}",
-            u8::from(self.keeps),
-            u8::from(self.kept)
-        ));
+        for flag in [self.keeps, self.kept, self.bound] {
+            line.push_str(if flag { " 1" } else { " 0" });
+        }
         line
     }
 
@@ -212,6 +214,8 @@ impl Identity {
             groups,
             keeps: flag()?,
             kept: flag()?,
+            // Earlier versions have no such word.
+            bound: flag().unwrap_or(false),
         })
     }
 }
@@ -270,11 +274,16 @@ mod tests {
             groups: vec![5, 70_000],
             keeps: false,
             kept: true,
+            bound: true,
         };
-        assert_eq!(identity.line(), "1 2 3 4 9 9 9 9 5,70000 0 1");
+        assert_eq!(identity.line(), "1 2 3 4 9 9 9 9 5,70000 0 1 1");
         assert_eq!(Identity::parse(&identity.line()), Some(identity));
         let root = Identity::default();
         assert_eq!(Identity::parse(&root.line()), Some(root));
+        assert_eq!(
+            Identity::parse("0 0 0 0 0 0 0 0  0 0"),
+            Some(Identity::default())
+        );
         assert_eq!(Identity::parse("1 2 3"), None);
         assert_eq!(Identity::parse("1 2 3 4 5 6 7 8 x 0 0"), None);
     }

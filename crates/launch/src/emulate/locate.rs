@@ -190,6 +190,19 @@ impl Named {
         Ok(CString::new(path)?)
     }
 
+    /// The limits of the process whose directory in `/proc` it is.
+    pub(super) fn process(&self) -> Option<String> {
+        let number = match self.base {
+            Base::Root => std::str::from_utf8(&self.rest)
+                .ok()?
+                .strip_prefix("/proc/")?,
+            _ => return None,
+        };
+        let number = number.trim_end_matches('/');
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| format!("/proc/{number}/limits"))
+    }
+
     /// A copy of the descriptor that it is meant by, if it is meant by one.
     pub(super) fn copy(&self, callers: &mut Callers) -> Option<OwnedFd> {
         match self.base {
@@ -323,13 +336,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn names_have_parents() {
-        let named = |rest: &str| Named {
+    fn named(rest: &str) -> Named {
+        Named {
             base: Base::Root,
             rest: rest.as_bytes().to_vec(),
             follow: false,
-        };
+        }
+    }
+
+    #[test]
+    fn processes_are_known_by_their_directories() {
+        for (path, limits) in [
+            ("/proc/17", Some("/proc/17/limits")),
+            ("/proc/17/", Some("/proc/17/limits")),
+            ("/proc/17/exe", None),
+            ("/proc/", None),
+            ("/proc/self", None),
+        ] {
+            assert_eq!(named(path).process().as_deref(), limits, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_have_parents() {
         let name = |rest: &str| named(rest).split().unwrap().map(|(_, name)| name);
         assert_eq!(name("/tmp/x"), Some(b"x".to_vec()));
         assert_eq!(name("/x//"), Some(b"x".to_vec()));

@@ -138,6 +138,7 @@ pub(crate) fn start(
             user: Four::all(*uid),
             group: Four::all(*gid),
             groups: groups.to_vec(),
+            bound: process.no_new_privileges().unwrap_or(false),
             ..Identity::default()
         };
         if identity != Identity::default() {

@@ -104,6 +104,15 @@ impl Supervisor {
                 // The kernel's own capabilities want to know too.
                 Ok(Some(Answer::Continue))
             }
+            Op::Bind => {
+                let who = self.table.of(thread)?;
+                let new = Identity {
+                    bound: true,
+                    ..who.clone()
+                };
+                self.turn_into(thread, &who, new)?;
+                Ok(Some(Answer::Continue))
+            }
             Op::Peer(fd, to, len) => Ok(Some(match self.peer(thread, fd, to, len) {
                 Ok(()) => Answer::Value(0),
                 Err(_) => Answer::Continue,
@@ -234,7 +243,11 @@ impl Supervisor {
             return Ok(Some(Answer::Value(0)));
         }
         let _root = self.places.enter(call.thread)?;
-        let Ok(Some(owner)) = self.files.noted(&name) else {
+        let owner = match name.process() {
+            Some(limits) => self.table.of_limits(&limits),
+            None => self.files.noted(&name).ok().flatten(),
+        };
+        let Some(owner) = owner else {
             return Ok(Some(Answer::Continue));
         };
         if !self.listener.is_current(call) {
@@ -414,11 +427,15 @@ impl Supervisor {
     /// An execution, which may give other ids. That it fails is only known afterwards.
     fn execute(&mut self, thread: i32, at: &At) -> io::Result<Said> {
         let who = self.table.of(thread)?;
-        if who == Identity::default() {
+        let Ok(name) = Named::read(thread, at) else {
+            return Ok(Some(Answer::Continue));
+        };
+        let entered = self.places.enter(thread)?;
+        // Most are root's, of what gives nothing.
+        if who == Identity::default() && !files::gives_ids(&name) {
             return Ok(Some(Answer::Continue));
         }
-        let entered = self.places.enter(thread)?;
-        let gain = self.files.gain(thread, at);
+        let gain = self.files.gain(&name, &who);
         drop(entered);
         if let Ok(gain) = gain {
             let new = who.executing(gain.uid, gain.gid);

@@ -12,6 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rcon_sys::notify;
+use rcon_sys::owner::TrueOwner;
 use rustix::fs::FlockOperation;
 
 use super::identity::Identity;
@@ -70,7 +71,22 @@ impl Table {
 
     /// Who any process of the container is.
     pub(super) fn of_any(&mut self, thread: i32) -> io::Result<Identity> {
-        let mark = notify::mark(thread)?;
+        self.marked(notify::mark(thread)?)
+    }
+
+    /// Whose a process with these limits (proc(5)) is, if not root's.
+    pub(super) fn of_limits(&mut self, path: &str) -> Option<TrueOwner> {
+        let limits = std::fs::read_to_string(path).ok()?;
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max realtime timeout "))?;
+        let mark = line.split_ascii_whitespace().next()?.parse().ok()?;
+        let who = self.marked(mark).ok()?;
+        let owner = TrueOwner::new(who.user.effective, who.group.effective);
+        (!owner.is_root()).then_some(owner)
+    }
+
+    fn marked(&mut self, mark: u64) -> io::Result<Identity> {
         let Some(line) = mark.checked_sub(BASE).filter(|line| *line < MOST as u64) else {
             return Ok(Identity::default());
         };
