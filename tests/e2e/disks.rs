@@ -84,12 +84,13 @@ fn works(t: &mut Rcon, kind: Kind, told: &str) {
     let words = ["run", "-d", "--name", "c", "--network", "none", &image];
     t.run(&[&words[..], &["sleep", "1000"]].concat()).code(0);
     let script = "mkdir /d; echo x >/d/f; mkfifo /d/p; ln -s f /d/l; chown 3:4 /d /d/f; chown 5:6 /d/p; chown -h 7:8 /d/l
+        ln -s /no/where /d/n; chown -h 9:10 /d/n
         rm -r /home; mkdir /home; touch /home/new; chmod 2750 /d";
     t.run(&["exec", "c", "sh", "-ec", script]).code(0);
     t.run(&["exec", "-u", "app", "c", "id", "-u"])
         .prints("1000\n");
-    let look = "stat -c '%n %u %g %a' /d /d/f; stat -c '%u %g %F' /d/p /d/l; ls /home";
-    let seen = "/d 3 4 2750\n/d/f 3 4 644\n5 6 fifo\n7 8 symbolic link\nnew\n";
+    let look = "stat -c '%n %u %g %a' /d /d/f; stat -c '%u %g %F' /d/p /d/l /d/n; ls /home";
+    let seen = "/d 3 4 2750\n/d/f 3 4 644\n5 6 fifo\n7 8 symbolic link\n9 10 symbolic link\nnew\n";
     t.run(&["exec", "c", "sh", "-c", look]).prints(seen);
     let file = t.write("new", "from outside\n");
     t.run(&["cp", &file, "c:/d/new"]).code(0);

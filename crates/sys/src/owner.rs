@@ -21,6 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, StatxFlags, XattrFlags, statx};
+use rustix::io::Errno;
 
 /// The extended attribute's name.
 pub const TRUE_OWNER: &str = "user.rootlesscontainers";
@@ -167,6 +168,9 @@ const KERNELS_OWN: [u32; 9] = [
     0x0904_1934,
 ];
 
+/// Those that a process answers for.
+const FUSE: u32 = 0x6573_5546;
+
 impl FileKey {
     /// That of `name` in the directory `at` (not following a link), or of `at` itself when `name`
     /// is empty; with its type. `None` for what is the kernel's own: nothing of it lasts.
@@ -183,7 +187,12 @@ impl FileKey {
         if stat.stx_mask & StatxFlags::BTIME.bits() != 0 && born != (0, 0) {
             return Ok((kind, Some(Self { inode, born })));
         }
-        let system = rustix::fs::fstatfs(at)?.f_type as u32;
+        let system = match rustix::fs::fstatfs(at) {
+            Ok(system) => system.f_type as u32,
+            // Of a link that leads nowhere, asked of a process that answers by following it.
+            Err(Errno::NOENT) => FUSE,
+            Err(error) => return Err(error),
+        };
         let key = Self {
             inode,
             born: (UNBORN, system),
@@ -469,7 +478,7 @@ mod tests {
         assert!(side.has_weak() && read.has_weak());
         assert_eq!(read.get(&weak), Some(TrueOwner::new(5, 6)));
         // The same file on a way that tells of no birth, and the other way round.
-        let unborn = key((UNBORN, 0x6573_5546));
+        let unborn = key((UNBORN, FUSE));
         let mut side = SideFile::open(&dir.path().join("other")).unwrap();
         side.set(key((3, 0)), TrueOwner::new(3, 3)).unwrap();
         assert_eq!(side.get(&unborn), Some(TrueOwner::new(3, 3)));
