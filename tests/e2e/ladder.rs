@@ -20,6 +20,7 @@ scenarios!(
     no_namespaces,
     inside_bubblewrap,
     doctor_tells,
+    doctor_knows_distributions,
 );
 
 /// Runs a command of rcon where `change`, a script of root's, has been at work.
@@ -107,10 +108,14 @@ fn no_programs_to_map_ids(t: &mut Rcon) {
     let copy = t.write("newuidmap", std::fs::read("/usr/bin/newuidmap").unwrap());
     let plain = format!("chmod 755 {copy}; mount --bind {copy} /usr/bin/newuidmap");
     with_one_id(t, &plain);
-    run(t, &plain, &["doctor"]).shows("neither set-user-id root nor has file capabilities");
+    run(t, &plain, &["doctor"])
+        .shows("neither set-user-id root nor has file capabilities")
+        .shows("try: as root: chown root /usr/bin/newuidmap /usr/bin/newgidmap && chmod u+s /usr");
     let no_suid = "mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin";
     with_one_id(t, no_suid);
-    run(t, no_suid, &["doctor"]).shows("nosuid");
+    run(t, no_suid, &["doctor"])
+        .shows("nosuid")
+        .shows("try: as root: mount -o remount,suid /usr/bin\n");
 }
 
 fn no_privileges_to_gain(t: &mut Rcon) {
@@ -413,6 +418,65 @@ fn inside_bubblewrap(t: &mut Rcon) {
     words.extend(WORKS);
     words[6] = "lab.test/busybox:archived";
     under(t, "", &sandbox, &words).prints(WORKED);
+    if t.mode == Mode::ManyIds {
+        under(t, "", &sandbox, &["doctor"])
+            .code(0)
+            .shows("are not among those of the sandbox or container around")
+            .shows("try: run rcon outside of it\n");
+        return;
+    }
+    // The kernel lets nobody gain privileges there. Users who are made up need none of it.
+    if let Err(reason) = lab().images("debian") {
+        return skip(&reason);
+    }
+    let image = t.pull("debian");
+    let script = "grep NoNewPrivs /proc/self/status; cp /usr/bin/id /tmp/id; chown games /tmp/id; chmod 4755 /tmp/id
+        setpriv --reuid=7 --clear-groups /tmp/id -un
+        setpriv --reuid=7 --clear-groups --no-new-privs /tmp/id -un";
+    let run = ["run", "--rm", "--network", "none", &image];
+    let words = [&run[..], &["bash", "-ec", script]].concat();
+    under(t, "", &sandbox, &words).prints("NoNewPrivs:\t1\ngames\nlp\n");
+}
+
+/// Neither programs nor a range: both are told at once, as each distribution has them.
+fn doctor_knows_distributions(t: &mut Rcon) {
+    if !can_change() {
+        return;
+    }
+    let empty = t.write("subids", "other:1000000:65536\n");
+    let range = "usermod --add-subuids 1065536-1131071 --add-subgids 1065536-1131071 \"$USER\"";
+    let sudo = format!("&& sudo {range}\n");
+    for (release, programs, range) in [
+        ("ID=debian", "uidmap ", &*sudo),
+        ("ID=ubuntu\nID_LIKE=debian", "uidmap ", &sudo),
+        ("ID=fedora", "try: sudo dnf reinstall shadow-utils ", &sudo),
+        ("ID=arch", "try: sudo pacman -S shadow ", &sudo),
+        (
+            "ID=alpine",
+            "try: doas apk add shadow-uidmap ",
+            "&& echo \"$USER:1065536:65536\" | doas tee -a /etc/subuid /etc/subgid\n",
+        ),
+    ] {
+        let release = t.write("os-release", release);
+        let change = format!(
+            "mount --bind {empty} /etc/subuid; mount --bind {empty} /etc/subgid
+            mount --bind {release} \"$(realpath /etc/os-release)\"
+            mount --bind /dev/null /usr/bin/newuidmap"
+        );
+        let told = run(t, &change, &["doctor"]);
+        told.code(0)
+            .shows("in /etc/subuid, and newuidmap is not installed\n")
+            .shows(programs)
+            .shows(range);
+        run(t, &change, &["info", "--format", "{{json .Ladder}}"]).shows("newuidmap is not");
+    }
+    // Root needs no sudo, which containers do not have.
+    let machine = Machine {
+        root: true,
+        ..Machine::with("mount -t tmpfs none /dev/net; mknod -m 0 /dev/net/tun c 10 200")
+    };
+    let told = machine.run(t, &["--root", &t.mkdir("roots"), "doctor"]);
+    assert!(!told.stdout.contains("sudo"), "{}", told.story());
 }
 
 fn doctor_tells(t: &mut Rcon) {

@@ -193,7 +193,8 @@ fn in_docker_with_its_filter(t: &mut Rcon) {
             .refused(125)
             .says("user namespaces are not to be had")
             .says("hint: a system call filter")
-            .says("--security-opt seccomp=unconfined");
+            .says("; in the pod: hostUsers: false")
+            .says("seccompProfile: {type: Unconfined}");
     }
     run(&["doctor"])
         .code(1)
@@ -229,7 +230,7 @@ fn in_docker_without_its_filter(t: &mut Rcon) {
     }
     run(&["run", "--rm", IMAGE, "true"])
         .refused(125)
-        .says("--device /dev/net/tun");
+        .says("hint: a device plugin that gives pods /dev/net/tun, or --network host; without it");
     run(&["doctor"])
         .code(0)
         .shows("less  proc")

@@ -168,6 +168,11 @@ impl Error {
 
     /// What the user can do about it, if that is known.
     pub fn hint(&self) -> Option<String> {
+        self.general_hint().map(crate::doctor::placed)
+    }
+
+    /// The same, as it is for every place.
+    pub(crate) fn general_hint(&self) -> Option<String> {
         match self {
             Error::Remote { hint, .. } => hint.clone(),
             Error::Newer { .. } => Some(

@@ -67,6 +67,10 @@ pub enum Error {
 /// The result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What to do about a missing /dev/net/tun, where it is not known whether this is a container.
+pub const HAND_IN: &str = "load the module (as root: modprobe tun) or, inside another container, \
+                           pass the device in (--device /dev/net/tun)";
+
 impl Error {
     /// What the user can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
@@ -83,10 +87,9 @@ impl Error {
                 address.port()
             )),
             Error::NoTun { source } => Some(match source.raw_os_error() {
-                Some(libc::ENOENT) => "load the module (as root: modprobe tun) or, inside another \
-                     container, pass the device in (--device /dev/net/tun); without it \
-                     --network host and --network none still work"
-                    .to_owned(),
+                Some(libc::ENOENT) => {
+                    format!("{HAND_IN}; without it --network host and --network none still work")
+                }
                 Some(libc::EACCES | libc::EPERM) => {
                     "let users open it (as root: chmod 0666 /dev/net/tun); without it \
                      --network host and --network none still work"

@@ -46,7 +46,7 @@ mod timers;
 
 pub use alone::Alone;
 pub use config::{Config, Ipv4Cidr, Outbound, PortHandler, PortMapping, Protocol, host_has_ipv6};
-pub use error::{Error, Result};
+pub use error::{Error, HAND_IN, Result};
 pub use namespace::{reopen_tap, set_up_namespace};
 pub use ports::bind::{Listeners, bind};
 pub use resolv::resolv_conf;

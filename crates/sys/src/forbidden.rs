@@ -182,16 +182,17 @@ fn forbidden(errno: i32, facts: &Facts) -> String {
         libc::EACCES => "the security policy of this machine (SELinux or another) forbids user \
                          namespaces to this program; its audit log names the rule"
             .to_owned(),
-        _ => "something around this process forbids user namespaces: a sandbox, a service with \
-              RestrictNamespaces=, or a user id that this namespace does not know"
-            .to_owned(),
+        _ => format!(
+            "{SOMETHING} forbids user namespaces: a sandbox, a service with RestrictNamespaces=, \
+             or a user id that this namespace does not know"
+        ),
     }
 }
 
 fn apparmor(facts: &Facts) -> String {
     match &facts.profile {
         Some(profile) => format!(
-            "the AppArmor profile {profile} forbids it; as root, add the line `userns,` to that \
+            "{PROFILE}{profile} forbids it; as root, add the line `userns,` to that \
              profile, or take it away with: aa-disable {profile}"
         ),
         None => format!(
@@ -203,11 +204,24 @@ fn apparmor(facts: &Facts) -> String {
     }
 }
 
+/// What to do about a filter, where it is not known whose it is.
+pub const OUTSIDE: &str = "run rcon outside of that sandbox, or in Docker and Podman with \
+                           --security-opt seccomp=unconfined";
+
 fn sandbox() -> String {
-    "a system call filter around this process forbids it; run rcon outside of that sandbox, or in \
-     Docker and Podman with --security-opt seccomp=unconfined"
-        .to_owned()
+    format!("a system call filter around this process forbids it; {OUTSIDE}")
 }
+
+/// Whether a remedy is about what is around this process, not about the machine: who starts the
+/// container around can do something about that.
+pub fn is_around(remedy: &str) -> bool {
+    [OUTSIDE, PROFILE, SOMETHING]
+        .iter()
+        .any(|text| remedy.contains(text))
+}
+
+const PROFILE: &str = "the AppArmor profile ";
+const SOMETHING: &str = "something around this process";
 
 #[cfg(test)]
 mod tests {
@@ -264,6 +278,21 @@ mod tests {
         };
         assert!(says(libc::EACCES, &confined).contains("AppArmor profile x"));
         assert!(says(libc::EACCES, &Facts::default()).contains("SELinux"));
+    }
+
+    #[test]
+    fn what_is_around_is_told_from_the_machine() {
+        let filtered = Facts {
+            filtered: true,
+            ..Facts::default()
+        };
+        let limited = Facts {
+            zero_limits: vec!["user"],
+            ..filtered.clone()
+        };
+        assert!(is_around(&says(libc::EPERM, &filtered)));
+        assert!(is_around(&says(libc::EPERM, &Facts::default())));
+        assert!(!is_around(&says(libc::ENOSPC, &limited)));
     }
 
     /// Of each refusal the manual has the setting, option or command that lifts it.

@@ -74,10 +74,34 @@ impl Finding {
 
     fn helped_by(self, remedy: Option<impl Into<String>>) -> Self {
         Self {
-            remedy: remedy.map(Into::into),
+            remedy: remedy.map(|remedy| for_caller(remedy.into())),
             ..self
         }
     }
+}
+
+/// A command as this user has to say it: root, as whom one mostly is in containers, needs no sudo, and there is none.
+fn for_caller(command: String) -> String {
+    match rustix::process::geteuid().is_root() {
+        true => command.replace("sudo ", "").replace("doas ", ""),
+        false => command,
+    }
+}
+
+/// A hint that was written for every place, as it is for this one.
+pub(crate) fn placed(hint: String) -> String {
+    let general = [
+        (rcon_sys::forbidden::OUTSIDE, Missing::Namespaces),
+        (rcon_net::HAND_IN, Missing::Tun),
+    ];
+    for (text, missing) in general {
+        if hint.contains(text)
+            && let Some(here) = remedy(missing, Place::look(&os_release()))
+        {
+            return hint.replace(text, &for_caller(here.to_owned()));
+        }
+    }
+    hint
 }
 
 impl Engine {
@@ -122,7 +146,8 @@ impl Engine {
             Ok(_) => crate::worker::powerless(),
             Err(source) => Error::io("cannot make containers", source),
         };
-        let hint = error.hint();
+        let hint = error.general_hint();
+        let theirs = hint.as_deref().is_none_or(rcon_sys::forbidden::is_around);
         Finding {
             grade: Grade::Bad,
             ..Finding::less(
@@ -132,7 +157,7 @@ impl Engine {
                 "without user namespaces there are no containers",
             )
         }
-        .helped_by(match place.in_container() {
+        .helped_by(match place.in_container() && theirs {
             true => remedy(Missing::Namespaces, place)
                 .map(str::to_owned)
                 .or(hint),
@@ -160,19 +185,25 @@ impl Engine {
             Some((why, exact)) => (why.to_owned(), Some(exact.to_owned())),
             None => (why, None),
         };
-        let ready = exact.as_ref().is_some_and(|exact| {
-            exact.starts_with("as root: ") || exact.starts_with("start that one with")
+        let known = |missing| remedy(missing, place).map(str::to_owned);
+        let programs = why
+            .contains("is not installed")
+            .then(|| known(Missing::Mappers));
+        // The last words of a range that is to be given.
+        let range = exact
+            .as_ref()
+            .is_some_and(|exact| exact.contains("usermod"));
+        let range = range.then(|| {
+            let (first, last) = rcon_sys::ids::free_range();
+            known(Missing::Ids).map(|text| remedies::with_range(&text, first, last))
         });
-        let known = match () {
-            () if ready => exact,
-            () if why.contains("newuidmap") || why.contains("newgidmap") => {
-                remedy(Missing::Mappers, place).map(str::to_owned)
-            }
-            () if exact.is_some() => exact,
-            () if place.in_container() => None,
-            () => remedy(Missing::Ids, place).map(str::to_owned),
+        let both: Vec<String> = [programs, range].into_iter().flatten().flatten().collect();
+        let help = match both.is_empty() {
+            false => Some(both.join(" && ")),
+            true if why.contains("no_new_privs") => known(Missing::Privileges).or(exact),
+            true => exact,
         };
-        Finding::less("ids", "one id", why, matters).helped_by(known)
+        Finding::less("ids", "one id", why, matters).helped_by(help)
     }
 
     fn root_filesystem(&self, place: Place) -> Finding {
@@ -293,6 +324,8 @@ fn network(place: Place) -> Finding {
         Err(error) => error,
     };
     let missing = match error.raw_os_error() {
+        // The engine around has not handed it in, though it can be seen.
+        Some(libc::EPERM) if place.in_container() => Missing::Tun,
         Some(libc::EACCES | libc::EPERM) => Missing::TunPermission,
         _ => Missing::Tun,
     };
@@ -316,7 +349,9 @@ fn cgroups(place: Place) -> Finding {
         return Finding::good("cgroups", used);
     };
     let matters = "limits (--memory, --cpus, --pids-limit) are refused";
-    let remedy = match place.in_container() {
+    // The version is the machine's, whatever is around.
+    let version = matches!(missing, cgroup::Error::Unavailable(cgroup::Lack::Legacy));
+    let remedy = match place.in_container() && !version {
         true => remedy(Missing::Cgroup, place).map(str::to_owned),
         false => missing.hint(),
     };

@@ -13,6 +13,8 @@ pub(crate) enum Missing {
     Mappers,
     /// Subordinate ids.
     Ids,
+    /// Leave to gain privileges (no_new_privs is set).
+    Privileges,
     /// Storage that an overlay can be written to.
     Storage,
     /// /dev/net/tun.
@@ -49,12 +51,14 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
              [\"seccomp=unconfined\", \"apparmor=unconfined\"]"
         }
         (Missing::Namespaces, GitLabPod) => {
-            "in the runner's config.toml: a patch of [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
+            "in the runner's config.toml: FF_USE_ADVANCED_POD_SPEC_CONFIGURATION, and a patch of \
+             [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
              the container build securityContext: {seccompProfile: {type: Unconfined}, appArmorProfile: {type: \
              Unconfined}}"
         }
         (Missing::Proc, GitLabPod) => {
-            "in the runner's config.toml: a patch of [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
+            "in the runner's config.toml: FF_USE_ADVANCED_POD_SPEC_CONFIGURATION, and a patch of \
+             [[runners.kubernetes.pod_spec]] with hostUsers: false, and for \
              the container build securityContext: {procMount: Unmasked}"
         }
         (Missing::Storage, GitLabPod) => {
@@ -69,8 +73,8 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
              Unmasked}"
         }
         (Missing::Proc, GitLab) => {
-            "in the runner's config.toml: [runners.docker] security_opt = \
-             [\"systempaths=unconfined\"]"
+            // What systempaths= says, the docker command says in another way, and nobody else can.
+            "in the runner's config.toml: [runners.docker] privileged = true"
         }
         (Missing::Tun, Docker) => "docker run --device /dev/net/tun …",
         (Missing::Tun, Podman) => "podman run --device /dev/net/tun …",
@@ -96,7 +100,25 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
         (Missing::Storage, GitLab) => {
             "in the runner's config.toml: [runners.docker] volumes = [\"/var/lib/rcon\"], and rcon --root /var/lib/rcon"
         }
-        (Missing::Cgroup, Docker) => "docker run --cgroupns=private --privileged …",
+        (Missing::Privileges, Docker) => {
+            "docker run … without --security-opt no-new-privileges, nor \"no-new-privileges\" in daemon.json"
+        }
+        (Missing::Privileges, Podman) => "podman run … without --security-opt no-new-privileges",
+        (Missing::Privileges, Rcon) => "rcon run … without --security-opt no-new-privileges",
+        (Missing::Privileges, Kubernetes) => {
+            "in the pod: for the container securityContext: {allowPrivilegeEscalation: true}"
+        }
+        (Missing::Privileges, GitLab) => {
+            "in the runner's config.toml: [runners.docker] security_opt without no-new-privileges"
+        }
+        (Missing::Privileges, GitLabPod) => {
+            "in the runner's config.toml: [runners.kubernetes] allow_privilege_escalation = true"
+        }
+        // Docker 28.
+        (Missing::Cgroup, Docker) => "docker run --security-opt writable-cgroups=true …",
+        (Missing::Cgroup, GitLab) => {
+            "in the runner's config.toml: [runners.docker] security_opt = [\"writable-cgroups=true\"]"
+        }
         (Missing::Cgroup, Podman) => "podman run --security-opt unmask=ALL …",
         _ => return None,
     })
@@ -115,7 +137,7 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
     }
     Some(match missing {
         // What says that they are missing knows what to do on a machine.
-        Missing::Namespaces | Missing::Proc | Missing::Cgroup => return None,
+        Missing::Namespaces | Missing::Proc | Missing::Cgroup | Missing::Privileges => return None,
         Missing::Storage => "rcon --root DIRECTORY, on a local disk",
         Missing::Tun => "sudo modprobe tun",
         Missing::TunPermission => "sudo chmod 0666 /dev/net/tun",
@@ -136,11 +158,19 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
     })
 }
 
+/// The remedy for missing ids with a range that is nobody's, instead of the manual's example.
+pub(super) fn with_range(remedy: &str, first: u32, last: u32) -> String {
+    remedy
+        .replace("100000-165535", &format!("{first}-{last}"))
+        .replace("100000:", &format!("{first}:"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MISSING: [Missing; 10] = [
+    const MISSING: [Missing; 11] = [
+        Missing::Privileges,
         Missing::Namespaces,
         Missing::Mappers,
         Missing::Ids,
@@ -189,6 +219,24 @@ mod tests {
     }
 
     #[test]
+    fn the_range_is_one_that_is_free() {
+        for (family, expected) in [
+            (
+                Family::Fedora,
+                "sudo usermod --add-subuids 7-8 --add-subgids 7-8 \"$USER\"",
+            ),
+            (
+                Family::Alpine,
+                "echo \"$USER:7:65536\" | doas tee -a /etc/subuid /etc/subgid",
+            ),
+        ] {
+            let around = Around::Machine;
+            let text = remedy(Missing::Ids, Place { family, around }).unwrap();
+            assert_eq!(with_range(text, 7, 8), expected);
+        }
+    }
+
+    #[test]
     fn a_machine_has_a_remedy_for_nearly_everything() {
         let place = Place {
             family: Family::Debian,
@@ -198,7 +246,7 @@ mod tests {
             let has = remedy(missing, place).is_some();
             let outer = matches!(
                 missing,
-                Missing::Namespaces | Missing::Proc | Missing::Cgroup
+                Missing::Namespaces | Missing::Proc | Missing::Cgroup | Missing::Privileges
             );
             assert_eq!(has, !outer, "{missing:?}");
         }

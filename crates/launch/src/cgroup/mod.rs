@@ -38,8 +38,8 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-pub use error::Error;
 pub(crate) use error::reason;
+pub use error::{Error, Lack};
 pub use host::{Host, controllers, missing};
 pub use manage::{Prepared, prepare, prepare_noting};
 pub use scope::is_reachable as has_systemd;

@@ -56,7 +56,7 @@ pub(super) fn subordinate(
     let name = passwd::current_user_name();
     let who = name.clone().unwrap_or_else(|| uid.to_string());
     let remedy = || {
-        let (first, last) = free_range(["/etc/subuid", "/etc/subgid"].map(fs::read_to_string));
+        let (first, last) = free();
         format!("as root: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {who}")
     };
     let ranges = |file: &str, own: u32, limits: &[(u32, u32)]| {
@@ -64,16 +64,28 @@ pub(super) fn subordinate(
         let text = String::from_utf8_lossy(&text);
         let found = parse_subids(&text, name.as_deref(), uid);
         if found.is_empty() {
+            // What else is missing is told at once.
+            let also = find_mapper("newuidmap").err().unwrap_or_default();
+            let (also, first) = match also.split_once("; ") {
+                Some((also, first)) => (format!(", and {also}"), format!("{first}, and then ")),
+                None => (String::new(), String::new()),
+            };
             return Err(format!(
-                "{who} has no subordinate ids in {file}; {}",
+                "{who} has no subordinate ids in {file}{also}; {first}{}",
                 remedy()
             ));
         }
         let usable = usable_ranges(&found, own, limits);
+        if usable.is_empty() && !usable_ranges(&found, own, &[]).is_empty() {
+            return Err(format!(
+                "the subordinate ids of {who} in {file} are not among those of the sandbox or \
+                 container around (/proc/self/uid_map); run rcon outside of it"
+            ));
+        }
         if usable.is_empty() {
             return Err(format!(
-                "none of the subordinate ids of {who} in {file} can be used here: they overlap \
-                 with the id {own} itself or lie outside of what /proc/self/uid_map allows; {}",
+                "none of the subordinate ids of {who} in {file} can be used: they overlap with \
+                 the id {own} itself, or are none that the kernel knows; {}",
                 remedy()
             ));
         }
@@ -162,6 +174,11 @@ fn parse_subids(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
         .collect()
 }
 
+/// The first and last of 65536 ids that nobody has here.
+pub fn free() -> (u32, u32) {
+    free_range(["/etc/subuid", "/etc/subgid"].map(fs::read_to_string))
+}
+
 /// The first and last of 65536 ids that nobody has in `files`, from 100000 as useradd(8) gives them.
 fn free_range(files: [io::Result<String>; 2]) -> (u32, u32) {
     let ends = files.iter().flatten().flat_map(|text| text.lines());
@@ -241,19 +258,35 @@ fn privileged(path: &Path, meta: &fs::Metadata) -> Result<(), String> {
     )
     .is_ok();
     if !set_uid && !capable {
+        let both = ["newuidmap", "newgidmap"].map(|name| path.with_file_name(name));
+        let [uids, gids] = both.each_ref().map(|path| path.display());
         return Err(format!(
-            "{shown} is neither set-user-id root nor has file capabilities; reinstall the package \
-             uidmap (shadow-utils)"
+            "{shown} is neither set-user-id root nor has file capabilities; as root: chown root \
+             {uids} {gids} && chmod u+s {uids} {gids}"
         ));
     }
     let no_suid = rustix::fs::statvfs(path)
         .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID));
     if no_suid {
         return Err(format!(
-            "{shown} is on a file system mounted nosuid and cannot gain its privileges"
+            "{shown} is on a file system mounted nosuid and cannot gain its privileges; as root: \
+             mount -o remount,suid {}",
+            mount_of(path).display()
         ));
     }
     Ok(())
+}
+
+/// Where the file system that a file is on is mounted.
+fn mount_of(path: &Path) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let around = points
+        .map(Path::new)
+        .filter(|point| path.starts_with(point));
+    let nearest = around.max_by_key(|point| point.components().count());
+    nearest.unwrap_or(Path::new("/")).to_owned()
 }
 
 #[cfg(test)]

@@ -109,6 +109,12 @@ impl IdError {
     }
 }
 
+/// The first and last of 65536 ids that are nobody's in `/etc/subuid` and `/etc/subgid`: what a
+/// user could be given.
+pub fn free_range() -> (u32, u32) {
+    detect::free()
+}
+
 impl IdMaps {
     /// The best maps this user can have here.
     pub fn detect() -> Self {
