@@ -32,6 +32,7 @@ mod usage;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    rcon_sys::memory::keep_dense();
     match app::run(std::env::args_os().collect()) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

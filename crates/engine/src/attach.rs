@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::Signal;
+use rcon_sys::memory::Untouched;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Context, Error, Result};
@@ -249,7 +250,7 @@ impl Relay {
     }
 
     fn run(mut self) -> Result<Outcome> {
-        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut buffer = Untouched::new(MAX_MESSAGE);
         loop {
             if let Some(message) = self.session.heard.take()
                 && let Some(outcome) = self.handle(&message)?

@@ -71,10 +71,9 @@ pub(crate) fn send_listener(socket: &OwnedFd, files: &[BorrowedFd<'_>], ids: &[u
 pub(crate) fn wait_listener(
     socket: &OwnedFd,
 ) -> Result<(Option<OwnedFd>, Option<OwnedFd>, Vec<u32>)> {
-    let mut data = vec![0; MOST];
-    let (len, fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
+    let (data, fds) = receive(socket)?;
     let mut fds = fds.into_iter();
-    match &data[..len] {
+    match &data[..] {
         [HANDED_OVER, ids @ ..] => {
             let words = ids.chunks_exact(4);
             let ids = words.map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]]));
@@ -92,9 +91,8 @@ pub(crate) fn send_device(socket: &OwnedFd, device: OwnedFd) -> Result<()> {
 
 /// Take it.
 pub(crate) fn wait_device(socket: &OwnedFd) -> Result<OwnedFd> {
-    let mut data = vec![0; MOST];
-    let (len, mut fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
-    match &data[..len] {
+    let (data, mut fds) = receive(socket)?;
+    match &data[..] {
         [DEVICE] => fds.pop().ok_or_else(gone),
         [ERROR, error @ ..] => Err(Error::decode(error)),
         _ => Err(gone()),
@@ -119,9 +117,8 @@ pub(crate) fn fail(socket: Option<&OwnedFd>, error: &Error) -> ! {
 
 /// Wait for the other end to be ready: its number and files, or its error.
 pub(crate) fn wait_ready(socket: &OwnedFd) -> Result<(u32, Vec<OwnedFd>)> {
-    let mut data = vec![0; MOST];
-    let (len, fds) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
-    match &data[..len] {
+    let (data, fds) = receive(socket)?;
+    match &data[..] {
         [READY, number @ ..] => {
             let number = <[u8; 4]>::try_from(number).map_err(|_| gone())?;
             Ok((u32::from_le_bytes(number), fds))
@@ -133,9 +130,8 @@ pub(crate) fn wait_ready(socket: &OwnedFd) -> Result<(u32, Vec<OwnedFd>)> {
 
 /// Wait for the program to be executed, or for the reason why it was not.
 pub(crate) fn wait_executed(socket: &OwnedFd, program: &str) -> Result<()> {
-    let mut data = vec![0; MOST];
-    let (len, _) = fdpass::recv_fds(socket, &mut data).map_err(|_| gone())?;
-    match &data[..len] {
+    let (data, _) = receive(socket)?;
+    match &data[..] {
         [] => Ok(()),
         [ERROR, error @ ..] => Err(Error::decode(error)),
         [stub::FAILED, errno @ ..] => Err(Error::NotExecutable {
@@ -144,6 +140,11 @@ pub(crate) fn wait_executed(socket: &OwnedFd, program: &str) -> Result<()> {
         }),
         _ => Err(gone()),
     }
+}
+
+/// The next message, empty at the end, and its files.
+fn receive(socket: &OwnedFd) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    fdpass::recv_message(socket, MOST).map_err(|_| gone())
 }
 
 fn gone() -> Error {

@@ -105,10 +105,9 @@ pub(crate) enum Received<T> {
 
 /// Takes the next message. What is no message of ours counts as the end.
 pub(crate) fn receive<T: DeserializeOwned>(channel: impl AsFd) -> Received<T> {
-    let mut buffer = vec![0; MAX_LEN];
-    match rcon_sys::fdpass::recv_fds(channel, &mut buffer) {
-        Ok((0, _)) => Received::End,
-        Ok((length, fds)) => match serde_json::from_slice(&buffer[..length]) {
+    match rcon_sys::fdpass::recv_message(channel, MAX_LEN) {
+        Ok((said, _)) if said.is_empty() => Received::End,
+        Ok((said, fds)) => match serde_json::from_slice(&said) {
             Ok(message) => Received::Message(message, fds),
             Err(_) => Received::End,
         },

@@ -6,7 +6,7 @@ use std::time::Instant as Clock;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rcon_sys::memory::{Leftovers, Rest};
+use rcon_sys::memory::{Leftovers, Rest, Untouched};
 use rustix::thread::CapabilitySet;
 use smoltcp::time::{Duration, Instant};
 
@@ -188,7 +188,7 @@ struct Server {
     stack: Stack,
     frames: Reader,
     /// Of these two, one holds the frame that is being taken, the other the next.
-    buffers: [Vec<u8>; 2],
+    buffers: [Untouched; 2],
     channel: OwnedFd,
     process: Option<OwnedFd>,
     relay: Option<RelayThread>,
@@ -230,10 +230,7 @@ impl Server {
         Ok(Server {
             stack: Stack::new(io, Dns::new(&config.dns), UdpPorts::default()),
             frames,
-            buffers: [
-                rcon_sys::memory::untouched(FRAME_LEN),
-                rcon_sys::memory::untouched(FRAME_LEN),
-            ],
+            buffers: [Untouched::new(FRAME_LEN), Untouched::new(FRAME_LEN)],
             channel,
             process,
             relay,

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, Result, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 
 /// The most files one message carries here.
@@ -76,9 +76,34 @@ pub fn recv_fds(socket: impl AsFd, data: &mut [u8]) -> Result<(usize, Vec<OwnedF
     Ok((received.bytes, fds))
 }
 
+/// Receive one message of at most `most` bytes, what is longer cut off; an empty one is the end of the stream. Takes no more
+/// memory than the message has.
+///
+/// For a socket that nobody else reads from at the same time.
+pub fn recv_message(socket: impl AsFd, most: usize) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let (_, length) = retry_on_intr(|| recv(&socket, &mut [0_u8; 0][..], look))?;
+    let mut data = vec![0; length.min(most)];
+    let (received, fds) = recv_fds(socket, &mut data)?;
+    data.truncate(received);
+    Ok((data, fds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_has_its_length() {
+        let (left, right) = pair().unwrap();
+        send_fds(&left, b"hello", &[left.as_fd()]).unwrap();
+        send_fds(&left, b"hello", &[]).unwrap();
+        let (data, fds) = recv_message(&right, 100).unwrap();
+        assert_eq!((&data[..], fds.len()), (&b"hello"[..], 1));
+        assert_eq!(recv_message(&right, 3).unwrap().0, b"hel");
+        drop((left, fds));
+        assert!(recv_message(&right, 100).unwrap().0.is_empty());
+    }
 
     #[test]
     fn files_cross() {

@@ -1,4 +1,11 @@
-//! Giving memory back to the system.
+//! Taking little memory from the system, and giving it back.
+
+use std::alloc::{Layout, handle_alloc_error};
+use std::num::NonZero;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use nix::sys::mman::{MapFlags, ProtFlags};
 
 /// The size of a page of memory, in bytes.
 fn page_size() -> usize {
@@ -35,12 +42,61 @@ pub fn discard(buffer: &mut [u8]) {
     }
 }
 
-/// A buffer of `length` zeros that takes no memory before it is used, wherever the allocator puts it.
-pub fn untouched(length: usize) -> Vec<u8> {
-    let mut buffer = vec![0; length];
-    // Where memory was used before, the allocator has just written the zeros.
-    discard(&mut buffer);
-    buffer
+/// A buffer of zeros that takes no memory before it is used, and is nobody else's before or after: an allocator would take what
+/// was used before, and write its zeros.
+#[derive(Debug)]
+pub struct Untouched {
+    start: NonNull<libc::c_void>,
+    length: usize,
+}
+
+// SAFETY: nothing else points to the memory.
+unsafe impl Send for Untouched {}
+
+impl Untouched {
+    /// One of `length` bytes. Ends the process where there is no address space, as allocation does.
+    pub fn new(length: usize) -> Untouched {
+        let length = NonZero::new(length).unwrap_or(NonZero::<usize>::MIN);
+        // SAFETY: a new mapping at an address of the kernel's choice touches nothing that is there.
+        let made = unsafe {
+            nix::sys::mman::mmap_anonymous(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_PRIVATE,
+            )
+        };
+        match made {
+            Ok(start) => Untouched {
+                start,
+                length: length.get(),
+            },
+            Err(_) => handle_alloc_error(Layout::new::<[u8; 4096]>()),
+        }
+    }
+}
+
+impl Deref for Untouched {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `length` bytes are mapped there for as long as we are, and zeros or what was written to them.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.length) }
+    }
+}
+
+impl DerefMut for Untouched {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and we are borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().cast(), self.length) }
+    }
+}
+
+impl Drop for Untouched {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and nobody borrows it any more.
+        let _ = unsafe { nix::sys::mman::munmap(self.start, self.length) };
+    }
 }
 
 /// Has the allocator take allocations of at least `bytes` straight from the system and give them
@@ -58,6 +114,18 @@ pub fn set_mmap_threshold(bytes: i32) {
     }
     #[cfg(not(target_env = "gnu"))]
     let _ = bytes;
+}
+
+/// Has the allocator keep a heap dense (mallopt(3)): what is freed is joined with its neighbours at once, and long things lie
+/// among the others. A process that is about to be forked touches fewer pages so, and its children copy fewer. Does nothing
+/// with other C libraries.
+pub fn keep_dense() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt has no preconditions; an absurd value is refused.
+    unsafe {
+        libc::mallopt(libc::M_MXFAST, 0);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
 }
 
 /// Memory that a process used once and may never need again: freed memory of the heap, the part of the stack that is not in
@@ -214,6 +282,17 @@ mod tests {
         }
         let stack = Map::parse("7ffc861c5000-7ffc861e6000 rw-p 00000000 00:00 0 [stack]");
         assert_eq!(stack.unwrap().end, 0x7ffc_861e_6000);
+    }
+
+    #[test]
+    fn what_is_untouched_is_zero() {
+        let mut buffer = Untouched::new(100_000);
+        assert!(buffer.len() == 100_000 && buffer.iter().all(|byte| *byte == 0));
+        buffer[99_999] = 7;
+        assert_eq!(
+            std::thread::spawn(move || buffer[99_999]).join().unwrap(),
+            7
+        );
     }
 
     #[test]

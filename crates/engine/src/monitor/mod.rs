@@ -81,10 +81,9 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<(ProcessRef, Ends)>
         Fork::Parent { pidfd, .. } => {
             drop(theirs);
             drop(order);
-            let mut buffer = vec![0; 64 * 1024];
-            let (length, fds) = rcon_sys::fdpass::recv_fds(&ours, &mut buffer)
+            let (said, fds) = rcon_sys::fdpass::recv_message(&ours, 64 * 1024)
                 .context(|| "cannot hear the monitor".into())?;
-            match serde_json::from_slice::<Report>(&buffer[..length]) {
+            match serde_json::from_slice::<Report>(&said) {
                 Ok(report) => {
                     let started = report.started();
                     if started.is_err() {

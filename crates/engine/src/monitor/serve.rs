@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rcon_sys::memory::Rest;
+use rcon_sys::memory::{Rest, Untouched};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clients::Client;
@@ -31,7 +31,7 @@ pub(super) struct Monitor {
     pub signals: Signals,
     pub streams: Streams,
     /// For reading from anybody; a message's first byte is its kind.
-    pub buffer: Vec<u8>,
+    pub buffer: Untouched,
     pub health: Option<Health>,
     /// What each start of the container is made of.
     pub given: Given,
@@ -88,7 +88,7 @@ impl Monitor {
             clients,
             signals,
             streams,
-            buffer: vec![0; MAX_MESSAGE],
+            buffer: Untouched::new(MAX_MESSAGE),
             health: None,
             given,
             asked_to_end: false,

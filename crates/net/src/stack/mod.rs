@@ -28,6 +28,7 @@ pub(crate) mod usage;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use rcon_sys::memory::Untouched;
 use smoltcp::time::Instant;
 
 use crate::control::{self, Counts};
@@ -66,7 +67,7 @@ pub(crate) struct Io {
     /// Whether another frame of the container's comes right after this one.
     pub(crate) more_frames: bool,
     /// Where packets for the container are put together.
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) buffer: Untouched,
 }
 
 impl Io {
@@ -86,7 +87,7 @@ impl Io {
             limits,
             now: Instant::ZERO,
             more_frames: false,
-            buffer: rcon_sys::memory::untouched(device::FRAME_LEN),
+            buffer: Untouched::new(device::FRAME_LEN),
         }
     }
 

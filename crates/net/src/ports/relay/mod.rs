@@ -27,6 +27,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant as Clock;
 
 use nix::sys::socket::{setsockopt, sockopt as nix_opt};
+use rcon_sys::memory::Untouched;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use smoltcp::time::{Duration, Instant};
@@ -62,7 +63,7 @@ pub(crate) struct Relay {
     pairs: Slab<Pair>,
     queue: Vec<Key>,
     pipes: Pipes,
-    buffer: Vec<u8>,
+    buffer: Untouched,
     /// Whether the server can see clients by their own addresses.
     transparent: bool,
     /// Whether connections in the container begin with a congestion control that may pace.
@@ -92,7 +93,7 @@ impl Relay {
             pairs: Slab::default(),
             queue: Vec::new(),
             pipes: Pipes::default(),
-            buffer: rcon_sys::memory::untouched(COPY_BUFFER),
+            buffer: Untouched::new(COPY_BUFFER),
             transparent: false,
             paced: true,
             orders,
