@@ -71,16 +71,8 @@ fn the_own_id(t: &mut Rcon) {
         "cat /proc/self/uid_map | wc -l; grep -q nameserver /etc/resolv.conf && echo 1",
     )
     .prints("3\n1\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--userns=keep-id:uid=77,gid=88",
-        &image,
-        "sh",
-        "-c",
-        "id -u; id -g",
-    ])
-    .prints("77\n88\n");
+    t.sh(&["--userns=keep-id:uid=77,gid=88"], &image, "id -u; id -g")
+        .prints("77\n88\n");
     t.run(&[
         "run",
         "--rm",
@@ -199,8 +191,7 @@ fn nobody_of_the_host(t: &mut Rcon) {
     let folder = t.mkdir("mine");
     let volume = format!("{folder}:/mine:ro");
     // Files of the user are nobody's, and all else works.
-    t.run(&["run", "--rm", "--userns=nomap", "-v", &volume, "-v", "vol:/data", &image, "sh", "-c",
-        "id -u; stat -c %u /mine /home/app/note; touch /etc/x /data/y && wc -l < /proc/self/uid_map; cat /etc/hostname | wc -c"])
+    t.sh(&["--userns=nomap", "-v", &volume, "-v", "vol:/data"], &image, "id -u; stat -c %u /mine /home/app/note; touch /etc/x /data/y && wc -l < /proc/self/uid_map; cat /etc/hostname | wc -c")
         .prints("0\n65534\n1000\n1\n13\n");
     t.run(&[
         "run",
@@ -234,9 +225,7 @@ fn ids_of_its_own(t: &mut Rcon) {
         return;
     }
     let map = |name: &str, word: &str| {
-        t.ok(&[
-            "run", "-d", "--name", name, "--userns", word, &image, "sleep", "1000",
-        ]);
+        t.sleeper(name, &["--userns", word], &image);
         t.inspect(name, "{{index .HostConfig.IDMappings.UidMap 0}}")
     };
     assert_eq!(map("a", "auto"), "0:1:1024");
@@ -262,31 +251,17 @@ fn given_maps(t: &mut Rcon) {
     if !has_ids(t, &image) {
         return;
     }
-    t.run(&[
-        "run",
-        "--rm",
-        "--uidmap",
-        "0:1:1000,1000:0:1",
-        "--gidmap",
-        "0:1:2000",
+    t.sh(
+        &["--uidmap", "0:1:1000,1000:0:1", "--gidmap", "0:1:2000"],
         &image,
-        "sh",
-        "-c",
         "awk '{print $1, $3}' /proc/self/uid_map /proc/self/gid_map",
-    ])
+    )
     .prints("0 1000\n1000 1\n0 2000\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--uidmap",
-        "0:0:1",
-        "--uidmap",
-        "1:1:5",
+    t.sh(
+        &["--uidmap", "0:0:1", "--uidmap", "1:1:5"],
         &image,
-        "sh",
-        "-c",
         "awk '{print $1, $3}' /proc/self/gid_map",
-    ])
+    )
     .prints("0 1\n1 5\n");
 }
 

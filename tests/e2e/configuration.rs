@@ -76,20 +76,9 @@ fn environment_files(t: &mut Rcon) {
         "# a comment\n\nA=1\nB = spaces kept \nC=x=y\nFROM_HOST\nNOT_SET_ANYWHERE\n",
     );
     let show = "echo \"$A|$B|$C|$FROM_HOST|${NOT_SET_ANYWHERE-unset}\"";
-    t.run(&[
-        "run",
-        "--rm",
-        "--env-file",
-        &file,
-        "-e",
-        "A=over",
-        &image,
-        "sh",
-        "-c",
-        show,
-    ])
-    .shows("over|")
-    .shows("|x=y|yes|unset\n");
+    t.sh(&["--env-file", &file, "-e", "A=over"], &image, show)
+        .shows("over|")
+        .shows("|x=y|yes|unset\n");
     t.run(&["run", "--rm", "--env-file", "/nonexistent", &image, "true"])
         .refused(125)
         .says("/nonexistent");
@@ -123,16 +112,9 @@ fn users(t: &mut Rcon) {
     t.run(&["run", "--rm", "-u", "root:root", &image, "id", "-g"])
         .prints("0\n");
     let who = |user: &str| {
-        t.ok(&[
-            "run",
-            "--rm",
-            "-u",
-            user,
-            &image,
-            "sh",
-            "-c",
-            "echo $(id -u):$(id -g):$HOME",
-        ])
+        t.sh(&["-u", user], &image, "echo $(id -u):$(id -g):$HOME")
+            .ok()
+            .to_owned()
     };
     assert_eq!(who("app"), "1000:1000:/home/app");
     assert_eq!(who("1000"), "1000:1000:/home/app");
@@ -358,51 +340,25 @@ fn resolver_file(t: &mut Rcon) {
 
 fn limits(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--rm",
-        "--ulimit",
-        "nofile=64:128",
+    t.sh(
+        &["--ulimit", "nofile=64:128"],
         &image,
-        "sh",
-        "-c",
         "ulimit -Sn; ulimit -Hn",
-    ])
+    )
     .prints("64\n128\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--ulimit",
-        "core=0",
-        &image,
-        "sh",
-        "-c",
-        "ulimit -c",
-    ])
-    .prints("0\n");
+    t.sh(&["--ulimit", "core=0"], &image, "ulimit -c")
+        .prints("0\n");
     t.run(&["run", "--rm", "--ulimit", "nosuch=1", &image, "true"])
         .refused(125)
         .says("nosuch");
-    t.run(&[
-        "run",
-        "--rm",
-        "--shm-size",
-        "1m",
+    t.sh(
+        &["--shm-size", "1m"],
         &image,
-        "sh",
-        "-c",
         "df -k /dev/shm | tail -n1 | awk '{print $2}'",
-    ])
+    )
     .prints("1024\n");
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "df -k /dev/shm | tail -n1 | awk '{print $2}'",
-    ])
-    .prints("65536\n");
+    t.sh(&[], &image, "df -k /dev/shm | tail -n1 | awk '{print $2}'")
+        .prints("65536\n");
 }
 
 fn labels(t: &mut Rcon) {

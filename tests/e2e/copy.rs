@@ -77,9 +77,7 @@ fn owners(t: &mut Rcon) {
         crate::lab::Mode::ManyIds => "33",
         crate::lab::Mode::OneId => "0",
     };
-    t.ok(&[
-        "run", "-d", "--name", "c", "--user", user, &image, "sleep", "1000",
-    ]);
+    t.sleeper("c", &["--user", user], &image);
     t.write("file", "x");
     t.ok(&["cp", "file", "c:/tmp/mine"]);
     t.ok(&["cp", "-a=false", "file", "c:/tmp/kept"]);

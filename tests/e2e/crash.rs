@@ -256,16 +256,7 @@ impl Campaign<'_> {
 fn campaign(t: &mut Rcon) {
     t.cgroup = Delegated::new(&t.user);
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
-        "kept",
-        &image,
-        "sh",
-        "-c",
-        "echo kept; exit 7",
-    ])
-    .code(7);
+    t.named_sh("kept", &image, "echo kept; exit 7").code(7);
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     drop(free);

@@ -45,22 +45,20 @@ stop_timeout = 7
     t.run(&["run", "--rm", &image, "sh", "-c", script])
         .prints("1\n123\n456\n33\nnameserver 9.9.9.9\n0077\n1024\nCapEff:\t0000000000000021\n");
     // What is said wins.
-    t.run(&[
-        "run",
-        "--rm",
-        "-e",
-        "FROM_CONF=2",
-        "--umask",
-        "0022",
-        "--dns",
-        "1.1.1.1",
-        "--cap-drop",
-        "kill",
+    t.sh(
+        &[
+            "-e",
+            "FROM_CONF=2",
+            "--umask",
+            "0022",
+            "--dns",
+            "1.1.1.1",
+            "--cap-drop",
+            "kill",
+        ],
         &image,
-        "sh",
-        "-c",
         "echo $FROM_CONF; umask; grep nameserver /etc/resolv.conf; grep CapEff /proc/self/status",
-    ])
+    )
     .prints("2\n0022\nnameserver 1.1.1.1\nCapEff:\t0000000000000001\n");
     t.ok(&["create", "--name", "c", &image, "true"]);
     assert_eq!(

@@ -177,9 +177,7 @@ fn busy_port(t: &mut Rcon) {
     .says("address already in use");
     t.has_containers(0);
     drop(held);
-    t.ok(&[
-        "run", "-d", "--name", "c", "-p", &publish, &image, "sleep", "1000",
-    ]);
+    t.sleeper("c", &["-p", &publish], &image);
     // Held by another container.
     t.run(&["run", "--rm", "-p", &publish, &image, "true"])
         .refused(126)

@@ -21,10 +21,7 @@ fn actions(t: &Rcon, args: &[&str]) -> String {
 fn life(t: &mut Rcon) {
     assert_eq!(actions(t, &[]), "");
     let image = t.pull("busybox");
-    t.run(&[
-        "run", "--rm", "--name", "short", &image, "sh", "-c", "exit 3",
-    ])
-    .code(3);
+    t.sh(&["--name", "short"], &image, "exit 3").code(3);
     assert_eq!(
         actions(t, &[]),
         "image:pull container:create container:init container:start container:attach container:died container:remove"

@@ -20,35 +20,18 @@ scenarios!(
 
 fn root_is_its_own(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--rm",
+    t.sh(
+        &[],
         &image,
-        "sh",
-        "-c",
         "echo x > /bin/new && rm /etc/group && ls /bin/new",
-    ])
+    )
     .prints("/bin/new\n");
     // The image is as it was.
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "ls /bin/new; ls /etc/group",
-    ])
-    .code(0)
-    .shows("/etc/group");
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "df / | tail -n1 | grep -q overlay || df /",
-    ])
-    .code(0);
+    t.sh(&[], &image, "ls /bin/new; ls /etc/group")
+        .code(0)
+        .shows("/etc/group");
+    t.sh(&[], &image, "df / | tail -n1 | grep -q overlay || df /")
+        .code(0);
     // Renaming a folder of a lower layer, appending to a file of it, links.
     let script = "mv /var/www /var/moved && echo y >> /etc/passwd && tail -n1 /etc/passwd && ln /etc/group /etc/hard && stat -c %h /etc/hard";
     t.run(&["run", "--rm", &image, "sh", "-c", script])
@@ -60,16 +43,11 @@ fn bind_mounts(t: &mut Rcon) {
     let dir = t.mkdir("shared");
     t.write("shared/from-host", "host\n");
     let at = |options: &str| format!("{dir}:/mnt/deep{options}");
-    t.run(&[
-        "run",
-        "--rm",
-        "-v",
-        &at(""),
+    t.sh(
+        &["-v", &at("")],
         &image,
-        "sh",
-        "-c",
         "cat /mnt/deep/from-host && echo back > /mnt/deep/out",
-    ])
+    )
     .prints("host\n");
     let made = t.home("shared/out");
     assert_eq!(fs::read_to_string(&made).unwrap(), "back\n");
@@ -121,30 +99,20 @@ fn mount_option(t: &mut Rcon) {
     let dir = t.mkdir("shared");
     t.write("shared/file", "x\n");
     let bind = format!("type=bind,source={dir},destination=/m,ro=true");
-    t.run(&[
-        "run",
-        "--rm",
-        "--mount",
-        &bind,
+    t.sh(
+        &["--mount", &bind],
         &image,
-        "sh",
-        "-c",
         "cat /m/file; touch /m/no || echo denied",
-    ])
+    )
     .prints("x\ndenied\n");
     let bind = format!("type=bind,src={dir},target=/m");
     t.run(&["run", "--rm", "--mount", &bind, &image, "touch", "/m/yes"])
         .code(0);
-    t.run(&[
-        "run",
-        "--rm",
-        "--mount",
-        "type=tmpfs,destination=/m,tmpfs-size=1m",
+    t.sh(
+        &["--mount", "type=tmpfs,destination=/m,tmpfs-size=1m"],
         &image,
-        "sh",
-        "-c",
         "df -k /m | tail -n1 | awk '{print $2}'",
-    ])
+    )
     .prints("1024\n");
     t.run(&[
         "run",
@@ -184,18 +152,9 @@ fn refused_mounts(t: &mut Rcon) {
 
 fn named_volumes(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--rm",
-        "-v",
-        "keep:/data",
-        &image,
-        "sh",
-        "-c",
-        "echo kept > /data/x",
-    ])
-    .code(0)
-    .quiet();
+    t.sh(&["-v", "keep:/data"], &image, "echo kept > /data/x")
+        .code(0)
+        .quiet();
     t.run(&["run", "--rm", "-v", "keep:/data", &image, "cat", "/data/x"])
         .prints("kept\n");
     // A new volume gets what the image has at that place.
@@ -218,17 +177,7 @@ fn named_volumes(t: &mut Rcon) {
 
 fn anonymous_volumes(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--rm",
-        "-v",
-        "/data",
-        &image,
-        "sh",
-        "-c",
-        "echo x > /data/x",
-    ])
-    .code(0);
+    t.sh(&["-v", "/data"], &image, "echo x > /data/x").code(0);
     let id = t.ok(&[
         "create",
         "-v",
@@ -250,16 +199,11 @@ fn temporary_file_systems(t: &mut Rcon) {
         .shows("nosuid")
         .shows("nodev")
         .shows("\n2048\n700\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--tmpfs",
-        "/scratch",
+    t.sh(
+        &["--tmpfs", "/scratch"],
         &image,
-        "sh",
-        "-c",
         "echo x > /scratch/x && cat /scratch/x",
-    ])
+    )
     .prints("x\n");
     t.run(&["run", "--rm", "--tmpfs", "relative", &image, "true"])
         .refused(125)

@@ -22,25 +22,14 @@ scenarios!(
 
 fn table(t: &mut Rcon) {
     let out = t.run(&["images"]);
-    let header: Vec<&str> = out
-        .ok()
-        .split("  ")
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .collect();
-    assert_eq!(header, ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+    assert_eq!(
+        out.cells(0),
+        ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]
+    );
     let image = t.pull("busybox");
     let (repository, tag) = image.rsplit_once(':').unwrap();
     let out = t.run(&["images"]);
-    let cells: Vec<&str> = out
-        .ok()
-        .lines()
-        .nth(1)
-        .expect("a line")
-        .split("  ")
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .collect();
+    let cells = out.cells(1);
     assert_eq!(
         (cells[0], cells[1], cells[2].len()),
         (repository, tag, 12),

@@ -21,14 +21,14 @@ scenarios!(
 fn namespaces(t: &mut Rcon) {
     let image = t.pull("busybox");
     let kinds = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
-    let inside = t.ok(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "for n in user mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done",
-    ]);
+    let inside = t
+        .sh(
+            &[],
+            &image,
+            "for n in user mnt pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done",
+        )
+        .ok()
+        .to_owned();
     for (kind, inside) in kinds.iter().zip(inside.lines()) {
         let outside = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
         assert_ne!(
@@ -38,15 +38,8 @@ fn namespaces(t: &mut Rcon) {
         );
     }
     assert_eq!(inside.lines().count(), kinds.len(), "{inside}");
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "ps -o pid,comm | grep -v -E 'PID|ps|grep'",
-    ])
-    .shows("1 sh");
+    t.sh(&[], &image, "ps -o pid,comm | grep -v -E 'PID|ps|grep'")
+        .shows("1 sh");
     t.run(&["run", "--rm", &image, "cat", "/proc/self/cgroup"])
         .code(0);
 }
@@ -54,14 +47,11 @@ fn namespaces(t: &mut Rcon) {
 fn descriptors(t: &mut Rcon) {
     let image = t.pull("busybox");
     // ls itself has one open, the folder.
-    t.run(&[
-        "run",
-        "--rm",
+    t.sh(
+        &[],
         &image,
-        "sh",
-        "-c",
         "for fd in /proc/self/fd/*; do test -e $fd && echo ${fd##*/}; done; true",
-    ])
+    )
     .prints("0\n1\n2\n");
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
     t.run(&[
@@ -208,15 +198,8 @@ fn no_way_to_the_host(t: &mut Rcon) {
             "a strange mount: {line}"
         );
     }
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "kill -0 2 2>/dev/null || echo alone",
-    ])
-    .prints("alone\n");
+    t.sh(&[], &image, "kill -0 2 2>/dev/null || echo alone")
+        .prints("alone\n");
 }
 
 fn no_new_privileges(t: &mut Rcon) {
@@ -253,26 +236,18 @@ fn privileged(t: &mut Rcon) {
     );
     t.run(&["run", "--rm", "--privileged", &image, "sh", "-c", &script])
         .prints("may\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--privileged",
+    t.sh(
+        &["--privileged"],
         &image,
-        "sh",
-        "-c",
         "echo x > /proc/sys/kernel/core_pattern",
-    ])
+    )
     .code(1);
     // With one id it can be made, and is no device.
-    t.run(&[
-        "run",
-        "--rm",
-        "--privileged",
+    t.sh(
+        &["--privileged"],
         &image,
-        "sh",
-        "-c",
         "mknod /n b 8 0 && head -c1 /n | grep .",
-    ])
+    )
     .code(1);
 }
 
@@ -281,16 +256,7 @@ fn folder_through_a_descriptor(t: &mut Rcon) {
     let image = t.pull("busybox");
     for n in 3..12 {
         let dir = format!("/proc/self/fd/{n}");
-        let out = t.run(&[
-            "run",
-            "--rm",
-            "-w",
-            &dir,
-            &image,
-            "sh",
-            "-c",
-            "pwd -P; ls ../../../../../../home",
-        ]);
+        let out = t.sh(&["-w", &dir], &image, "pwd -P; ls ../../../../../../home");
         assert!(out.code == 126, "{}", out.story());
     }
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);

@@ -20,14 +20,9 @@ scenarios!(
 fn odd_files(t: &mut Rcon) {
     let image = t.pull("odd");
     let sh = |script: &str| {
-        t.ok(&[
-            "run",
-            "--rm",
-            &image,
-            "sh",
-            "-c",
-            &format!("cd /odd; {script}"),
-        ])
+        t.sh(&[], &image, &format!("cd /odd; {script}"))
+            .ok()
+            .to_owned()
     };
     assert_eq!(
         sh("ls -d gone dir/a opaque/old opaque/sub 2>/dev/null; cat dir/b opaque/new"),
@@ -64,31 +59,19 @@ fn owners(t: &mut Rcon) {
     // With one id they are made up.
     assert_eq!(owner("/odd/owned"), "1234:5678");
     assert_eq!(owner("/home/app/note"), "1000:1000");
-    t.run(&[
-        "run",
-        "--rm",
-        "-u",
-        "app",
+    t.sh(
+        &["-u", "app"],
         &image,
-        "sh",
-        "-c",
         "echo x >> /home/app/note && echo y > /home/app/new && stat -c %u /home/app/new",
-    ])
+    )
     .prints("1000\n");
     assert_eq!(owner("/odd/keep"), "0:0");
 }
 
 fn many_layers(t: &mut Rcon) {
     let image = t.pull("tall");
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "cat /tall/last; ls /tall | wc -l",
-    ])
-    .prints("40\n41\n");
+    t.sh(&[], &image, "cat /tall/last; ls /tall | wc -l")
+        .prints("40\n41\n");
 }
 
 fn compressions_agree(t: &mut Rcon) {

@@ -227,13 +227,8 @@ fn delegated_cgroup(t: &mut Rcon) {
 
 fn stats(t: &mut Rcon) {
     let image = t.pull("busybox");
-    let header = t.ok(&["stats", "--no-stream"]);
     assert_eq!(
-        header
-            .split("  ")
-            .map(str::trim)
-            .filter(|w| !w.is_empty())
-            .collect::<Vec<_>>(),
+        t.run(&["stats", "--no-stream"]).cells(0),
         [
             "ID",
             "NAME",

@@ -16,16 +16,8 @@ scenarios!(
 
 fn streams(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
-        "c",
-        &image,
-        "sh",
-        "-c",
-        "echo one; echo two >&2; echo three",
-    ])
-    .code(0);
+    t.named_sh("c", &image, "echo one; echo two >&2; echo three")
+        .code(0);
     let out = t.run(&["logs", "c"]);
     assert_eq!(
         (out.ok(), out.stderr.as_str()),
@@ -103,15 +95,11 @@ fn of_a_terminal(t: &mut Rcon) {
 
 fn partial_lines(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
+    t.named_sh(
         "c",
         &image,
-        "sh",
-        "-c",
         "printf half; sleep 0.2; printf ' whole\\nlast without end'",
-    ])
+    )
     .code(0);
     t.run(&["logs", "c"]).prints("half whole\nlast without end");
     t.run(&["logs", "--tail", "1", "c"])
@@ -119,15 +107,11 @@ fn partial_lines(t: &mut Rcon) {
     t.run(&["logs", "--follow", "c"])
         .prints("half whole\nlast without end");
     // One line longer than any buffer.
-    t.run(&[
-        "run",
-        "--name",
+    t.named_sh(
         "long",
         &image,
-        "sh",
-        "-c",
         "head -c 100000 /dev/zero | tr '\\0' x; echo",
-    ])
+    )
     .code(0);
     let out = t.ok(&["logs", "long"]);
     assert!(

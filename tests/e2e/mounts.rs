@@ -50,26 +50,13 @@ fn given_to_the_user(t: &mut Rcon) {
     let fill = "mkdir -p /v/d; touch /v/d/f";
     t.ok(&["run", "--rm", "-v", "data:/v", &image, "sh", "-c", fill]);
     let read = "stat -c '%u:%g %n' /v /v/d /v/d/f; touch /v/new";
-    let out = t.run(&[
-        "run",
-        "--rm",
-        "-u",
-        "app",
-        "-v",
-        "data:/v:U,ro",
-        &image,
-        "sh",
-        "-c",
-        read,
-    ]);
+    let out = t.sh(&["-u", "app", "-v", "data:/v:U,ro"], &image, read);
     out.code(1).shows(APPS.strip_suffix("written\n").unwrap());
     out.says("read-only");
     let tmpfs = "type=tmpfs,dst=/v,chown";
     let script = "stat -c %u:%g /v; mkdir /v/d && echo made";
-    t.run(&[
-        "run", "--rm", "-u", "app", "--mount", tmpfs, &image, "sh", "-c", script,
-    ])
-    .prints("1000:1000\nmade\n");
+    t.sh(&["-u", "app", "--mount", tmpfs], &image, script)
+        .prints("1000:1000\nmade\n");
     // A container that is started again gives what has come since.
     t.ok(&[
         "create",
@@ -159,29 +146,11 @@ fn images(t: &mut Rcon) {
     let layered = t.pull("tall");
     for name in [&image, &layered] {
         let mount = format!("type=image,source={name},target=/i");
-        let out = t.run(&[
-            "run",
-            "--rm",
-            "--mount",
-            &mount,
-            &image,
-            "sh",
-            "-c",
-            "ls -d /i/bin; touch /i/x",
-        ]);
+        let out = t.sh(&["--mount", &mount], &image, "ls -d /i/bin; touch /i/x");
         out.code(1).shows("/i/bin\n").says("read-only");
         let mount = format!("type=image,src={name},dst=/i,rw=true");
-        t.run(&[
-            "run",
-            "--rm",
-            "--mount",
-            &mount,
-            &image,
-            "sh",
-            "-c",
-            "echo x > /i/x; cat /i/x",
-        ])
-        .prints("x\n");
+        t.sh(&["--mount", &mount], &image, "echo x > /i/x; cat /i/x")
+            .prints("x\n");
         t.run(&["run", "--rm", name, "ls", "/x"]).code(1);
     }
     t.run(&[
@@ -257,16 +226,7 @@ fn volumes_with_options(t: &mut Rcon) {
         &device,
         "bound",
     ]);
-    let out = t.run(&[
-        "run",
-        "--rm",
-        "-v",
-        "bound:/v",
-        &image,
-        "sh",
-        "-c",
-        "cat /v/f; touch /v/x",
-    ]);
+    let out = t.sh(&["-v", "bound:/v"], &image, "cat /v/f; touch /v/x");
     out.code(1).says("read-only").shows("hosted");
     t.ok(&[
         "volume",
@@ -285,18 +245,11 @@ fn volumes_with_options(t: &mut Rcon) {
             .prints("700\n1024\nx\n");
     }
     t.ok(&["volume", "create", "--opt", "o=uid=1000,gid=1000", "owned"]);
-    t.run(&[
-        "run",
-        "--rm",
-        "-u",
-        "app",
-        "-v",
-        "owned:/v",
+    t.sh(
+        &["-u", "app", "-v", "owned:/v"],
         &image,
-        "sh",
-        "-c",
         "touch /v/x && ls /v",
-    ])
+    )
     .prints("x\n");
     t.run(&[
         "volume",

@@ -50,23 +50,11 @@ fn killed_and_back(t: &mut Rcon) {
     let Some(host) = Host::new() else { return };
     t.move_to(&host);
     let image = host.image("banner");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
+    t.web(
         "web",
-        "-p",
-        "8080:80",
-        "-p",
-        "127.0.0.1:5353:53/udp",
+        &["-p", "8080:80", "-p", "127.0.0.1:5353:53/udp"],
         &image,
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    );
     let to = format!("{ADDRESS}:8080");
     let page = eventually("the page", 20, || fetch(Some(host.neighbour()), &to).ok());
     let seen = || {
@@ -108,21 +96,7 @@ fn killed_and_back(t: &mut Rcon) {
 fn killed_again_and_again(t: &mut Rcon) {
     let port = free_port();
     let image = t.pull("banner");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "-p",
-        &format!("{port}:80"),
-        &image,
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    t.web("web", &["-p", &format!("{port}:80")], &image);
     let to = format!("127.0.0.1:{port}");
     eventually("the page", 20, || fetch(None, &to).ok());
     let mut pid = net_process(t, "web");
@@ -143,21 +117,7 @@ fn killed_again_and_again(t: &mut Rcon) {
 fn outlives_its_monitor(t: &mut Rcon) {
     let port = free_port();
     let image = t.pull("banner");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "-p",
-        &format!("{port}:80"),
-        &image,
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    t.web("web", &["-p", &format!("{port}:80")], &image);
     let to = format!("127.0.0.1:{port}");
     eventually("the page", 20, || fetch(None, &to).ok());
     let pid = net_process(t, "web");
@@ -188,9 +148,7 @@ fn outlives_its_monitor(t: &mut Rcon) {
 fn locked_in(t: &mut Rcon) {
     let image = t.pull("busybox");
     let publish = format!("127.0.0.1:{}:80/udp", free_port());
-    t.ok(&[
-        "run", "-d", "--name", "c", "-p", &publish, &image, "sleep", "1000",
-    ]);
+    t.sleeper("c", &["-p", &publish], &image);
     let stats = stats(t, "c");
     for field in ["no_files", "no_capabilities", "few_calls"] {
         assert_eq!(stats["sandbox"][field], true, "{field}: {stats}");
@@ -372,17 +330,7 @@ fn nothing_to_look_at(t: &mut Rcon) {
     t.run(&["network", "stats", "made"])
         .refused(125)
         .says("does not run");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "bare",
-        "--network",
-        "none",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("bare", &["--network", "none"], &image);
     t.run(&["network", "flows", "bare"])
         .refused(125)
         .says("no network of its own");

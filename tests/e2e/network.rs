@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::lab::host::{ADDRESS, Host, NEIGHBOUR};
@@ -28,15 +27,6 @@ scenarios!(
     many_connections,
 );
 
-/// A host, with the image already there and the user's commands run on it.
-fn on_a_host(t: &mut Rcon) -> Option<(Arc<Host>, String)> {
-    let host = Host::new()?;
-    t.move_to(&host);
-    let image = host.image("busybox");
-    t.ok(&["pull", "-q", &image]);
-    Some((host, image))
-}
-
 fn what_it_sees(t: &mut Rcon) {
     let image = t.pull("busybox");
     let out = t.ok(&["run", "--rm", &image, "ip", "-o", "link"]);
@@ -61,16 +51,9 @@ fn what_it_sees(t: &mut Rcon) {
 fn options(t: &mut Rcon) {
     let image = t.pull("busybox");
     let run = |network: &str, script: &str| {
-        t.ok(&[
-            "run",
-            "--rm",
-            "--network",
-            network,
-            &image,
-            "sh",
-            "-c",
-            script,
-        ])
+        t.sh(&["--network", network], &image, script)
+            .ok()
+            .to_owned()
     };
     assert!(run("slirp4netns:mtu=1500", "cat /sys/class/net/tap0/mtu").contains("1500"));
     let out = run(
@@ -91,18 +74,7 @@ fn options(t: &mut Rcon) {
 
 fn none(t: &mut Rcon) {
     let image = t.pull("busybox");
-    let run = |script: &str| {
-        t.run(&[
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            &image,
-            "sh",
-            "-c",
-            script,
-        ])
-    };
+    let run = |script: &str| t.sh(&["--network", "none"], &image, script);
     let out = run("ip -o addr");
     let only_lo = !out.ok().contains("tap0") && !out.stdout.contains("eth0");
     assert!(
@@ -150,7 +122,7 @@ fn host(t: &mut Rcon) {
 }
 
 fn names(t: &mut Rcon) {
-    let Some((_host, image)) = on_a_host(t) else {
+    let Some((_host, image)) = t.on_host("busybox") else {
         return;
     };
     let sh = |script: &str| t.run(&["run", "--rm", &image, "sh", "-c", script]);
@@ -176,7 +148,7 @@ fn names(t: &mut Rcon) {
 }
 
 fn tcp_out(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     let listener = host.listen("10.0.0.1:7000");
@@ -187,37 +159,27 @@ fn tcp_out(t: &mut Rcon) {
         stream.write_all(b"pong\n").unwrap();
         (line, peer.ip().to_string())
     });
-    t.run(&[
-        "run",
-        "--rm",
+    t.sh(
+        &[],
         &image,
-        "sh",
-        "-c",
         &format!("(echo ping; sleep 1) | nc {NEIGHBOUR} 7000"),
-    ])
+    )
     .prints("pong\n");
     // To the outside it is the host that speaks.
     assert_eq!(server.join().unwrap(), (*b"ping\n", ADDRESS.to_owned()));
 }
 
 fn tcp_bulk(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     const SIZE: usize = 64_000_000;
     for mtu in ["65520", "1500"] {
         let network = format!("slirp4netns:mtu={mtu}");
         let sh = |script: &str| {
-            t.ok(&[
-                "run",
-                "--rm",
-                "--network",
-                &network,
-                &image,
-                "sh",
-                "-c",
-                script,
-            ])
+            t.sh(&["--network", &network], &image, script)
+                .ok()
+                .to_owned()
         };
 
         // Out: the neighbour answers with the digest of what has arrived.
@@ -260,7 +222,7 @@ fn tcp_bulk(t: &mut Rcon) {
 }
 
 fn tcp_half_close(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     // The other side speaks only after it has read to the end.
@@ -271,14 +233,11 @@ fn tcp_half_close(t: &mut Rcon) {
         stream.read_to_end(&mut all).unwrap();
         writeln!(stream, "{} bytes", all.len()).unwrap();
     });
-    t.run(&[
-        "run",
-        "--rm",
+    t.sh(
+        &[],
         &image,
-        "sh",
-        "-c",
         &format!("head -c 100000 /dev/zero | nc {NEIGHBOUR} 7000"),
-    ])
+    )
     .prints("100000 bytes\n");
     server.join().unwrap();
     // The other side closes first and goes on reading. The small nc ends there; perl does not.
@@ -307,7 +266,7 @@ fn tcp_half_close(t: &mut Rcon) {
 }
 
 fn tcp_refusals(t: &mut Rcon) {
-    let Some((_host, image)) = on_a_host(t) else {
+    let Some((_host, image)) = t.on_host("busybox") else {
         return;
     };
     let sh = |script: &str| t.run(&["run", "--rm", &image, "sh", "-c", script]);
@@ -370,7 +329,7 @@ fn udp_out(t: &mut Rcon) {
 }
 
 fn ping(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     let ping = |to: &str| {
@@ -401,7 +360,7 @@ fn ping(t: &mut Rcon) {
 }
 
 fn loopback_is_closed(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     let listener = inside(Some(host.pid()), || {
@@ -414,16 +373,7 @@ fn loopback_is_closed(t: &mut Rcon) {
     }
     // 127.0.0.1 by way of the tap, whatever the container's own routes say.
     let script = "ip addr del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via 10.0.2.2 dev tap0; nc -w 2 127.0.0.1 7000";
-    let out = t.run(&[
-        "run",
-        "--rm",
-        "--cap-add",
-        "net_admin",
-        &image,
-        "sh",
-        "-c",
-        script,
-    ]);
+    let out = t.sh(&["--cap-add", "net_admin"], &image, script);
     assert_ne!(out.code, 0, "{}", out.story());
     assert!(listener.accept().is_err(), "somebody came through");
     // What listens on the host's outward address is reached, as from any neighbour.
@@ -434,19 +384,12 @@ fn loopback_is_closed(t: &mut Rcon) {
     t.run(&["run", "--rm", &image, "nc", "-w", "2", ADDRESS, "7001"])
         .prints("open\n");
     server.join().unwrap().unwrap();
-    t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "grep host.containers.internal /etc/hosts",
-    ])
-    .shows(ADDRESS);
+    t.sh(&[], &image, "grep host.containers.internal /etc/hosts")
+        .shows(ADDRESS);
 }
 
 fn loopback_opened(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
     let listener = inside(Some(host.pid()), || {
@@ -474,17 +417,13 @@ fn loopback_opened(t: &mut Rcon) {
 }
 
 fn ipv6(t: &mut Rcon) {
-    let Some((host, image)) = on_a_host(t) else {
+    let Some((host, image)) = t.on_host("busybox") else {
         return;
     };
-    let out = t.ok(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "ip -6 addr show tap0; ip -6 route",
-    ]);
+    let out = t
+        .sh(&[], &image, "ip -6 addr show tap0; ip -6 route")
+        .ok()
+        .to_owned();
     assert!(
         out.contains("inet6 fd00::100/64") && out.contains("default via fe80::2 dev tap0"),
         "{out}"
@@ -501,7 +440,7 @@ fn ipv6(t: &mut Rcon) {
 }
 
 fn many_connections(t: &mut Rcon) {
-    let Some((_host, image)) = on_a_host(t) else {
+    let Some((_host, image)) = t.on_host("busybox") else {
         return;
     };
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);

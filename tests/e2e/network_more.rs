@@ -30,11 +30,7 @@ fn with_perl(t: &mut Rcon) -> Option<(std::sync::Arc<Host>, String)> {
         skip(&reason);
         return None;
     }
-    let host = Host::new()?;
-    t.move_to(&host);
-    let image = host.image("debian");
-    t.ok(&["pull", "-q", &image]);
-    Some((host, image))
+    t.on_host("debian")
 }
 
 /// Writes the host's own resolv.conf.
@@ -45,15 +41,7 @@ fn resolv_conf(host: &Host, text: &str) {
 fn resolvers_are_followed(t: &mut Rcon) {
     let Some(host) = Host::new() else { return };
     t.move_to(&host);
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c",
-        &host.image("busybox"),
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("c", &[], &host.image("busybox"));
     let ask = |name: &str| t.run(&["exec", "c", "nslookup", "-type=a", name]);
     ask("web.lab.test").code(0).shows("10.0.0.80");
     // The resolver is gone, and another takes its place.
@@ -135,21 +123,7 @@ fn names_as_asked_for(t: &mut Rcon) {
 fn the_link_goes_and_comes(t: &mut Rcon) {
     let Some(host) = Host::new() else { return };
     t.move_to(&host);
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c",
-        "-p",
-        "8080:80",
-        &host.image("banner"),
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    t.web("c", &["-p", "8080:80"], &host.image("banner"));
     let fetch = || {
         t.run(&[
             "exec",
@@ -408,17 +382,7 @@ fn pings_of_both_families(t: &mut Rcon) {
     let Some(host) = Host::new() else { return };
     t.move_to(&host);
     host.root(&["sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"]);
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c",
-        "--cap-add",
-        "net_raw",
-        &host.image("busybox"),
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("c", &["--cap-add", "net_raw"], &host.image("busybox"));
     let ping = |to: &str| t.run(&["exec", "c", "ping", "-c", "2", "-i", "0.2", "-W", "3", to]);
     for to in [
         NEIGHBOUR, "fd10::1", "10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3", "fe80::2",
@@ -439,19 +403,11 @@ fn a_container_at_its_worst(t: &mut Rcon) {
     let Some((_host, image)) = with_perl(t) else {
         return;
     };
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
+    t.sleeper(
         "c",
-        "-p",
-        "8080:80",
-        "--cap-add",
-        "net_raw,net_admin",
+        &["-p", "8080:80", "--cap-add", "net_raw,net_admin"],
         &image,
-        "sleep",
-        "1000",
-    ]);
+    );
     // Frames of every sort, far more than there is room for: broadcasts, ARP that claims to be the gateway, routers
     // that are none, neighbours likewise, fragments without end, packets from others, and noise.
     let script = r#"
@@ -519,50 +475,15 @@ fn words_for_networks(t: &mut Rcon) {
 fn of_another_container(t: &mut Rcon) {
     let image = t.pull("banner");
     let port = crate::lab::net::free_port();
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "-p",
-        &format!("{port}:80"),
-        &image,
-        "sleep",
-        "1000",
-    ]);
-    let sh = |script: &str| {
-        t.run(&[
-            "run",
-            "--rm",
-            "--network",
-            "container:web",
-            &image,
-            "sh",
-            "-c",
-            script,
-        ])
-    };
+    t.sleeper("web", &["-p", &format!("{port}:80")], &image);
+    let sh = |script: &str| t.sh(&["--network", "container:web"], &image, script);
     // The very same, with its addresses, names and ports.
     let own = t.ok(&["exec", "web", "readlink", "/proc/self/ns/net"]);
     sh("readlink /proc/self/ns/net").prints(&format!("{own}\n"));
     sh("ip addr show tap0; cat /etc/resolv.conf")
         .shows("10.0.2.100/24")
         .shows("nameserver 10.0.2.3");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "server",
-        "--network",
-        "container:web",
-        &image,
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    t.web("server", &["--network", "container:web"], &image);
     let to = format!("127.0.0.1:{port}");
     eventually("the page of the other", 20, || {
         crate::lab::net::fetch(None, &to).ok()

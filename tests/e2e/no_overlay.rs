@@ -80,16 +80,8 @@ fn where_refused(t: &mut Rcon) {
         .shows("copies of the layers")
         .shows("--root");
     t.run(&["run", "--rm", &image, "echo", "hi"]).prints("hi\n");
-    t.run(&[
-        "run",
-        "--name",
-        "c",
-        &image,
-        "sh",
-        "-c",
-        "echo a >>/a; chown 7 /a; cat /a",
-    ])
-    .prints("a\n");
+    t.named_sh("c", &image, "echo a >>/a; chown 7 /a; cat /a")
+        .prints("a\n");
     t.run(&["start", "-a", "c"]).prints("a\na\n");
     t.run(&["commit", "-q", "c", "new"]).code(0);
     t.run(&["run", "--rm", "new", "stat", "-c", "%u %s", "/a"])

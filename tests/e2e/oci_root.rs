@@ -7,21 +7,16 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::lab::Rcon;
 use crate::lab::bundle::Bundle;
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, lab};
 
 scenarios!(as_root, schedulers, capabilities_that_root_lacks);
 
-/// Whether this run is root's, once.
-fn is_root(t: &Rcon) -> bool {
-    lab().root && t.mode == crate::lab::Mode::ManyIds
-}
-
 /// What only root can have: nodes, namespaces that are shared with the machine, id-mapped mounts.
 fn as_root(t: &mut Rcon) {
-    if !lab().root || t.mode != crate::lab::Mode::ManyIds {
+    if !t.is_roots() {
         return;
     }
     let mut b = Bundle::of_root(t, "root-bundle");
@@ -58,13 +53,7 @@ fn as_root(t: &mut Rcon) {
     }
     b.spec["mounts"].as_array_mut().unwrap().pop();
     // A user namespace with ids of its own.
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5000}]);
-    b.spec["linux"]["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"type": "user"}));
-    b.set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map);
+    b.own_users();
     b.set(
         "/linux/devices",
         json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]),
@@ -125,7 +114,7 @@ fn holder() -> std::process::Command {
 }
 
 fn schedulers(t: &mut Rcon) {
-    if !is_root(t) {
+    if !t.is_roots() {
         return;
     }
     let mut b = Bundle::of_root(t, "b");
@@ -168,7 +157,7 @@ fn schedulers(t: &mut Rcon) {
 
 /// What the caller does not have it cannot give: that is said, and the container runs without.
 fn capabilities_that_root_lacks(t: &mut Rcon) {
-    if !is_root(t) {
+    if !t.is_roots() {
         return;
     }
     let mut b = Bundle::of_root(t, "b");

@@ -128,14 +128,7 @@ fn users_and_capabilities(t: &mut Rcon) {
                 b.script(&format!("{show}; umask"));
             });
             table.case("a user namespace", |b| {
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5000}]);
-                b.spec["linux"]["namespaces"]
-                    .as_array_mut()
-                    .unwrap()
-                    .push(json!({"type": "user"}));
-                b.set("/linux/uidMappings", map.clone())
-                    .set("/linux/gidMappings", map);
-                b.set(
+                b.own_users().set(
                     "/process/user",
                     json!({"uid": 7, "gid": 8, "additionalGids": [9]}),
                 );

@@ -234,17 +234,7 @@ fn after_a_reboot(t: &mut Rcon) {
         ("c", "unless-stopped"),
         ("d", "no"),
     ] {
-        t.ok(&[
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--restart",
-            policy,
-            &image,
-            "sleep",
-            "1000",
-        ]);
+        t.sleeper(name, &["--restart", policy], &image);
     }
     t.ok(&["stop", "-t", "0", "a", "c"]);
     // Everything of it ends at once, and the runtime folder is gone.

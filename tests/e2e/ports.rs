@@ -267,19 +267,7 @@ fn given_back(t: &mut Rcon) {
         &["kill", "c"],
         &["rm", "-f", "-t", "0", "c"],
     ] {
-        t.ok(&[
-            "run",
-            "-d",
-            "--name",
-            "c",
-            "-p",
-            &publish[0],
-            "-p",
-            &publish[1],
-            &image,
-            "sleep",
-            "1000",
-        ]);
+        t.sleeper("c", &["-p", &publish[0], "-p", &publish[1]], &image);
         assert!(
             TcpListener::bind(("0.0.0.0", port)).is_err(),
             "it is not bound"

@@ -117,21 +117,7 @@ fn datagrams(t: &mut Rcon) {
 fn across_restarts(t: &mut Rcon) {
     let image = t.pull("banner");
     let (first, second) = (free_port(), free_port());
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "web",
-        "-p",
-        &format!("{first}:80"),
-        &image,
-        "httpd",
-        "-f",
-        "-p",
-        "80",
-        "-h",
-        "/var/www",
-    ]);
+    t.web("web", &["-p", &format!("{first}:80")], &image);
     t.ok(&["port", "add", "web", &format!("{second}:80")]);
     t.ok(&["port", "rm", "web", &format!("{first}:80")]);
     let reached = |port: u16| fetch(None, &format!("127.0.0.1:{port}")).ok();
@@ -180,17 +166,7 @@ fn refusals(t: &mut Rcon) {
     t.run(&["port", "web"]).prints("");
     drop(held);
     // A port that another container has.
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "other",
-        "-p",
-        &format!("{taken}:80"),
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("other", &["-p", &format!("{taken}:80")], &image);
     t.run(&["port", "add", "web", &format!("{taken}:80")])
         .refused(126)
         .says("is held by container other");
@@ -208,32 +184,12 @@ fn refusals(t: &mut Rcon) {
     t.run(&["port", "add", "web", "what"])
         .refused(125)
         .says("invalid port number");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "bare",
-        "--network",
-        "none",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("bare", &["--network", "none"], &image);
     t.run(&["port", "add", "bare", "8080:80"])
         .refused(125)
         .says("no network of its own");
     // A container may be called so.
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "add",
-        "-p",
-        &format!("{free}:80"),
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("add", &["-p", &format!("{free}:80")], &image);
     t.run(&["port", "add"])
         .prints(&format!("80/tcp -> 0.0.0.0:{free}\n"));
     t.run(&["port", "add", "80"])

@@ -20,14 +20,8 @@ scenarios!(
 
 fn table(t: &mut Rcon) {
     let out = t.run(&["ps"]);
-    let header: Vec<&str> = out
-        .ok()
-        .split("  ")
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .collect();
     assert_eq!(
-        header,
+        out.cells(0),
         [
             "CONTAINER ID",
             "IMAGE",
@@ -41,16 +35,9 @@ fn table(t: &mut Rcon) {
     let image = t.pull("busybox");
     let port = free_port();
     let publish = format!("{port}:80");
-    let id = t.ok(&[
-        "run", "-d", "--name", "web", "-p", &publish, &image, "sleep", "1000",
-    ]);
+    let id = t.sleeper("web", &["-p", &publish], &image);
     let out = t.run(&["ps"]);
-    let line = out.ok().lines().nth(1).expect("a line");
-    let cells: Vec<&str> = line
-        .split("  ")
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .collect();
+    let cells = out.cells(1);
     assert_eq!(
         (cells[0], cells[1], cells[2]),
         (&id[..12], image.as_str(), "sleep 1000"),
@@ -208,9 +195,7 @@ fn json(t: &mut Rcon) {
     let image = t.pull("busybox");
     let port = free_port();
     let publish = format!("127.0.0.1:{port}:53/udp");
-    let id = t.ok(&[
-        "run", "-d", "--name", "c", "--label", "x=y", "-p", &publish, &image, "sleep", "1000",
-    ]);
+    let id = t.sleeper("c", &["--label", "x=y", "-p", &publish], &image);
     let list: Value = serde_json::from_str(&t.ok(&["ps", "--format", "json"])).unwrap();
     let c = &list[0];
     assert_eq!(c["Id"], id.as_str(), "{list:#}");
@@ -246,10 +231,11 @@ fn inspect_json(t: &mut Rcon) {
     let image = t.pull("busybox");
     let port = free_port();
     let publish = format!("{port}:80");
-    let id = t.ok(&[
-        "run", "-d", "--name", "c", "-p", &publish, "-e", "A=1", "-w", "/tmp", "-h", "box", &image,
-        "sleep", "1000",
-    ]);
+    let id = t.sleeper(
+        "c",
+        &["-p", &publish, "-e", "A=1", "-w", "/tmp", "-h", "box"],
+        &image,
+    );
     let list: Value = serde_json::from_str(&t.ok(&["inspect", "c"])).unwrap();
     let c = &list[0];
     assert_eq!(c["Id"], id.as_str());

@@ -42,16 +42,7 @@ const STATE: [&str; 9] = [
 
 fn older_records(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
-        "old",
-        &image,
-        "sh",
-        "-c",
-        "echo then; exit 4",
-    ])
-    .code(4);
+    t.named_sh("old", &image, "echo then; exit 4").code(4);
     let id = t.inspect("old", "{{.Id}}");
     let dir = t.root().join("containers").join(&id);
     for (name, keys) in [("config.json", &CONFIG[..]), ("state.json", &STATE[..])] {

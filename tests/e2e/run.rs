@@ -195,16 +195,8 @@ fn removed_at_the_end(t: &mut Rcon) {
 
 fn kept_without_rm(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
-        "kept",
-        &image,
-        "sh",
-        "-c",
-        "echo data > /file; exit 3",
-    ])
-    .code(3);
+    t.named_sh("kept", &image, "echo data > /file; exit 3")
+        .code(3);
     assert_eq!(
         t.inspect("kept", "{{.State.Status}} {{.State.ExitCode}}"),
         "exited 3"
@@ -319,14 +311,7 @@ fn first_process_reaps(t: &mut Rcon) {
 
 fn much_output(t: &mut Rcon) {
     let image = t.pull("busybox");
-    let out = t.run(&[
-        "run",
-        "--rm",
-        &image,
-        "sh",
-        "-c",
-        "seq 1 300000; echo end >&2",
-    ]);
+    let out = t.sh(&[], &image, "seq 1 300000; echo end >&2");
     assert!(
         out.code == 0 && out.stdout.lines().count() == 300_000 && out.stdout.ends_with("300000\n")
     );

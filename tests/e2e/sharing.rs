@@ -58,16 +58,11 @@ fn with_the_host(t: &mut Rcon) {
         .to_str()
         .unwrap()
         .to_owned();
-    t.run(&[
-        "run",
-        "--rm",
-        "--uts",
-        "host",
+    t.sh(
+        &["--uts", "host"],
         &image,
-        "sh",
-        "-c",
         "hostname; cat /etc/hostname; echo $HOSTNAME",
-    ])
+    )
     .prints(&format!("{name}\n{name}\n{name}\n"));
     t.run(&["run", "--rm", "--uts=host", "-h", "x", &image, "true"])
         .refused(125)
@@ -153,17 +148,7 @@ fn processes_of_the_host_end_with_it(t: &mut Rcon) {
 
 fn with_another(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "first",
-        "-h",
-        "some.name",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("first", &["-h", "some.name"], &image);
     let kinds = "pid ipc uts user net";
     let script = format!("for n in {kinds}; do readlink /proc/self/ns/$n; done");
     let theirs = t.ok(&["exec", "first", "sh", "-c", &script]);
@@ -235,43 +220,15 @@ fn memory_of_another(t: &mut Rcon) {
     t.run(&["exec", "first", "cat", "/dev/shm/answer"])
         .prints("back\n");
     // Where something else of the container lies in its place, nothing is shared.
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "odd",
-        "-v",
-        "/usr:/dev/shm:ro",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("odd", &["-v", "/usr:/dev/shm:ro"], &image);
     t.run(&["run", "--rm", "--ipc=container:odd", &image, "true"])
         .code(125)
         .says("cannot share /dev/shm of container odd");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "closed",
-        "--ipc=private",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("closed", &["--ipc=private"], &image);
     t.run(&["run", "--rm", "--ipc=container:closed", &image, "true"])
         .refused(125)
         .says("is not allowed: non-shareable IPC");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "none",
-        "--ipc=none",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("none", &["--ipc=none"], &image);
     t.run(&["run", "--rm", "--ipc=container:none", &image, "true"])
         .refused(125)
         .says("non-shareable IPC");
@@ -288,16 +245,7 @@ fn users_of_another(t: &mut Rcon) {
         t.ok(&["exec", "first", "readlink", "/proc/self/ns/pid"])
     );
     // Which makes it possible to be with two others at once.
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "second",
-        "--userns=container:first",
-        &image,
-        "sleep",
-        "1000",
-    ]);
+    t.sleeper("second", &["--userns=container:first"], &image);
     t.run(&[
         "run",
         "--rm",

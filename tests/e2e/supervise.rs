@@ -41,17 +41,7 @@ fn time_limit(t: &mut Rcon) {
         t.inspect("c", "{{.State.ExitCode}} {{.Config.Timeout}}"),
         "255 1"
     );
-    t.run(&[
-        "run",
-        "--rm",
-        "--timeout",
-        "100",
-        &image,
-        "sh",
-        "-c",
-        "exit 3",
-    ])
-    .code(3);
+    t.sh(&["--timeout", "100"], &image, "exit 3").code(3);
 }
 
 fn numbers_in_files(t: &mut Rcon) {
@@ -59,21 +49,18 @@ fn numbers_in_files(t: &mut Rcon) {
     let dir = t.mkdir("numbers");
     let path = |name: &str| format!("{dir}/{name}");
     let (pid, monitor, id) = (path("pid"), path("monitor"), path("id"));
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
+    t.sleeper(
         "c",
-        "--pidfile",
-        &pid,
-        "--conmon-pidfile",
-        &monitor,
-        "--cidfile",
-        &id,
+        &[
+            "--pidfile",
+            &pid,
+            "--conmon-pidfile",
+            &monitor,
+            "--cidfile",
+            &id,
+        ],
         &image,
-        "sleep",
-        "1000",
-    ]);
+    );
     let read = |path: &str| fs::read_to_string(path).unwrap();
     assert_eq!(read(&pid), t.inspect("c", "{{.State.Pid}}"));
     assert_eq!(read(&monitor), t.inspect("c", "{{.State.ConmonPid}}"));
@@ -211,16 +198,8 @@ fn all_dies_at_once(t: &mut Rcon) {
             (t.ok(&["logs", name]) == "up").then_some(())
         });
     }
-    t.run(&[
-        "run",
-        "--name",
-        "ended",
-        &image,
-        "sh",
-        "-c",
-        "echo last words; exit 9",
-    ])
-    .code(9);
+    t.named_sh("ended", &image, "echo last words; exit 9")
+        .code(9);
     t.ok(&[
         "run", "-d", "--rm", "--name", "gone", &image, "sleep", "1000",
     ]);

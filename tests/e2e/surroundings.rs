@@ -302,16 +302,11 @@ fn time_zones(t: &mut Rcon) {
     if hosts.is_err() {
         return skip("tzdata is not installed");
     }
-    t.run(&[
-        "run",
-        "--rm",
-        "--tz",
-        "Asia/Tokyo",
+    t.sh(
+        &["--tz", "Asia/Tokyo"],
         &image,
-        "sh",
-        "-c",
         "tail -n 1 /etc/localtime; grep -c localtime /proc/mounts",
-    ])
+    )
     .prints("JST-9\n1\n");
     t.ok(&[
         "create",
@@ -327,31 +322,25 @@ fn time_zones(t: &mut Rcon) {
 
 fn variables_and_files(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--rm",
-        "--env-merge",
-        "PATH=/own:${PATH}",
-        "--env-merge",
-        "B=${A:-none}",
+    t.sh(
+        &[
+            "--env-merge",
+            "PATH=/own:${PATH}",
+            "--env-merge",
+            "B=${A:-none}",
+        ],
         &image,
-        "sh",
-        "-c",
         "echo ${PATH%%:/*} ${PATH##*:} $B",
-    ])
+    )
     .prints("/own /bin none\n");
     t.run(&["run", "--rm", "--env-merge", "PATH", &image, "true"])
         .refused(125)
         .says("--env-merge");
-    t.run(&[
-        "run",
-        "--rm",
-        "--no-hostname",
+    t.sh(
+        &["--no-hostname"],
         &image,
-        "sh",
-        "-c",
         "test -s /etc/hostname || hostname | wc -c",
-    ])
+    )
     .prints("13\n");
     t.run(&["run", "--rm", "--chrootdirs", "/jail,/other", &image, "sh", "-c", "cmp /etc/resolv.conf /jail/etc/resolv.conf && cmp /etc/hosts /other/etc/hosts && echo same"])
         .prints("same\n");

@@ -33,52 +33,14 @@ fn files_are_handed_on(t: &mut Rcon) {
     let file = t.write("given", "from a file\n");
     let line = format!("exec \"$0\" \"$@\" 3<{file} 5<{file}");
     let open = "ls /proc/self/fd | grep -c . >/dev/null; cat <&3";
-    by_shell(
-        t,
-        &line,
-        &[
-            "run",
-            "--rm",
-            "--preserve-fds",
-            "1",
-            &image,
-            "sh",
-            "-c",
-            open,
-        ],
-    )
-    .prints("from a file\n");
+    let handed = |option: &str, number: &str, script: &str| {
+        let words = ["run", "--rm", option, number, &image, "sh", "-c", script];
+        by_shell(t, &line, &words)
+    };
+    handed("--preserve-fds", "1", open).prints("from a file\n");
     // What was not asked for does not get in.
-    by_shell(
-        t,
-        &line,
-        &[
-            "run",
-            "--rm",
-            "--preserve-fds",
-            "1",
-            &image,
-            "sh",
-            "-c",
-            "cat <&5",
-        ],
-    )
-    .says("bad file descriptor");
-    by_shell(
-        t,
-        &line,
-        &[
-            "run",
-            "--rm",
-            "--preserve-fd",
-            "5",
-            &image,
-            "sh",
-            "-c",
-            "cat <&5",
-        ],
-    )
-    .prints("from a file\n");
+    handed("--preserve-fds", "1", "cat <&5").says("bad file descriptor");
+    handed("--preserve-fd", "5", "cat <&5").prints("from a file\n");
     t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
     by_shell(
         t,
@@ -193,21 +155,18 @@ fn ready_when_healthy(t: &mut Rcon) {
         .refused(125)
         .says("requires a healthcheck");
     let manager = manager(t);
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
+    t.sleeper(
         "c",
-        "--sdnotify",
-        "healthy",
-        "--health-cmd",
-        "test -e /ok",
-        "--health-interval",
-        "100ms",
+        &[
+            "--sdnotify",
+            "healthy",
+            "--health-cmd",
+            "test -e /ok",
+            "--health-interval",
+            "100ms",
+        ],
         &image,
-        "sleep",
-        "1000",
-    ]);
+    );
     assert!(next(&manager).starts_with("MAINPID="));
     t.ok(&["exec", "c", "touch", "/ok"]);
     assert_eq!(next(&manager), "READY=1");

@@ -250,10 +250,7 @@ fn network_and_ports(t: &mut Rcon) {
     let port = free.local_addr().unwrap().port();
     drop(free);
     let publish = format!("127.0.0.1:{port}:80");
-    t.ok(&[
-        "run", "-d", "--name", "web", "-p", &publish, &image, "httpd", "-f", "-p", "80", "-h",
-        "/var/www",
-    ]);
+    t.web("web", &["-p", &publish], &image);
     let page = || {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;

@@ -188,16 +188,8 @@ fn restored(t: &mut Rcon) {
 fn without_a_terminal(t: &mut Rcon) {
     let image = t.pull("busybox");
     // -t without a terminal on this side: the program has one all the same.
-    t.run(&[
-        "run",
-        "--rm",
-        "-t",
-        &image,
-        "sh",
-        "-c",
-        "test -t 1 && echo yes",
-    ])
-    .prints("yes\r\n");
+    t.sh(&["-t"], &image, "test -t 1 && echo yes")
+        .prints("yes\r\n");
     let out = t.feed(
         b"echo from $((6 * 7))\nexit\n",
         &["run", "--rm", "-i", &image, "sh"],

@@ -91,16 +91,12 @@ fn from_others(t: &mut Rcon) {
         &image,
         "true",
     ]);
-    t.ok(&[
-        "run",
-        "--rm",
-        "--volumes-from",
-        "src",
+    t.sh(
+        &["--volumes-from", "src"],
         &image,
-        "sh",
-        "-c",
         "echo x > /data/x; echo y > /anon/y",
-    ]);
+    )
+    .code(0);
     t.run(&[
         "run",
         "--rm",
@@ -161,16 +157,12 @@ fn from_others(t: &mut Rcon) {
 
 fn archives(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.ok(&[
-        "run",
-        "--rm",
-        "-v",
-        "one:/d",
+    t.sh(
+        &["-v", "one:/d"],
         &image,
-        "sh",
-        "-c",
         "mkdir /d/s; echo x > /d/s/f; chown 33 /d/s/f 2>/dev/null; true",
-    ]);
+    )
+    .code(0);
     t.run(&["volume", "export", "one", "-o", "v.tar"])
         .code(0)
         .quiet();
@@ -284,39 +276,20 @@ fn secrets(t: &mut Rcon) {
 fn secrets_in_containers(t: &mut Rcon) {
     let image = t.pull("busybox");
     t.feed(b"secretly", &["secret", "create", "s", "-"]).code(0);
-    t.run(&[
-        "run",
-        "--rm",
-        "--secret",
-        "s",
+    t.sh(
+        &["--secret", "s"],
         &image,
-        "sh",
-        "-c",
         "cat /run/secrets/s; stat -c ' %a %u' /run/secrets/s",
-    ])
+    )
     .prints("secretly 444 0\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--secret",
-        "s,target=deep/er,mode=0400",
+    t.sh(
+        &["--secret", "s,target=deep/er,mode=0400"],
         &image,
-        "sh",
-        "-c",
         "cat /run/secrets/deep/er; stat -c ' %a' /run/secrets/deep/er",
-    ])
+    )
     .prints("secretly 400\n");
-    t.run(&[
-        "run",
-        "--rm",
-        "--secret",
-        "s,type=env,target=V",
-        &image,
-        "sh",
-        "-c",
-        "echo $V",
-    ])
-    .prints("secretly\n");
+    t.sh(&["--secret", "s,type=env,target=V"], &image, "echo $V")
+        .prints("secretly\n");
     if t.mode == crate::lab::Mode::ManyIds {
         t.run(&[
             "run",
@@ -414,16 +387,8 @@ fn system_reset(t: &mut Rcon) {
 
 fn sizes(t: &mut Rcon) {
     let image = t.pull("busybox");
-    t.run(&[
-        "run",
-        "--name",
-        "c",
-        &image,
-        "sh",
-        "-c",
-        "head -c 5000 /dev/zero > /f",
-    ])
-    .code(0);
+    t.named_sh("c", &image, "head -c 5000 /dev/zero > /f")
+        .code(0);
     let out = t.ok(&["ps", "-a", "--size", "--format", "{{.Size}}"]);
     assert!(
         out.starts_with("5kB (virtual ") || out.starts_with("5.0"),

@@ -129,6 +129,17 @@ impl Bundle {
         self
     }
 
+    /// Gives it a user namespace of 5000 ids from 100000 on, as only root can.
+    pub fn own_users(&mut self) -> &mut Bundle {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5000}]);
+        self.spec["linux"]["namespaces"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "user"}));
+        self.set("/linux/uidMappings", map.clone())
+            .set("/linux/gidMappings", map)
+    }
+
     /// Adds a mount.
     pub fn mount(&mut self, mount: Value) -> &mut Bundle {
         self.spec["mounts"].as_array_mut().unwrap().push(mount);

@@ -27,6 +27,7 @@ pub mod service;
 pub mod snapshot;
 pub mod tar;
 pub mod tmux;
+pub mod usual;
 
 pub use output::Output;
 pub use program::Rcon;

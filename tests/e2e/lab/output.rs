@@ -69,6 +69,17 @@ impl Output {
             .unwrap_or(&self.stdout)
     }
 
+    /// It must have succeeded; the cells of a line of the table that it printed, of which the first is the head.
+    #[track_caller]
+    pub fn cells(&self, line: usize) -> Vec<&str> {
+        let line = self.ok().lines().nth(line);
+        line.unwrap_or_else(|| panic!("no such line\n{}", self.story()))
+            .split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .collect()
+    }
+
     /// It must have succeeded and printed exactly this.
     #[track_caller]
     pub fn prints(&self, expected: &str) -> &Output {
