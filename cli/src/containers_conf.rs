@@ -1,13 +1,10 @@
 //! containers.conf: what `run` and `create` do when nothing is said.
 //!
-//! The files and their order are podman's (containers.conf(5)): the vendor's, the administrator's with its drop-ins, the
-//! user's with theirs; or the one that `CONTAINERS_CONF` names; and last `CONTAINERS_CONF_OVERRIDE`. A later file wins, field
-//! by field; a list takes the place of the one before, unless it has `{append = true}` in it. Fields that mean nothing here
+//! The files and their order are podman's (containers.conf(5)), see [`files`]. A later file wins, field by field; a list takes the place of the one before, unless it has `{append = true}` in it. Fields that mean nothing here
 //! are passed over: the file is podman's too.
 //!
 //! This is on the way of every start: a file in which all is commented out, as distributions ship it, is not even parsed.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rcon_engine::bundle::{Options, parse};
@@ -15,6 +12,10 @@ use serde::Deserialize;
 
 use crate::commands::ContainerArgs;
 use crate::failure::{Failure, errno_text};
+
+mod files;
+
+use files::{candidates, is_empty, without_comments};
 
 /// The fields we know.
 #[derive(Debug, Default, Deserialize)]
@@ -459,69 +460,6 @@ pub fn said() -> Result<Vec<Said>, Failure> {
         }
     }
     Ok(all)
-}
-
-/// Whether nothing is said in the file but the names of tables.
-fn is_empty(text: &str) -> bool {
-    text.lines().all(|line| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || (line.starts_with('[') && line.ends_with(']'))
-    })
-}
-
-/// The same with nothing in the lines that are comments: what distributions ship is hardly anything else, and each start of a
-/// container reads it.
-fn without_comments(text: &str) -> Cow<'_, str> {
-    if text.contains("\"\"\"") || text.contains("'''") {
-        // A string of several lines may hold what looks like one.
-        return text.into();
-    }
-    let mut kept = String::with_capacity(text.len() / 4);
-    for line in text.lines() {
-        if !line.trim_start().starts_with('#') {
-            kept.push_str(line);
-        }
-        kept.push('\n');
-    }
-    kept.into()
-}
-
-/// The files that may be there, in order, and whether they must be.
-fn candidates() -> Vec<(PathBuf, bool)> {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    let mut files = Vec::new();
-    match variable("CONTAINERS_CONF") {
-        Some(only) => files.push((only, true)),
-        None => {
-            files.push(("/usr/share/containers/containers.conf".into(), false));
-            let user = variable("XDG_CONFIG_HOME")
-                .or_else(|| Some(variable("HOME")?.join(".config")))
-                .map(|dir| dir.join("containers"));
-            for dir in [Some(PathBuf::from("/etc/containers")), user]
-                .into_iter()
-                .flatten()
-            {
-                files.push((dir.join("containers.conf"), false));
-                files.extend(drop_ins(&dir.join("containers.conf.d")));
-            }
-        }
-    }
-    files.extend(variable("CONTAINERS_CONF_OVERRIDE").map(|path| (path, true)));
-    files
-}
-
-fn drop_ins(dir: &Path) -> Vec<(PathBuf, bool)> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "conf"))
-        .collect();
-    files.sort();
-    files.into_iter().map(|path| (path, true)).collect()
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ mod pause;
 pub mod port;
 mod progress;
 mod ps;
+mod ps_fields;
 mod ps_namespaces;
 mod pull;
 mod push;

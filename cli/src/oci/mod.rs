@@ -108,7 +108,7 @@ pub fn run(words: &[OsString]) -> Outcome {
 
 /// So many of the descriptors, from 3 on, that this process was started with.
 fn inherited(count: u32) -> Result<Vec<OwnedFd>, Failure> {
-    rcon_sys::process::inherited_fds(3, count).map_err(|error| {
+    rcon_sys::descriptors::inherited_fds(3, count).map_err(|error| {
         let why = crate::failure::errno_text(&error);
         Failure::new(format!(
             "cannot pass on {count} descriptors (--preserve-fds): {why}"

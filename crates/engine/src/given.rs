@@ -23,7 +23,7 @@ impl Given {
         let mut files = Vec::new();
         for number in &inherit.files {
             files.push(match number {
-                Some(number) => rcon_sys::process::inherited(*number).map_err(|_| {
+                Some(number) => rcon_sys::descriptors::inherited(*number).map_err(|_| {
                     Error::Invalid(format!(
                         "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
                     ))

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rcon_sys::descriptors;
 use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 use rcon_sys::{fdpass, trace};
@@ -131,7 +132,7 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
     // What is pressed at the terminal is for the command.
     let _ = rustix::process::setsid();
     let _ = process::set_name("rcon-ahead");
-    process::close_range_except(3, &[done.as_raw_fd(), namespaces.as_raw_fd()]);
+    descriptors::close_range_except(3, &[done.as_raw_fd(), namespaces.as_raw_fd()]);
     let (turn, pass) = match rustix::pipe::pipe_with(PipeFlags::CLOEXEC) {
         Ok(pipe) => pipe,
         Err(error) => {
@@ -163,7 +164,7 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
 ///
 /// `turn` ends when it is its turn: where processors are few, the ids go first, for they are waited for longest.
 fn inhabit(network: InNetns<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
-    process::close_range_except(3, &[socket.as_raw_fd(), turn.as_raw_fd()]);
+    descriptors::close_range_except(3, &[socket.as_raw_fd(), turn.as_raw_fd()]);
     // Interrupted or not, it may begin at any time.
     let _ = rustix::io::read(turn, &mut [0_u8]);
     let result = (|| {

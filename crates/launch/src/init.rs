@@ -10,7 +10,7 @@ use rcon_sys::ids::{IdMaps, MapMethod};
 use rcon_sys::mount::{self, Attributes};
 use rcon_sys::stub::Mode;
 use rcon_sys::trace;
-use rcon_sys::{process, userns};
+use rcon_sys::{descriptors, process, userns};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
@@ -126,7 +126,7 @@ pub(crate) fn run(
             {
                 keep.extend([stdin, stdout, stderr].map(AsRawFd::as_raw_fd));
             }
-            process::close_range_except(3, &keep);
+            descriptors::close_range_except(3, &keep);
         }
         match set_up(request, namespaces, later, mapped, mode, &mut socket, door) {
             Ok((prepared, streams)) => {

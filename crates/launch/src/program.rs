@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{PosixRlimitType, Process, Spec};
+use rcon_sys::descriptors;
 use rcon_sys::process;
 use rcon_sys::stub::{self, Mode};
 use rustix::fs::{FileType, Stat, fstat, stat};
@@ -125,7 +126,7 @@ impl<'a> Prepared<'a> {
             channel::fail(kept.first(), &error);
         }
         kept.extend(self.credentials.take_socket());
-        let kept = process::arrange_fds(fds, kept)
+        let kept = descriptors::arrange_fds(fds, kept)
             .context(|| "cannot arrange the descriptors of the program".to_owned())
             .unwrap_or_else(|error| channel::fail(None, &error));
         let control = kept.first();

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Protocol;
+use crate::ports::mapping::Protocol;
 
 /// How many sockets go with one message ([`rcon_sys::fdpass::MAX_FDS`]).
 pub(crate) const BATCH: usize = rcon_sys::fdpass::MAX_FDS;

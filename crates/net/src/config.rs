@@ -4,14 +4,14 @@
 //! gateway .2 and the name server .3; in fd00::/64 the same with ::100, the router fe80::2 (::2 for
 //! what is asked of it by a global address) and ::3.
 
-use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cidr::Ipv4Cidr;
 use crate::error::{Error, Result};
+use crate::ports::mapping::{PortMapping, Protocol};
 use crate::stack::GATEWAY_MAC;
 
 /// The address of the container in the IPv6 network.
@@ -188,95 +188,6 @@ impl Config {
     }
 }
 
-/// An IPv4 network, written `10.0.2.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Ipv4Cidr {
-    network: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Default for Ipv4Cidr {
-    fn default() -> Ipv4Cidr {
-        Ipv4Cidr {
-            network: Ipv4Addr::new(10, 0, 2, 0),
-            prefix: 24,
-        }
-    }
-}
-
-impl Ipv4Cidr {
-    /// The network's address.
-    pub fn network(&self) -> Ipv4Addr {
-        self.network
-    }
-
-    /// The number of bits that name the network.
-    pub fn prefix(&self) -> u8 {
-        self.prefix
-    }
-
-    /// The `n`th address of the network.
-    pub fn host(&self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network) + u32::from(n))
-    }
-
-    /// The broadcast address.
-    pub fn broadcast(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network) | !self.mask())
-    }
-
-    /// Whether the address lies in the network.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        u32::from(address) & self.mask() == u32::from(self.network)
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX << (32 - u32::from(self.prefix))
-    }
-}
-
-impl FromStr for Ipv4Cidr {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Ipv4Cidr> {
-        let invalid = |why: &str| Error::Option(format!("invalid cidr \"{text}\"{why}"));
-        let (address, prefix) = text.split_once('/').ok_or_else(|| invalid(""))?;
-        let address: Ipv4Addr = address.parse().map_err(|_| invalid(""))?;
-        let prefix: u8 = prefix.parse().map_err(|_| invalid(""))?;
-        // The 100th host must exist, and the shift of `mask` must be defined.
-        if !(8..=25).contains(&prefix) {
-            return Err(invalid(": the prefix must be between 8 and 25"));
-        }
-        let mask = u32::MAX << (32 - u32::from(prefix));
-        let network = Ipv4Addr::from(u32::from(address) & mask);
-        if network.is_loopback() || network.is_multicast() || network.octets()[0] == 0 {
-            return Err(invalid(": not a network that hosts can be in"));
-        }
-        Ok(Ipv4Cidr { network, prefix })
-    }
-}
-
-impl TryFrom<String> for Ipv4Cidr {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Ipv4Cidr> {
-        text.parse()
-    }
-}
-
-impl From<Ipv4Cidr> for String {
-    fn from(cidr: Ipv4Cidr) -> String {
-        cidr.to_string()
-    }
-}
-
-impl fmt::Display for Ipv4Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
-    }
-}
-
 /// Where connections leave the host from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -331,97 +242,6 @@ pub enum PortHandler {
     Slirp4netns,
 }
 
-/// A transport protocol whose ports can be published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP (RFC 9293).
-    #[default]
-    Tcp,
-    /// UDP (RFC 768).
-    Udp,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        })
-    }
-}
-
-/// One published port or range of ports.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortMapping {
-    /// The host address to listen on; none means every address of both families.
-    pub host_ip: Option<IpAddr>,
-    /// The first host port; 0 means one that the kernel chooses (for each port of the range).
-    pub host_port: u16,
-    /// The first port in the container.
-    pub container_port: u16,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// How many ports in a row, at least 1.
-    pub range: u16,
-}
-
-impl PortMapping {
-    /// The mappings of a range, one port each.
-    pub fn singles(&self) -> impl Iterator<Item = PortMapping> + use<> {
-        let whole = self.clone();
-        (0..self.range.max(1)).map(move |n| PortMapping {
-            host_port: match whole.host_port {
-                0 => 0,
-                first => first.saturating_add(n),
-            },
-            container_port: whole.container_port.saturating_add(n),
-            range: 1,
-            ..whole.clone()
-        })
-    }
-
-    /// Whether the port of one, `bound`, is meant: no host port and no host address leave those open.
-    pub fn means(&self, bound: &PortMapping) -> bool {
-        self.protocol == bound.protocol
-            && self.container_port == bound.container_port
-            && (self.host_port == 0 || self.host_port == bound.host_port)
-            && (self.host_ip.is_none() || self.host_ip == bound.host_ip)
-    }
-
-    /// Reads one value of `-p`, in any of podman's forms; `80/tcp+udp` forms do not exist, so
-    /// each value gives one mapping today.
-    ///
-    /// # Errors
-    /// [`Error::Publish`], worded as podman does.
-    pub fn parse(text: &str) -> Result<Vec<PortMapping>> {
-        crate::ports::parse::parse(text)
-    }
-}
-
-impl fmt::Display for PortMapping {
-    /// As it is written after `-p`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let range = |f: &mut fmt::Formatter<'_>, first: u16| match self.range {
-            0 | 1 => write!(f, "{first}"),
-            range => write!(f, "{first}-{}", first.saturating_add(range - 1)),
-        };
-        match self.host_ip {
-            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
-            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
-            None => {}
-        }
-        if self.host_port != 0 {
-            range(f, self.host_port)?;
-        }
-        if self.host_port != 0 || self.host_ip.is_some() {
-            f.write_str(":")?;
-        }
-        range(f, self.container_port)?;
-        write!(f, "/{}", self.protocol)
-    }
-}
-
 fn parse_bool(name: &str, value: &str) -> Result<bool> {
     // What Go's strconv.ParseBool takes.
     match value {
@@ -443,7 +263,7 @@ fn parse_mtu(value: &str) -> Result<u16> {
 }
 
 /// Whether this machine has somewhere to send IPv6 to: a default route that is not a refusal.
-pub fn host_has_ipv6() -> bool {
+fn host_has_ipv6() -> bool {
     // Each read has the kernel write the table anew, so it is to be one.
     let mut table = String::with_capacity(16 * 1024);
     let file = std::fs::File::open("/proc/net/ipv6_route");
@@ -550,19 +370,6 @@ mod tests {
             serde_json::from_str::<Config>("{}").unwrap(),
             Config::default()
         );
-    }
-
-    #[test]
-    fn mappings_are_written_as_they_are_read() {
-        for text in [
-            "80/tcp",
-            "8080:80/tcp",
-            "127.0.0.1::80/udp",
-            "[::1]:8080-8082:80-82/tcp",
-        ] {
-            let mapping = PortMapping::parse(text).unwrap().remove(0);
-            assert_eq!(mapping.to_string(), text);
-        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::Protocol;
+use crate::ports::mapping::Protocol;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]

@@ -14,11 +14,12 @@ use std::sync::LazyLock;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use smoltcp::time::Duration;
 
-use crate::config::{Config, PortMapping};
+use crate::config::Config;
 use crate::device::{self, Frame};
 use crate::limits::Limits;
 use crate::outside::Outside;
 use crate::poll::Poller;
+use crate::ports::mapping::PortMapping;
 use crate::ports::udp::UdpPorts;
 use crate::resolv::ResolvConf;
 use crate::stack::dns::hosts::Hosts;

@@ -23,6 +23,7 @@
 
 mod alone;
 mod channel;
+mod cidr;
 mod config;
 pub mod control;
 mod device;
@@ -45,10 +46,12 @@ mod testing;
 mod timers;
 
 pub use alone::Alone;
-pub use config::{Config, Ipv4Cidr, Outbound, PortHandler, PortMapping, Protocol, host_has_ipv6};
+pub use cidr::Ipv4Cidr;
+pub use config::{Config, Outbound, PortHandler};
 pub use error::{Error, HAND_IN, Result};
 pub use namespace::{reopen_tap, set_up_namespace};
 pub use ports::bind::{Listeners, bind};
+pub use ports::mapping::{PortMapping, Protocol};
 pub use resolv::resolv_conf;
 pub use sandbox::Sandbox;
 pub use supervise::{Guest, Network};

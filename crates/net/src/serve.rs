@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use smoltcp::time::{Duration, Instant};
 
 use crate::channel::{self, Content, Order, Place, Received, Word};
-use crate::config::{Config, PortHandler, Protocol};
+use crate::config::{Config, PortHandler};
 use crate::control::{Answer, Control, Counts, Flow, Port, Request, Stats, Traffic};
 use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::outside::HostSockets;
 use crate::poll::{Alertness, Kind, Poller, Ready, Token};
 use crate::ports::bind::{Listener, Listeners};
+use crate::ports::mapping::Protocol;
 use crate::ports::relay::RelayThread;
 use crate::ports::udp::UdpPorts;
 use crate::resolv::{HOST_HOSTS, HOST_RESOLV_CONF};
@@ -145,7 +146,7 @@ fn close_everything_else(service: &Service) {
         .chain([&service.tap, &service.netns, &service.channel].map(AsRawFd::as_raw_fd))
         .chain(optional.into_iter().flatten().map(AsRawFd::as_raw_fd))
         .collect();
-    rcon_sys::process::close_range_except(3, &keep);
+    rcon_sys::descriptors::close_range_except(3, &keep);
 }
 
 /// Makes sure that this process cannot gain what it does not have, nor be looked into.

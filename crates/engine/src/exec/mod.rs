@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use oci_spec::runtime::Process;
 use rcon_launch::{ExecChild, Size, Stdio, Target};
+use rcon_sys::descriptors;
 use rcon_sys::process::{self, Fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -190,7 +191,7 @@ fn leave(child: ExecChild) -> Result<()> {
         Fork::Child => {
             let _ = rustix::process::setsid();
             let _ = rustix::process::chdir("/");
-            process::close_range_except(3, &[console.as_raw_fd()]);
+            descriptors::close_range_except(3, &[console.as_raw_fd()]);
             if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
                 let _ = terminal::replace_stdio(&null);
             }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use nix::sys::signal::SigSet;
+use rcon_sys::descriptors;
 use rcon_sys::process::{self, Fork};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -186,7 +187,7 @@ impl Probe {
         let (told, held) = pipe_with(PipeFlags::CLOEXEC)?;
         match process::fork()? {
             Fork::Child => {
-                process::close_range_except(3, &[say.as_raw_fd(), told.as_raw_fd()]);
+                descriptors::close_range_except(3, &[say.as_raw_fd(), told.as_raw_fd()]);
                 let _ = process::set_name("rcon-health");
                 let _ = SigSet::empty().thread_set_mask();
                 let probed = probe(engine, container, check, most, &told);

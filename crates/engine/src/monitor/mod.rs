@@ -29,6 +29,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::signal::{SigSet, Signal};
 use rcon_launch::Ahead;
 use rcon_store::Snapshot;
+use rcon_sys::descriptors;
 use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 
@@ -197,7 +198,7 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             .map(|fd| fd.as_raw_fd()),
     );
     // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
-    process::close_range_except(3, &keep);
+    descriptors::close_range_except(3, &keep);
     let null = File::options()
         .read(true)
         .write(true)

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Capability, Process};
+use rcon_sys::descriptors;
 use rcon_sys::notify::Listener;
 use rcon_sys::owner::SideFile;
 use rcon_sys::process::{self, Fork};
@@ -157,7 +158,7 @@ pub(crate) fn start(
                 _ => process::exit_now(0),
             }
             let keep = [&listener, &inside.user, &inside.mount, &tell];
-            process::close_range_except(3, &keep.map(AsRawFd::as_raw_fd));
+            descriptors::close_range_except(3, &keep.map(AsRawFd::as_raw_fd));
             let made = set_up(emulation, Powers::of(process), marks, listener, &inside);
             let errno = made.as_ref().err().map_or(0, RawError::raw);
             let heard = rustix::io::write(&tell, &errno.to_ne_bytes());

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use rcon_sys::{fdpass, process};
+use rcon_sys::{descriptors, fdpass, process};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
@@ -69,7 +69,7 @@ impl Console<'_> {
             }
             (_, true) => Ok(Stdio::Terminal { size: None }),
             (_, false) => {
-                let mut own = process::inherited_fds(0, 3)
+                let mut own = descriptors::inherited_fds(0, 3)
                     .map_err(|source| Error::File {
                         what: "use the standard streams of",
                         path: "this process".into(),

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, PortMapping, Protocol};
+use crate::config::Config;
+use crate::ports::mapping::{PortMapping, Protocol};
 use crate::supervise::Network;
 
 /// The longest request, in bytes, as slirp4netns has it.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Protocol;
+use crate::ports::mapping::Protocol;
 use crate::sandbox::Sandbox;
 
 /// The version of what is said.

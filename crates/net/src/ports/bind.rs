@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::holder;
 use crate::channel::Place;
-use crate::config::{PortMapping, Protocol};
 use crate::error::{Error, Result};
+use crate::ports::mapping::{PortMapping, Protocol};
 
 /// The queue of clients not yet accepted; the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::config::Protocol;
+use crate::ports::mapping::Protocol;
 
 /// The name and process id of a program that listens on the port, where it can be seen.
 pub(crate) fn of_port(protocol: Protocol, port: u16) -> Option<String> {

@@ -6,6 +6,7 @@
 pub(crate) mod bind;
 mod holder;
 pub(crate) mod inner;
+pub mod mapping;
 pub(crate) mod parse;
 pub(crate) mod relay;
 pub(crate) mod udp;

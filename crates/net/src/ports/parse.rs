@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::config::{PortMapping, Protocol};
 use crate::error::{Error, Result};
+use crate::ports::mapping::{PortMapping, Protocol};
 
 /// Reads one value of `-p`.
 pub(crate) fn parse(text: &str) -> Result<Vec<PortMapping>> {

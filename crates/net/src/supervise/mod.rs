@@ -26,10 +26,11 @@ use rustix::time::{
 };
 
 use crate::channel::{self, Order, Received, Word};
-use crate::config::{Config, PortMapping};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::namespace;
 use crate::ports::bind::{Listeners, bind};
+use crate::ports::mapping::PortMapping;
 use crate::serve::{self, Service};
 use crashes::Crashes;
 use files::Files;
