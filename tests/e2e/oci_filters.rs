@@ -64,6 +64,19 @@ fn system_call_filters(t: &mut Rcon) {
         json!({"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{"names": ["no_such_call"], "action": "SCMP_ACT_ALLOW"}]}),
     );
     assert_ne!(b.script("echo ran").run(t).code, 0);
+    // All but mkdir is named; the rest is refused for the reason that is said.
+    let known = rcon_filter::default::profile(rcon_filter::NATIVE, |_| true);
+    let all = known.entries.iter().flat_map(|entry| &entry.names);
+    let all: Vec<&&str> = all.filter(|name| !name.starts_with("mkdir")).collect();
+    b.set(
+        "/linux/seccomp",
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 28,
+            "syscalls": [{"names": all, "action": "SCMP_ACT_ALLOW"}]}),
+    );
+    b.script("mkdir /tmp/d")
+        .run(t)
+        .code(1)
+        .says("No space left");
     b.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_NONE"}));
     b.run(t).code(1).says("SCMP_ACT_NONE");
 }

@@ -39,6 +39,10 @@ fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         if let Some(swappiness) = memory.swappiness() {
             list.push(Setting::new("memory.swappiness", swappiness));
         }
+        if let Some(below) = memory.use_hierarchy() {
+            let value = i32::from(below);
+            list.push(Setting::optional("memory.use_hierarchy", value));
+        }
         if memory.disable_oom_killer() == Some(true) {
             list.push(Setting::new("memory.oom_control", 1));
         }
@@ -197,8 +201,13 @@ mod tests {
     #[test]
     fn limits_of_the_first_version() {
         let resources: LinuxResources = serde_json::from_str(
-            r#"{"memory":{"limit":100,"swap":200,"swappiness":3},"pids":{"limit":-1},
-                "cpu":{"quota":50000,"period":100000,"cpus":"0"},
+            r#"{"memory":{"limit":100,"swap":200,"swappiness":3,"kernel":5,"kernelTCP":6,"useHierarchy":true,"disableOOMKiller":true},
+                "pids":{"limit":-1},
+                "cpu":{"quota":50000,"period":100000,"cpus":"0","mems":"1","burst":7,"idle":1,"realtimeRuntime":8,"realtimePeriod":9},
+                "blockIO":{"weight":10,"leafWeight":20,"weightDevice":[{"major":8,"minor":0,"weight":30,"leafWeight":40}],
+                    "throttleReadBpsDevice":[{"major":8,"minor":1,"rate":1}],"throttleWriteBpsDevice":[{"major":8,"minor":1,"rate":2}],
+                    "throttleReadIOPSDevice":[{"major":8,"minor":1,"rate":3}],"throttleWriteIOPSDevice":[{"major":8,"minor":1,"rate":4}]},
+                "hugepageLimits":[{"pageSize":"2MB","limit":11}],
                 "rdma":{"mlx5_1":{"hcaHandles":3}},
                 "network":{"classID":5,"priorities":[{"name":"lo","priority":6}]},
                 "devices":[{"allow":false,"type":"b","access":"rwm"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#,
@@ -214,11 +223,29 @@ mod tests {
             [
                 "memory.limit_in_bytes=100",
                 "memory.memsw.limit_in_bytes=200",
+                "memory.kmem.limit_in_bytes=5",
+                "memory.kmem.tcp.limit_in_bytes=6",
                 "cpu.cfs_period_us=100000",
                 "cpu.cfs_quota_us=50000",
+                "cpu.cfs_burst_us=7",
+                "cpu.idle=1",
+                "cpu.rt_period_us=9",
+                "cpu.rt_runtime_us=8",
                 "memory.swappiness=3",
+                "memory.use_hierarchy=1",
+                "memory.oom_control=1",
                 "cpuset.cpus=0",
+                "cpuset.mems=1",
                 "pids.max=max",
+                "blkio.weight=10",
+                "blkio.leaf_weight=20",
+                "blkio.weight_device=8:0 30",
+                "blkio.leaf_weight_device=8:0 40",
+                "blkio.throttle.read_bps_device=8:1 1",
+                "blkio.throttle.write_bps_device=8:1 2",
+                "blkio.throttle.read_iops_device=8:1 3",
+                "blkio.throttle.write_iops_device=8:1 4",
+                "hugetlb.2MB.limit_in_bytes=11",
                 "rdma.max=mlx5_1 hca_handle=3 hca_object=max",
                 "net_cls.classid=5",
                 "net_prio.ifpriomap=lo 6",

@@ -268,6 +268,7 @@ impl Cgroup {
     pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
         match &self.dirs {
             Dirs::Unified(dir) => {
+                unified::check_memory(dir, resources)?;
                 files::apply(dir, &unified::settings(resources)?)?;
                 devices::apply(dir, &devices::rules(resources)?)
             }

@@ -14,7 +14,9 @@ fn shown(text: &str) -> Vec<String> {
 #[test]
 fn memory() {
     assert_eq!(
-        shown(r#"{"memory":{"limit":100,"swap":150,"reservation":50,"swappiness":10,"kernel":5}}"#),
+        shown(
+            r#"{"memory":{"limit":100,"swap":150,"reservation":50,"kernel":-1,"useHierarchy":true}}"#
+        ),
         ["memory.swap.max=50", "memory.max=100", "memory.low=50"]
     );
     assert_eq!(
@@ -30,12 +32,35 @@ fn memory() {
         r#"{"memory":{"limit":100,"swap":50}}"#,
         r#"{"memory":{"swap":50}}"#,
         r#"{"memory":{"disableOOMKiller":true}}"#,
+        r#"{"memory":{"swappiness":0}}"#,
+        r#"{"memory":{"kernel":5}}"#,
+        r#"{"memory":{"kernelTCP":5}}"#,
+        r#"{"memory":{"useHierarchy":false}}"#,
+        r#"{"blockIO":{"leafWeight":10}}"#,
+        r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"leafWeight":10}]}}"#,
         r#"{"cpu":{"realtimeRuntime":5}}"#,
         r#"{"unified":{"../x.y":"1"}}"#,
         r#"{"unified":{"release_agent":"1"}}"#,
         r#"{"hugepageLimits":[{"pageSize":"../2MB","limit":1}]}"#,
     ] {
         assert!(unified::settings(&resources(bad)).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_limit_below_what_is_used_is_refused_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("memory.current"), "1000\n").unwrap();
+    let check = |text| unified::check_memory(dir.path(), &resources(text));
+    let refused = check(r#"{"memory":{"limit":999,"checkBeforeUpdate":true}}"#).unwrap_err();
+    assert!(refused.to_string().contains("1000 bytes are in use"));
+    for text in [
+        r#"{"memory":{"limit":1000,"checkBeforeUpdate":true}}"#,
+        r#"{"memory":{"limit":-1,"checkBeforeUpdate":true}}"#,
+        r#"{"memory":{"limit":999}}"#,
+        "{}",
+    ] {
+        check(text).unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ use oci_spec::runtime::{
     LinuxThrottleDevice,
 };
 
-use super::files::Setting;
+use super::files::{Setting, number};
 use super::{Error, Result};
 
 /// The settings, in an order in which the kernel takes them.
@@ -26,7 +26,7 @@ pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>> {
         self::pids(pids, &mut list);
     }
     if let Some(block_io) = resources.block_io() {
-        self::block_io(block_io, &mut list);
+        self::block_io(block_io, &mut list)?;
     }
     for limit in resources.hugepage_limits().iter().flatten() {
         hugepages(limit, &mut list)?;
@@ -94,12 +94,44 @@ fn memory(memory: &LinuxMemory, list: &mut Vec<Setting>) -> Result<()> {
     if let Some(reservation) = said(memory.reservation()) {
         list.push(Setting::new("memory.low", most(reservation)));
     }
-    if memory.disable_oom_killer() == Some(true) {
-        return Err(Error::Unsupported(
-            "cgroups of version 2 cannot switch off the OOM killer".to_owned(),
-        ));
+    let kernel = [memory.kernel(), memory.kernel_tcp()];
+    let lacking = [
+        (
+            memory.disable_oom_killer() == Some(true),
+            "cannot switch off the OOM killer",
+        ),
+        (memory.swappiness().is_some(), "have no swappiness"),
+        (
+            kernel.iter().any(|limit| limit.is_some_and(|l| l > 0)),
+            "have no limit of the kernel's memory alone",
+        ),
+        (
+            memory.use_hierarchy() == Some(false),
+            "always count the memory of the cgroups below",
+        ),
+    ];
+    match lacking.iter().find(|(wanted, _)| *wanted) {
+        Some((_, what)) => Err(Error::Unsupported(format!("cgroups of version 2 {what}"))),
+        None => Ok(()),
     }
-    // Kernel memory and swappiness are settings of the first version that nothing has replaced.
+}
+
+/// Refuse, where that is asked for (`checkBeforeUpdate`), a limit that is less than what is used: the kernel would kill.
+pub(super) fn check_memory(dir: &Path, resources: &LinuxResources) -> Result<()> {
+    let Some(memory) = resources.memory() else {
+        return Ok(());
+    };
+    let limit = memory.limit().and_then(|limit| u64::try_from(limit).ok());
+    if let Some(limit @ 1..) = limit
+        && memory.check_before_update() == Some(true)
+        && let Some(used) = number(&dir.join("memory.current")).filter(|used| *used > limit)
+    {
+        return Err(Error::Refused {
+            file: "memory.max".to_owned(),
+            value: limit.to_string(),
+            reason: format!("{used} bytes are in use"),
+        });
+    }
     Ok(())
 }
 
@@ -163,7 +195,15 @@ fn pids(pids: &LinuxPids, list: &mut Vec<Setting>) {
     }
 }
 
-fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) {
+fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) -> Result<()> {
+    let mut devices = io.weight_device().iter().flatten();
+    if io.leaf_weight().is_some_and(|weight| weight != 0)
+        || devices.any(|device| device.leaf_weight().is_some_and(|weight| weight != 0))
+    {
+        return Err(Error::Unsupported(
+            "cgroups of version 2 have no weights of leaves".to_owned(),
+        ));
+    }
     if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
         list.push(io_weight(None, weight));
     }
@@ -188,6 +228,7 @@ fn block_io(io: &LinuxBlockIo, list: &mut Vec<Setting>) {
             list.push(Setting::new("io.max", value));
         }
     }
+    Ok(())
 }
 
 /// 10…1000 of the first version; BFQ takes it as it is, `io.weight` has 1…10000.
