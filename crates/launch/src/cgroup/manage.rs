@@ -198,6 +198,9 @@ fn enable(dir: &Path, needed: &[(String, String)]) -> Result<()> {
     };
     let (available, enabled) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
     let control = dir.join("cgroup.subtree_control");
+    // Some controllers a cgroup with processes of its own can hand down, and no process can enter those below it then
+    // (cgroup-v2, threads). The root of all is none of these.
+    let mut full = dir.join("cgroup.type").exists() && !words("cgroup.procs").is_empty();
     for (name, file) in needed {
         if enabled.contains(name) {
             continue;
@@ -207,6 +210,10 @@ fn enable(dir: &Path, needed: &[(String, String)]) -> Result<()> {
                 controller: name.clone(),
                 file: file.clone(),
             });
+        }
+        if full {
+            clear(dir)?;
+            full = false;
         }
         let word = format!("+{name}");
         match files::write_raw(&control, &word) {
@@ -223,7 +230,9 @@ fn enable(dir: &Path, needed: &[(String, String)]) -> Result<()> {
         }
     }
     for name in ["memory", "pids", "cpu", "io"] {
-        if available.iter().any(|known| known == name) && !enabled.iter().any(|known| known == name)
+        if !full
+            && available.iter().any(|known| known == name)
+            && !enabled.iter().any(|known| known == name)
         {
             let _ = files::write_raw(&control, &format!("+{name}"));
         }
