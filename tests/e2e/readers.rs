@@ -130,9 +130,19 @@ fn programs(t: &mut Rcon) {
     let image = t.pull("busybox");
     let script = "while echo y; do :; done; exit 9";
     let (code, said) = unread(t, &["run", "--name", "c", &image, "sh", "-c", script]);
-    assert_eq!((code, said.as_str()), (Some(9), ""));
+    // Of its errors somebody reads still: what it says of that too.
+    let broken = "sh: write error: Broken pipe\n";
+    assert_eq!((code, said.as_str()), (Some(9), broken));
     let state = t.ok(&["inspect", "-f", "{{.State.ExitCode}}", "c"]);
     assert_eq!(state, "9");
+    // They go on, and the log has them.
+    let script = "while echo y; do :; done; echo still heard >&2; exit 8";
+    let (code, said) = unread(t, &["run", "--name", "d", &image, "sh", "-c", script]);
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(8), &*format!("{broken}still heard\n"))
+    );
+    t.run(&["logs", "d"]).says("still heard");
     // Only what is written is missed.
     let (code, said) = unread(t, &["run", "--rm", &image, "sh", "-c", "exit 3"]);
     assert_eq!((code, said.as_str()), (Some(3), ""));

@@ -339,15 +339,15 @@ impl Relay {
     }
 
     fn handle(&mut self, message: &[u8]) -> Result<Option<Outcome>> {
-        let written = match Reply::decode(message) {
+        let (error, written) = match Reply::decode(message) {
             Some(Reply::Exited(code)) => return Ok(Some(Outcome::Exited(code))),
             Some(Reply::Output(data)) if self.session.streams.stdout => {
-                terminal::write_all(rustix::stdio::stdout(), data)
+                (false, terminal::write_all(rustix::stdio::stdout(), data))
             }
             Some(Reply::Error(data)) if self.session.streams.stderr => {
-                terminal::write_all(rustix::stdio::stderr(), data)
+                (true, terminal::write_all(rustix::stdio::stderr(), data))
             }
-            _ => Ok(()),
+            _ => return Ok(None),
         };
         match written {
             Ok(()) => Ok(None),
@@ -360,13 +360,15 @@ impl Relay {
             }
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 // The program is to see that as it would without a container in between.
-                self.session.streams = Streams {
-                    stdout: false,
-                    stderr: false,
-                    ..self.session.streams
-                };
-                self.session.ends.output = None;
-                self.send(Request::CloseOutput)?;
+                let streams = &mut self.session.streams;
+                streams.stdout &= error;
+                streams.stderr &= !error;
+                self.session.ends.output[usize::from(error)] = None;
+                self.send(Request::CloseOutput(Streams {
+                    stdin: false,
+                    stdout: !error,
+                    stderr: error,
+                }))?;
                 Ok(None)
             }
             Err(e) => Err(e).context(|| "cannot write the container's output".into()),

@@ -39,8 +39,8 @@ pub enum Request<'a> {
     EndOfInput,
     /// My terminal has this many rows and columns.
     Resize(u16, u16),
-    /// Nobody reads the output any more: let the program see its pipes closed, as it would without us.
-    CloseOutput,
+    /// Nobody reads these outputs any more: let the program see its pipes closed, as it would without us.
+    CloseOutput(Streams),
     /// Publish ports, or take them back: JSON of `crate::ports`.
     Ports(&'a [u8]),
     /// Somebody is about to stop the container: show it as stopping, and do not start it again.
@@ -74,17 +74,24 @@ pub enum Reply<'a> {
     Health(HealthStatus),
 }
 
+fn bits(streams: Streams) -> u8 {
+    u8::from(streams.stdin) | u8::from(streams.stdout) << 1 | u8::from(streams.stderr) << 2
+}
+
+fn of_bits(bits: u8) -> Streams {
+    Streams {
+        stdin: bits & 1 != 0,
+        stdout: bits & 2 != 0,
+        stderr: bits & 4 != 0,
+    }
+}
+
 impl Request<'_> {
     /// Its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.clear();
         match self {
-            Request::Attach(streams) => {
-                let bits = u8::from(streams.stdin)
-                    | u8::from(streams.stdout) << 1
-                    | u8::from(streams.stderr) << 2;
-                out.extend([b'A', bits]);
-            }
+            Request::Attach(streams) => out.extend([b'A', bits(*streams)]),
             Request::Input(data) => {
                 out.push(b'I');
                 out.extend_from_slice(data);
@@ -95,7 +102,7 @@ impl Request<'_> {
                 out.extend(rows.to_le_bytes());
                 out.extend(cols.to_le_bytes());
             }
-            Request::CloseOutput => out.push(b'C'),
+            Request::CloseOutput(streams) => out.extend([b'C', bits(*streams)]),
             Request::Ports(text) => {
                 out.push(b'P');
                 out.extend_from_slice(text);
@@ -112,17 +119,13 @@ impl Request<'_> {
     pub fn decode(message: &[u8]) -> Option<Request<'_>> {
         let (kind, rest) = message.split_first()?;
         Some(match (kind, rest) {
-            (b'A', [bits @ 0..=7]) => Request::Attach(Streams {
-                stdin: bits & 1 != 0,
-                stdout: bits & 2 != 0,
-                stderr: bits & 4 != 0,
-            }),
+            (b'A', [bits @ 0..=7]) => Request::Attach(of_bits(*bits)),
             (b'I', data) => Request::Input(data),
             (b'E', []) => Request::EndOfInput,
             (b'R', &[a, b, c, d]) => {
                 Request::Resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]))
             }
-            (b'C', []) => Request::CloseOutput,
+            (b'C', [bits @ 0..=7]) => Request::CloseOutput(of_bits(*bits)),
             (b'P', text) => Request::Ports(text),
             (b'S', []) => Request::Stopping,
             (b'K', []) => Request::Killing,
@@ -413,7 +416,7 @@ mod tests {
             (Request::Input(b"abc"), b"Iabc"),
             (Request::EndOfInput, b"E"),
             (Request::Resize(24, 513), b"R\x18\0\x01\x02"),
-            (Request::CloseOutput, b"C"),
+            (Request::CloseOutput(streams(false, true, false)), b"C\x02"),
             (Request::Ports(b"{}"), b"P{}"),
             (Request::Stopping, b"S"),
             (Request::Killing, b"K"),
@@ -455,7 +458,7 @@ mod tests {
             Request::Input(b"abc"),
             Request::Input(b""),
             Request::EndOfInput,
-            Request::CloseOutput,
+            Request::CloseOutput(Streams::OUTPUT),
             Request::Resize(24, 513),
             Request::Stopping,
             Request::Ports(b"{}"),

@@ -39,7 +39,7 @@ pub(crate) struct Ends {
     /// Where its input is written.
     pub stdin: Option<OwnedFd>,
     /// Where its output and errors are read.
-    pub output: Option<(OwnedFd, OwnedFd)>,
+    pub output: [Option<OwnedFd>; 2],
 }
 
 impl Ends {
@@ -53,7 +53,7 @@ impl Ends {
                 if fds.len() == 3 {
                     ends.stdin = fds.next();
                 }
-                ends.output = fds.next().zip(fds.next());
+                ends.output = [fds.next(), fds.next()];
             }
             _ => {}
         }
@@ -62,7 +62,7 @@ impl Ends {
 
     /// All of them.
     pub fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
-        let output = self.output.iter().flat_map(|(out, err)| [out, err]);
+        let output = self.output.iter().flatten();
         self.console.iter().chain(&self.stdin).chain(output)
     }
 

@@ -58,7 +58,7 @@ pub(super) struct Started {
     /// The writing end of its standard input, when it has one.
     pub stdin: Option<OwnedFd>,
     /// The reading ends of its standard output and error, when it has no terminal.
-    pub output: Option<(OwnedFd, OwnedFd)>,
+    pub output: [Option<OwnedFd>; 2],
 }
 
 /// Starts it. That it runs is written down before its program does anything: whatever happens to us, it is known.
@@ -404,7 +404,7 @@ struct Pipes {
     /// The container's, until it is started; `None` for a terminal.
     theirs: Option<Stdio>,
     stdin: Option<OwnedFd>,
-    output: Option<(OwnedFd, OwnedFd)>,
+    output: [Option<OwnedFd>; 2],
     /// Which pipes they are: input (0 for none), output, error.
     inodes: Vec<u64>,
 }
@@ -447,7 +447,7 @@ impl Pipes {
                 stderr,
             }),
             stdin: ours,
-            output: Some((out, err)),
+            output: [Some(out), Some(err)],
             inodes,
         })
     }
@@ -457,7 +457,7 @@ impl Pipes {
         Pipes {
             theirs,
             stdin: None,
-            output: None,
+            output: [None, None],
             inodes: Vec::new(),
         }
     }

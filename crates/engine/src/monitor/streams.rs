@@ -7,6 +7,7 @@ use chrono::Utc;
 use rustix::io::Errno;
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use super::clients::Client;
 use super::serve::Monitor;
 use super::setup::Started;
 use crate::log::{Encoder, Stream};
@@ -51,13 +52,10 @@ impl Streams {
             });
         }
         let input = started.stdin.take().map(Input::new).transpose()?;
-        let outputs = match started.output.take() {
-            Some((out, err)) => vec![
-                Output::new(out, Stream::Stdout)?,
-                Output::new(err, Stream::Stderr)?,
-            ],
-            None => Vec::new(),
-        };
+        let outputs = std::mem::take(&mut started.output).into_iter();
+        let outputs = outputs.zip([Stream::Stdout, Stream::Stderr]);
+        let outputs = outputs.filter_map(|(fd, stream)| Some(Output::new(fd?, stream)));
+        let outputs = outputs.collect::<io::Result<_>>()?;
         Ok(Streams { outputs, input })
     }
 
@@ -92,6 +90,13 @@ impl Input {
     }
 }
 
+fn wants(streams: requests::Streams, stream: Stream) -> bool {
+    match stream {
+        Stream::Stdout => streams.stdout,
+        Stream::Stderr => streams.stderr,
+    }
+}
+
 impl Monitor {
     /// Reads once from the container; true when there was something.
     pub(super) fn read_output(&mut self, at: usize) -> bool {
@@ -112,19 +117,35 @@ impl Monitor {
         self.started
             .log
             .write(&mut output.encoder, Utc::now(), data);
-        let (kind, wanted): (u8, fn(&requests::Streams) -> bool) = match output.stream {
-            Stream::Stdout => (b'O', |streams| streams.stdout),
-            Stream::Stderr => (b'e', |streams| streams.stderr),
+        let stream = output.stream;
+        let kind = match stream {
+            Stream::Stdout => b'O',
+            Stream::Stderr => b'e',
         };
         self.buffer[0] = kind;
         for client in self
             .clients
             .iter_mut()
-            .filter(|client| wanted(&client.streams))
+            .filter(|client| wants(client.streams, stream))
         {
             client.send_encoded(&self.buffer[..=count]);
         }
         true
+    }
+
+    /// Client `at` reads some of the output no more. What nobody reads then is closed, for the program to see, if it is the
+    /// command in the foreground that says so.
+    pub(super) fn close_unread(&mut self, at: usize, closed: requests::Streams) {
+        let client = &mut self.clients[at];
+        client.streams.stdout &= !closed.stdout;
+        client.streams.stderr &= !closed.stderr;
+        if client.foreground && !self.container.config.options.tty {
+            let clients = &self.clients;
+            self.streams.outputs.retain(|output| {
+                let read = |client: &Client| wants(client.streams, output.stream);
+                !wants(closed, output.stream) || clients.iter().any(read)
+            });
+        }
     }
 
     pub(super) fn close_ended_outputs(&mut self) {

@@ -8,7 +8,6 @@ use crate::files::Durable;
 use crate::protocol::{self, Reply, Request};
 use crate::record::Status;
 use crate::records;
-use crate::requests::Streams;
 
 impl Monitor {
     /// Connects all who wait to be.
@@ -72,20 +71,7 @@ impl Monitor {
             Some(Request::Input(_)) if wants_input => self.take_input(1, length),
             Some(Request::EndOfInput) if wants_input => self.end_input(),
             Some(Request::Resize(rows, cols)) => self.resize(rows, cols),
-            Some(Request::CloseOutput) => {
-                client.streams = Streams {
-                    stdout: false,
-                    stderr: false,
-                    ..client.streams
-                };
-                let listening = self
-                    .clients
-                    .iter()
-                    .any(|c| c.streams.stdout || c.streams.stderr);
-                if self.clients[at].foreground && !listening && !self.container.config.options.tty {
-                    self.streams.outputs.clear();
-                }
-            }
+            Some(Request::CloseOutput(closed)) => self.close_unread(at, closed),
             Some(Request::Stopping) => {
                 self.asked_to_end = true;
                 if self.container.state.status == Status::Running {
