@@ -9,6 +9,7 @@ scenarios!(
     capabilities,
     system_calls,
     masked_paths,
+    security_options,
     kernel_settings,
     no_way_to_the_host,
     no_new_privileges,
@@ -145,6 +146,58 @@ fn masked_paths(t: &mut Rcon) {
         (mkdir /sys/fs/x) 2>/dev/null && echo made; touch /sys/x 2>/dev/null && echo touched; echo done";
     t.run(&["run", "--rm", &image, "sh", "-c", script])
         .prints("done\n");
+}
+
+/// Each word of `--security-opt`, by what it does.
+fn security_options(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let run = |options: &[&str], script: &str| {
+        let options = options.iter().flat_map(|word| ["--security-opt", word]);
+        let words: Vec<&str> = ["run", "--rm"].into_iter().chain(options).collect();
+        t.run(&[&words[..], &[&image, "sh", "-c", script]].concat())
+    };
+    // Further paths are hidden: folders are empty, files too; one that is not there is nothing to hide.
+    run(
+        &["mask=/etc/group:/etc/network", "mask=/no/such/path"],
+        "ls /etc/network; wc -c </etc/group; wc -c </etc/passwd | grep -qv '^0' && echo seen",
+    )
+    .prints("0\nseen\n");
+    // The usual ones are shown, or may be written, by name, by pattern and all.
+    let protected = "/proc/sys|/proc/irq|/proc/keys|/proc/kcore|/sys/firmware";
+    let covered = format!("grep -cE ' ({protected}) ' /proc/self/mountinfo");
+    let count = |options: &[&str]| run(options, &covered).stdout.trim().parse::<u32>().unwrap();
+    let usual = count(&[]);
+    assert!(usual > 1);
+    assert_eq!(count(&["unmask=/proc/keys"]), usual - 1);
+    assert!(count(&["unmask=/proc/*"]) < usual - 1);
+    assert_eq!(count(&["unmask=ALL"]), 0);
+    // What /proc is mounted with instead.
+    let options = "grep ' /proc ' /proc/self/mountinfo | head -n 1";
+    run(&["proc-opts=nosuid,hidepid=2"], options)
+        .shows("hidepid=invisible")
+        .shows("nosuid");
+    assert!(!run(&["proc-opts=nosuid"], options).ok().contains("noexec"));
+    run(&["proc-opts=nonsense=1"], "true").says("cannot mount proc on /proc");
+    // A profile for calls.
+    let filter = t.write(
+        "filter.json",
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#,
+    );
+    run(&[&format!("seccomp={filter}")], "mkdir /tmp/d")
+        .code(1)
+        .says("No space left");
+    // Ordinary users put on no profiles of AppArmor; none is what there is.
+    run(&["apparmor=unconfined", "label=disable"], "echo ran").prints("ran\n");
+    run(&["apparmor=some"], "true")
+        .refused(125)
+        .says("a profile cannot be applied without root");
+    for (option, number) in [("nonsense", 1), ("no=sense", 2), ("no-new-privileges=x", 2)] {
+        run(&[option], "true")
+            .refused(125)
+            .says(&format!("invalid --security-opt {number}: \"{option}\""));
+    }
+    t.has_containers(0);
 }
 
 fn kernel_settings(t: &mut Rcon) {

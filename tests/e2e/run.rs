@@ -15,6 +15,7 @@ scenarios!(
     input,
     detached,
     names,
+    one_name_for_many,
     id_file,
     removed_at_the_end,
     kept_without_rm,
@@ -22,6 +23,7 @@ scenarios!(
     pulls_what_is_missing,
     pull_policies,
     signals_reach_the_program,
+    signals_that_are_kept_from_it,
     first_process_reaps,
     much_output,
     many_at_once,
@@ -268,6 +270,36 @@ fn pull_policies(t: &mut Rcon) {
         .says("sometimes");
 }
 
+/// With `--sig-proxy=false` a signal is the command's own affair: the command ends, and the container goes on.
+fn signals_that_are_kept_from_it(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "trap 'echo hit' TERM; echo ready; while :; do sleep 0.05; done";
+    let words = [
+        "run",
+        "--sig-proxy=false",
+        "--name",
+        "c",
+        &image,
+        "sh",
+        "-c",
+    ];
+    let running = t.start(&[&words[..], &[script]].concat());
+    let said = || t.run(&["logs", "c"]).stdout;
+    eventually("the program is ready", 20, || {
+        (said() == "ready\n").then_some(())
+    });
+    running.signal(Signal::SIGTERM);
+    let out = running.wait();
+    assert_eq!(out.code, 128 + 15, "{}", out.story());
+    assert_eq!(t.inspect("c", "{{.State.Status}}"), "running");
+    assert_eq!(said(), "ready\n");
+    t.run(&["kill", "-s", "TERM", "c"]).prints("c\n");
+    eventually("its own signal", 20, || {
+        said().contains("hit").then_some(())
+    });
+    t.ok(&["rm", "-f", "-t", "0", "c"]);
+}
+
 fn signals_reach_the_program(t: &mut Rcon) {
     let image = t.pull("busybox");
     let script = "trap 'echo got TERM; exit 3' TERM; trap 'echo got HUP' HUP; echo ready; while :; do sleep 0.05; done";
@@ -316,6 +348,24 @@ fn much_output(t: &mut Rcon) {
         out.code == 0 && out.stdout.lines().count() == 300_000 && out.stdout.ends_with("300000\n")
     );
     assert_eq!(out.stderr, "end\n");
+}
+
+/// Of many who want a name at once one gets it, and of the others nothing is left.
+fn one_name_for_many(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for round in 0..3 {
+        let all: Vec<_> = (0..8)
+            .map(|_| t.start(&["create", "--name", "one", &image, "true"]))
+            .collect();
+        let all: Vec<_> = all.into_iter().map(|running| running.wait()).collect();
+        let won = all.iter().filter(|out| out.code == 0).count();
+        assert_eq!(won, 1, "round {round}");
+        for out in all.iter().filter(|out| out.code != 0) {
+            out.refused(125).says("\"one\" is already in use");
+        }
+        t.has_containers(1);
+        t.run(&["rm", "one"]).prints("one\n");
+    }
 }
 
 fn many_at_once(t: &mut Rcon) {

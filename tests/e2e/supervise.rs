@@ -19,6 +19,7 @@ scenarios!(
     monitor_that_sleeps,
     deaf_to_every_signal,
     all_dies_at_once,
+    number_of_another,
     cleanup,
     waits_for_conditions,
     policy_is_changed,
@@ -233,6 +234,41 @@ fn all_dies_at_once(t: &mut Rcon) {
     t.run(&["logs", "ended"]).prints("last words\n");
     t.run(&["start", "a"]).prints("a\n");
     t.run(&["exec", "a", "echo", "again"]).prints("again\n");
+}
+
+/// The number of a container's process, and of its monitor, has been given to somebody else since: who is neither taken for it
+/// nor signalled.
+fn number_of_another(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&["run", "-d", "--name", "c", &image, "sleep", "1000"]);
+    leaks::kill_all(&t.dir);
+    let words = [
+        "sh",
+        "-c",
+        "trap 'echo hit' TERM HUP USR1; echo up; cat >/dev/null; echo end",
+    ];
+    let command = t.command_of(&words.map(str::to_owned));
+    let mut bystander = crate::lab::program::Running::start(command, std::process::Stdio::piped());
+    let id = fs::read_link(t.root().join("container-names/c")).unwrap();
+    let path = t.root().join("containers").join(id).join("state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for part in ["process", "monitor"] {
+        assert!(state[part]["pid"].is_number(), "{state}");
+        state[part]["pid"] = bystander.pid().into();
+    }
+    fs::write(&path, state.to_string()).unwrap();
+    t.run(&["kill", "-s", "USR1", "c"]).code(125);
+    t.run(&["stop", "-t", "1", "c"]).code(0);
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}"),
+        "exited 255 0"
+    );
+    t.run(&["exec", "c", "true"]).refused(255);
+    t.run(&["start", "c"]).prints("c\n");
+    t.ok(&["rm", "-f", "-t", "0", "c"]);
+    bystander.close_input();
+    let out = bystander.wait();
+    assert!(!out.stdout.contains("hit"), "{}", out.story());
 }
 
 fn cleanup(t: &mut Rcon) {

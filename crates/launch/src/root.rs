@@ -135,6 +135,11 @@ impl Root {
             Err(error) => return Err(error),
         };
         let stat = fstat(&file)?;
+        let null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        if null && stat.st_rdev == rustix::fs::makedev(1, 3) {
+            // Hidden: covered by /dev/null.
+            return Ok(None);
+        }
         let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || len > most {
             return Err(Errno::INVAL);
