@@ -12,14 +12,14 @@ use crate::lab::{Mode, Output, Rcon, installed, registry, skip};
 scenarios!(podman, podman_pauses);
 
 /// podman with this runtime, and the image that it runs.
-struct Podman<'a> {
+pub struct Podman<'a> {
     t: &'a Rcon,
     image: String,
 }
 
 impl<'a> Podman<'a> {
     /// `None` where there is nothing to see: podman is not there, or not for this user.
-    fn new(t: &'a Rcon) -> Option<Podman<'a>> {
+    pub fn new(t: &'a Rcon) -> Option<Podman<'a>> {
         if t.mode != Mode::ManyIds {
             return None;
         }
@@ -55,12 +55,12 @@ impl<'a> Podman<'a> {
     }
 
     #[track_caller]
-    fn run(&self, words: &[&str]) -> Output {
+    pub fn run(&self, words: &[&str]) -> Output {
         Running::start(self.command(words), Stdio::null()).wait()
     }
 
     #[track_caller]
-    fn ok(&self, words: &[&str]) -> String {
+    pub fn ok(&self, words: &[&str]) -> String {
         self.run(words).ok().to_owned()
     }
 
@@ -79,7 +79,7 @@ impl<'a> Podman<'a> {
     }
 
     /// Leaves nothing behind: its files belong to other ids.
-    fn clear(&self) {
+    pub fn clear(&self) {
         self.ok(&["rm", "--all", "--force", "--time=0"]);
         assert_eq!(self.ok(&["ps", "-aq"]), "");
         self.run(&["system", "reset", "--force"]);

@@ -201,6 +201,35 @@ fn platforms(t: &mut Rcon) {
         .code(1);
     let id = t.ok(&["pull", "-q", "--platform", "linux/arm64", &list]);
     assert_eq!(t.inspect(&id, "{{.Architecture}}"), "arm64");
+    // The same in the words that were there before.
+    for words in [
+        &["--arch", "arm64"][..],
+        &["--arch=aarch64"],
+        &["--os", "linux", "--arch", "arm64"],
+        &["--arch", "arm64", "--variant", "v8"],
+    ] {
+        let pull = [&["pull", "-q"], words, &[&list]].concat();
+        assert_eq!(t.ok(&pull), id, "{words:?}");
+    }
+    t.run(&["pull", "-q", "--os", "windows", &list])
+        .refused(125)
+        .says("windows");
+    t.run(&[
+        "pull",
+        "-q",
+        "--platform",
+        "linux/arm64",
+        "--arch",
+        "arm64",
+        &list,
+    ])
+    .refused(125);
+    t.run(&[
+        "create", "-q", "--arch", "arm64", "--name", "c", &list, "true",
+    ])
+    .code(0);
+    assert_eq!(t.inspect("c", "{{.Image}}"), id);
+    t.ok(&["rm", "c"]);
     t.run(&["pull", "-q", "--platform", "linux/s390x", &list])
         .refused(125)
         .says("s390x");

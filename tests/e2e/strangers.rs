@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use crate::as_runtime::Podman;
 use crate::lab::scenario::scenarios;
-use crate::lab::{Mode, Rcon, lab, skip};
+use crate::lab::{Mode, Rcon, lab, registry, skip};
 
-scenarios!(same_as_umoci);
+scenarios!(same_as_umoci, there_and_back_with_podman);
 
 /// All there is to say of a tree, in records that end with a zero: kinds, modes, owners (if they count), times, sizes,
 /// links, contents, the attributes of users.
@@ -80,4 +81,79 @@ fn same_as_umoci(t: &mut Rcon) {
             only(&theirs, &ours)
         );
     }
+}
+
+/// An image of rcon's in every form that it can have is podman's by the same id, and runs there as it does here; what podman
+/// makes of it comes back.
+fn there_and_back_with_podman(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let Some(podman) = Podman::new(t) else { return };
+    let change = "rm /etc/group; echo new >/new; ln /new /hard; ln -s new /soft; chmod 4755 /new
+        mkdir -p /dir/dir; chown 5:6 /dir; chmod 1777 /dir; touch -d '2001-02-03 04:05:06' /dir/old; mkfifo /fifo
+        dd if=/dev/zero of=/holes bs=1 count=1 seek=1000000 2>/dev/null";
+    let look = "ls /etc/group 2>/dev/null; cat /soft; stat -c '%A %h %u:%g %s %Y %n' /new /hard /soft /dir /dir/old /fifo /holes";
+    t.ok(&["run", "--name", "c", &image, "sh", "-c", change]);
+    let here = t.ok(&["run", "--rm", &image, "true"]);
+    assert_eq!(here, "");
+    let address = registry::writable().address.as_str();
+    let number = t.dir.file_name().unwrap().to_str().unwrap().to_owned();
+    for format in ["oci", "docker"] {
+        let name = format!("localhost/{format}:1");
+        t.ok(&[
+            "commit", "-q", "-f", format, "--change", "ENV A=b", "c", &name,
+        ]);
+        let id = t.inspect(&name, "{{.Id}}");
+        let here = t.ok(&["run", "--rm", &name, "sh", "-c", look]);
+        assert!(
+            here.starts_with("new\n") && here.lines().count() == 8,
+            "{here}"
+        );
+        let runs = |name: &str| {
+            let words = ["run", "--rm", "--network=none", name, "sh", "-c", look];
+            assert_eq!(podman.ok(&words), here, "{name}");
+            assert_eq!(podman.ok(&["image", "inspect", "-f", "{{.Id}}", name]), id);
+            podman.ok(&["rmi", "-f", name]);
+        };
+        for words in [
+            &["--compression-format", "gzip"][..],
+            &["--compression-format", "zstd", "--format", "oci"],
+            &["--format", "v2s2"],
+        ] {
+            let to = format!("{address}/strangers-{number}/{format}:1");
+            let push = [&["push", "-q", "--tls-verify=false"], words, &[&name, &to]].concat();
+            t.ok(&push);
+            podman.ok(&["pull", "-q", "--tls-verify=false", &to]);
+            runs(&to);
+        }
+        for kind in ["docker-archive", "oci-archive", "docker-dir", "oci-dir"] {
+            let (ours, theirs) = (t.home("ours"), t.home("theirs"));
+            let (ours, theirs) = (ours.to_str().unwrap(), theirs.to_str().unwrap());
+            t.ok(&["save", "-q", "--format", kind, "-o", ours, &name]);
+            let named = |said: String| said.trim().replace("Loaded image: ", "");
+            // Its `load` does not know folders of this kind, and other folders have no names.
+            let from = named(match kind {
+                "docker-dir" => podman.ok(&["pull", "-q", &format!("dir:{ours}")]),
+                _ => podman.ok(&["load", "-q", "-i", ours]),
+            });
+            podman.ok(&["save", "-q", "--format", kind, "-o", theirs, &from]);
+            runs(&from);
+            t.ok(&["rmi", "-f", &name]);
+            let back = named(match kind {
+                "docker-dir" => t.ok(&["pull", "-q", &format!("dir:{theirs}")]),
+                _ => t.ok(&["load", "-q", "-i", theirs]),
+            });
+            assert_eq!(t.inspect(&back, "{{.Id}}"), id, "{kind}");
+            assert_eq!(
+                t.ok(&["run", "--rm", &back, "sh", "-c", look]),
+                here,
+                "{kind}"
+            );
+            t.ok(&["tag", &id, &name]);
+            for path in [ours, theirs] {
+                let gone = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path));
+                gone.unwrap();
+            }
+        }
+    }
+    podman.clear();
 }
