@@ -3,7 +3,9 @@
 use std::fs;
 
 use crate::lab::Rcon;
+use crate::lab::fake::{Fake, Fault};
 use crate::lab::scenario::scenarios;
+use crate::lab::tar::{Entry, Image, layer};
 
 scenarios!(
     given_to_the_user,
@@ -163,6 +165,20 @@ fn images(t: &mut Rcon) {
     ])
     .refused(125)
     .says("nosuch");
+    // However many layers it has.
+    let files: Vec<String> = (0..300).map(|number| format!("f{number}")).collect();
+    let file = |name: &String| layer(&[Entry::File(name, b"x")]);
+    let layers: Vec<Vec<u8>> = files.iter().map(file).collect();
+    let high = Fake::start(Image::of(&layers), Fault::None);
+    let high = high.name();
+    t.ok(&["pull", "-q", &high]);
+    for (how, end) in [("ro", "1"), ("rw", "0")] {
+        let mount = format!("type=image,src={high},dst=/i,{how}=true");
+        let script = "ls /i | wc -l; cat /i/f0 /i/f299; touch /i/new 2>/dev/null; echo $?";
+        t.run(&["run", "--rm", "--mount", &mount, &image, "sh", "-c", script])
+            .prints(&format!("300\nxx{end}\n"));
+    }
+    t.ok(&["rmi", &high]);
     // An image that a container has mounted stays.
     let mount = format!("type=image,src={layered},dst=/i");
     t.ok(&[

@@ -263,8 +263,8 @@ impl<'a> Mounter<'a> {
         let tree = match (&lower[..], writable) {
             ([], _) => return Err(Error::Invalid(format!("{}: nothing to mount", step()))),
             ([only], false) => mount::copy_of_path(only, false).context(step)?,
-            (lower, false) => rootfs::layers(lower)?,
-            (lower, true) => {
+            (lower, false) if lower.len() <= rootfs::MOST_AT_ONCE => rootfs::layers(lower)?,
+            (lower, _) => {
                 let target = self.root.find_or_create(place, Kind::Folder);
                 let target = target.context(step)?;
                 let memory = mount::new_filesystem("tmpfs", None, &[], Attributes::empty());

@@ -126,7 +126,11 @@ fn keep_to_ourselves(path: &Path) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// The folders `lower` over one another, the topmost first, read-only and not attached anywhere yet.
+/// As many layers as [`layers`] takes: a string for fsconfig(2) has at most 255 bytes.
+pub(crate) const MOST_AT_ONCE: usize = 50;
+
+/// The folders `lower` over one another, the topmost first, read-only and not attached anywhere yet. No more than
+/// [`MOST_AT_ONCE`].
 ///
 /// The working directory of this process may have changed afterwards.
 pub(crate) fn layers(lower: &[&Path]) -> Result<OwnedFd> {
