@@ -93,6 +93,18 @@ fn filters_and_order(t: &mut Rcon) {
     assert_eq!(filtered("label=kind"), "localhost/b:2\n");
     assert_eq!(filtered("label=kind=small"), "localhost/b:2\n");
     assert_eq!(filtered("label=kind=large"), "");
+    assert_eq!(
+        filtered("label!=kind"),
+        format!("{busybox}\nlocalhost/a:1\n")
+    );
+    assert_eq!(filtered("reference!=localhost/*"), format!("{busybox}\n"));
+    let digest = t.inspect(&busybox, "{{.Digest}}");
+    assert_eq!(
+        filtered(&format!("digest={digest}")),
+        format!("{busybox}\n")
+    );
+    assert_eq!(filtered("manifest=true"), "");
+    assert_eq!(filtered("manifest=false"), all);
     assert_eq!(filtered("since=b:2"), "localhost/a:1\n");
     assert_eq!(
         filtered("before=a:1"),

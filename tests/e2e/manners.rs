@@ -13,7 +13,8 @@ scenarios!(
     colours_and_widths,
     quiet,
     exit_codes,
-    flags_of_run
+    flags_of_run,
+    filters_of_the_help
 );
 
 /// The commands of the reference, as they are typed.
@@ -393,4 +394,33 @@ fn flags_of_run(t: &mut Rcon) {
         out.refused(125);
     }
     t.has_containers(0);
+}
+
+/// What the help of a command calls a filter is one.
+fn filters_of_the_help(t: &mut Rcon) {
+    let document = include_str!("../../docs/cli.md");
+    let mut checked = 0;
+    for chapter in document.split("\n## rcon ").skip(1) {
+        let name = chapter.lines().next().unwrap();
+        let line = chapter.lines().find(|line| line.contains("--filter str"));
+        let Some((_, keys)) = line.and_then(|line| line.rsplit_once(": ")) else {
+            continue;
+        };
+        for key in keys.split(", ") {
+            let mut words: Vec<&str> = name.split(' ').collect();
+            let filter = format!("{key}=1");
+            words.extend(["--filter", &filter]);
+            match name {
+                "events" => words.push("--stream=false"),
+                name if name.ends_with("prune") => words.push("-f"),
+                "search" => continue,
+                _ => {}
+            }
+            let out = t.run(&words);
+            let unknown = out.stderr.contains("invalid") || out.stderr.contains("unsupported");
+            assert!(!unknown, "{}", out.story());
+            checked += 1;
+        }
+    }
+    assert!(checked > 25, "{checked} filters");
 }

@@ -157,9 +157,25 @@ fn filters(t: &mut Rcon) {
     assert_eq!(names("label=kind=x"), "made");
     assert_eq!(names("name=run"), "runs");
     assert_eq!(names(&format!("ancestor={image}")), "ended made runs");
+    assert_eq!(names("label!=kind=x"), "ended runs");
+    assert_eq!(names("command=sleep"), "runs");
+    assert_eq!(names("until=1h"), "");
+    assert_eq!(names("until=0s"), "ended made runs");
+    assert_eq!(names("until=2001-01-01"), "");
     t.run(&["ps", "--filter", "nosuch=1"])
         .refused(125)
         .says("nosuch");
+    // Networks are always there, and have no labels.
+    for (filter, count) in [
+        ("label=x", 0),
+        ("label!=x", 3),
+        ("dangling=true", 0),
+        ("dangling=false", 3),
+        ("driver=host", 1),
+    ] {
+        let out = t.ok(&["network", "ls", "-q", "--filter", filter]);
+        assert_eq!(out.lines().count(), count, "{filter}");
+    }
     t.run(&["ps", "--filter", "nonsense"])
         .refused(125)
         .says("nonsense");

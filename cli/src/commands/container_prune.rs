@@ -32,7 +32,7 @@ impl Command for ContainerPrune {
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 0, 0)?;
-        let filters = filters(&self.filter)?;
+        let filters = super::select::filters(&self.filter)?;
         let engine = context.engine()?;
         if !self.force && !confirmed("This will remove all non running containers.")? {
             return Ok(0);
@@ -42,24 +42,6 @@ impl Command for ContainerPrune {
         }
         Ok(0)
     }
-}
-
-/// The filters of what is pruned: a length of time in `until` is one ago.
-///
-/// # Errors
-/// As [`Filters::parse`].
-pub fn filters(words: &[String]) -> Result<Filters, Failure> {
-    let words: Vec<String> = words
-        .iter()
-        .map(|word| match word.strip_prefix("until=") {
-            Some(moment) => match crate::times::parse(moment, chrono::Utc::now()) {
-                Some(time) => format!("until={}", time.to_rfc3339()),
-                None => word.clone(),
-            },
-            None => word.clone(),
-        })
-        .collect();
-    Ok(Filters::parse(&words)?)
 }
 
 /// Removes the containers that do not run; their ids.

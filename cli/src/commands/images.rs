@@ -24,7 +24,7 @@ pub struct Images {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Filter output: before, containers, dangling, digest, id, intermediate, label, readonly, reference, since, until
+    /// Filter output: before, containers, dangling, digest, id, intermediate, label, manifest, readonly, reference, since, until
     #[arg(short = 'f', long)]
     filter: Vec<String>,
     /// Change the output format to JSON or a Go template
@@ -184,6 +184,9 @@ pub fn filtered(
     filter: &str,
 ) -> Result<Vec<ImageRecord>, Failure> {
     let (key, value) = filter.split_once('=').ok_or_else(|| Failure::new(format!("invalid image filter {filter:?}: must be in the format \"filter=value or filter!=value\"")))?;
+    let (key, negated) = key
+        .strip_suffix('!')
+        .map_or((key, false), |key| (key, true));
     let keep: Condition<'_> = match key {
         "dangling" => {
             let wanted = crate::usage::parse_bool(value).map_err(|_| {
@@ -194,6 +197,7 @@ pub fn filtered(
         "reference" => {
             Box::new(move |i| Ok(rows(vec![i.clone()]).iter().any(|row| row.is_called(value))))
         }
+        "digest" => Box::new(move |i| Ok(i.manifest_digest.to_string().starts_with(value))),
         "id" => Box::new(move |i| Ok(i.id.starts_with(value))),
         "label" => {
             let (name, wanted) = value
@@ -213,7 +217,7 @@ pub fn filtered(
             })?;
             Box::new(move |i| Ok(i.created.is_none_or(|t| t < moment)))
         }
-        "readonly" | "intermediate" | "containers" => {
+        "readonly" | "intermediate" | "manifest" | "containers" => {
             let wanted = parse_bool(value).map_err(|_| {
                 Failure::new(format!("non-boolean value {value:?} for {key} filter"))
             })?;
@@ -221,7 +225,7 @@ pub fn filtered(
                 let is = match key {
                     "readonly" => i.read_only,
                     "containers" => !engine.image_users(&i.id)?.is_empty(),
-                    // None lies between others here.
+                    // None lies between others here, nor is a list.
                     _ => false,
                 };
                 Ok(wanted == is)
@@ -242,7 +246,7 @@ pub fn filtered(
     };
     let mut kept = Vec::new();
     for image in images {
-        if keep(&image)? {
+        if keep(&image)? != negated {
             kept.push(image);
         }
     }

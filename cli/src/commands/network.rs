@@ -94,7 +94,7 @@ fn not_found(name: &str) -> Failure {
 /// The arguments of `network ls`.
 #[derive(Args, Debug)]
 pub struct NetworkLs {
-    /// Provide filter values: driver, id, name
+    /// Provide filter values: dangling, driver, id, label, name
     #[arg(short = 'f', long)]
     filter: Vec<String>,
     /// Pretty-print networks to JSON or using a Go template
@@ -170,7 +170,9 @@ fn filtered(conditions: &[String]) -> Result<Vec<&'static Network>, Failure> {
     let mut pairs = Vec::new();
     for text in conditions {
         match text.split_once('=') {
-            Some((key @ ("driver" | "id" | "name"), value)) => pairs.push((key, value)),
+            Some((key @ ("dangling" | "driver" | "id" | "label" | "label!" | "name"), value)) => {
+                pairs.push((key, value));
+            }
             Some((key, _)) => return Err(Failure::new(format!("invalid filter {key:?}"))),
             None => {
                 return Err(Failure::new(format!(
@@ -182,6 +184,10 @@ fn filtered(conditions: &[String]) -> Result<Vec<&'static Network>, Failure> {
     let meets = |network: &Network, key: &str, value: &str| match key {
         "driver" => network.driver == value,
         "id" => network.id.starts_with(value),
+        // There are no labels, and every container can have these.
+        "label" => false,
+        "label!" => true,
+        "dangling" => value == "false",
         _ => rcon_engine::filter::matches_pattern(network.name, value),
     };
     let fits = |network: &&Network| {

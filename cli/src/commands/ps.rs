@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use rcon_engine::{Container, Filters, ListRequest};
+use rcon_engine::{Container, ListRequest};
 use serde_json::{Value, json};
 
 use super::ps_fields::{blank, command, fields, object, pid, ports, status};
@@ -136,7 +136,7 @@ impl Ps {
                 true => Some(1),
                 false => self.last.and_then(|n| usize::try_from(n).ok()),
             },
-            filters: Filters::parse(&self.filter)?,
+            filters: super::select::filters(&self.filter)?,
         };
         let engine = context.engine()?;
         let mut containers = engine.list(&request)?;

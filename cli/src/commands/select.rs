@@ -62,7 +62,7 @@ impl Selection<'_> {
             let request = ListRequest {
                 all: true,
                 last: None,
-                filters: Filters::parse(self.filters)?,
+                filters: filters(self.filters)?,
             };
             let of_all = self.of_all.filter(|_| self.filters.is_empty());
             let list = engine.list(&request)?;
@@ -85,6 +85,24 @@ impl Selection<'_> {
             false => Ok(names),
         }
     }
+}
+
+/// The conditions of `--filter`: a length of time in `until` is one ago.
+///
+/// # Errors
+/// As [`Filters::parse`].
+pub fn filters(words: &[String]) -> Result<Filters, Failure> {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| match word.strip_prefix("until=") {
+            Some(moment) => match crate::times::parse(moment, chrono::Utc::now()) {
+                Some(time) => format!("until={}", time.to_rfc3339()),
+                None => word.clone(),
+            },
+            None => word.clone(),
+        })
+        .collect();
+    Ok(Filters::parse(&words)?)
 }
 
 /// The id in a file that `--cidfile` of another command made.

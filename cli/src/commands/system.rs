@@ -271,7 +271,7 @@ impl Command for SystemPrune {
 
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 0, 0)?;
-        let filters = container_prune::filters(&self.filter)?;
+        let filters = super::select::filters(&self.filter)?;
         let engine = context.engine()?;
         if !self.force && !confirmed(&self.warning())? {
             return Ok(0);

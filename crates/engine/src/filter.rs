@@ -32,11 +32,12 @@ enum Key {
     Health,
     RestartPolicy,
     StartsOnBoot,
+    Command,
 }
 
 impl Filters {
     /// Reads `key=value` texts: `id`, `name`, `label`, `label!`, `status`, `exited`, `ancestor`, `before`, `since`, `until`,
-    /// `volume`, `network`, `publish` (or `expose`), `health`, `restart-policy`, `should-start-on-boot`.
+    /// `volume`, `network`, `publish` (or `expose`), `health`, `restart-policy`, `should-start-on-boot`, `command`.
     ///
     /// # Errors
     /// For an unknown key or a value that cannot be.
@@ -73,6 +74,7 @@ impl Filters {
                 "health" => Key::Health,
                 "restart-policy" => Key::RestartPolicy,
                 "should-start-on-boot" => Key::StartsOnBoot,
+                "command" => Key::Command,
                 other => return Err(unknown(other)),
             };
             check(key, value)?;
@@ -255,6 +257,10 @@ impl Prepared<'_> {
                     RestartPolicy::No | RestartPolicy::OnFailure(_) => false,
                 };
                 truth(value) == Some(starts)
+            }
+            Key::Command => {
+                let first = config.argv().into_iter().next();
+                first.is_some_and(|first| matches_pattern(&first, value))
             }
             Key::Publish => {
                 let number = value.split('/').next().unwrap_or_default();
