@@ -11,6 +11,7 @@ scenarios!(
     with_nothing_but_files,
     as_on_a_network,
     with_a_server_that_gives_nothing_away,
+    with_a_server_that_keeps_everything,
 );
 
 fn in_memory(t: &mut Rcon) {
@@ -44,6 +45,28 @@ fn with_a_server_that_gives_nothing_away(t: &mut Rcon) {
             .shows("try: rcon --root DIRECTORY, on a local disk");
     }
     disk.release(t);
+}
+
+/// What is made there belongs to somebody else at once, as where a server takes everybody for nobody.
+fn with_a_server_that_keeps_everything(t: &mut Rcon) {
+    let kind = Kind::Passed(&[
+        "--create-for-user=65534",
+        "--create-for-group=65534",
+        "--chown-deny",
+        "--xattr-none",
+    ]);
+    let Some(disk) = Disk::mount(t, kind, None) else {
+        return;
+    };
+    for words in [&["ps"][..], &["run", "busybox"], &["doctor"]] {
+        t.run(words)
+            .refused(125)
+            .says("permission denied")
+            .says("hint: give a place with --root that you may write to");
+    }
+    let elsewhere = t.mkdir("elsewhere");
+    t.run(&["--root", &elsewhere, "doctor"]).code(0);
+    drop(disk);
 }
 
 /// What every place must be good for.

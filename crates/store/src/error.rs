@@ -162,8 +162,11 @@ impl Error {
                  place with --root"
                     .to_owned(),
             ),
-            Self::Io { source, .. } if source.raw_os_error() == Some(libc::EROFS) => {
-                Some("give a writable place with --root".to_owned())
+            // The second of files that a server gives to somebody else as soon as they are made.
+            Self::Io { source, .. }
+                if matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES)) =>
+            {
+                Some("give a place with --root that you may write to".to_owned())
             }
             Self::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSYS) => {
                 rcon_sys::floor::remedy()

@@ -317,6 +317,25 @@ mod tests {
         );
     }
 
+    /// The manual has the remedy of each way in which the programs can be of no use.
+    #[test]
+    fn the_manual_has_the_remedies() {
+        let manual = include_str!("../../../../docs/troubleshooting.md");
+        let dir = tempfile::tempdir().unwrap();
+        let weak = dir.path().join("newuidmap");
+        fs::write(&weak, "").unwrap();
+        let why = privileged(&weak, &fs::metadata(&weak).unwrap()).unwrap_err();
+        let why = why.replace(dir.path().to_str().unwrap(), "/usr/bin");
+        let remedy = why.split_once("; as root: ").map(|(_, remedy)| remedy);
+        assert!(
+            remedy.is_some_and(|remedy| manual.contains(remedy)),
+            "{why}"
+        );
+        assert!(manual.contains("`mount -o remount,suid /usr`"));
+        assert!(manual.contains("no_new_privs") && manual.contains("nosuid"));
+        assert_eq!(mount_of(Path::new("/proc/self/status")), Path::new("/proc"));
+    }
+
     #[test]
     fn unusable_ranges_are_left_out() {
         let found = [
