@@ -173,7 +173,7 @@ impl Leftovers {
 }
 
 /// How long nothing happens before a process takes it that nothing will.
-const QUIET: std::time::Duration = std::time::Duration::from_secs(1);
+const QUIET: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Gives the [`Leftovers`] of a process back each time it has nothing to do for a while, so that one that waits keeps little
 /// more than its data.

@@ -314,6 +314,7 @@ impl Stack {
     /// Ends a turn of the loop: flows that had something to do send what came of it. True when
     /// some have more to do than fits into one turn.
     pub(crate) fn flush(&mut self) -> bool {
+        self.udp.flush(&mut self.io);
         self.tcp.flush(&mut self.io)
     }
 }

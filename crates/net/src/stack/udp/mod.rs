@@ -3,11 +3,14 @@
 //! Connected, so that the kernel takes datagrams from nobody else and tells of ICMP errors, which
 //! the container is told in turn.
 
+mod train;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::{RecvFlags, SendFlags};
 use smoltcp::time::{Duration, Instant};
 
@@ -22,6 +25,7 @@ use crate::outside;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
+use train::Train;
 
 /// How long a flow is kept that was never answered (RFC 4787 REQ-5 leaves that to us; as conntrack).
 const UNANSWERED: Duration = Duration::from_secs(30);
@@ -69,6 +73,8 @@ pub(crate) struct Udp {
     flows: Slab<Flow>,
     by_name: HashMap<Name, Key>,
     turned_away: u64,
+    /// What is sent with the next datagram, or at the end of the turn.
+    train: Train,
 }
 
 /// The container's endpoint and that outside, as the container knows it.
@@ -79,6 +85,8 @@ struct Flow {
     name: Name,
     socket: OwnedFd,
     answered: bool,
+    /// By what length the kernel cuts what is sent; 0 if it does not. `None` where it cannot.
+    cut: Option<u16>,
     /// Bytes of datagrams to the outside and from there.
     sent: u64,
     received: u64,
@@ -87,6 +95,48 @@ struct Flow {
 }
 
 impl Flow {
+    /// Has the kernel cut what is sent from now on by a length, or not any more (0); false where it does not.
+    fn cut_by(&mut self, size: usize) -> bool {
+        let (Some(cut), Ok(size)) = (self.cut, u16::try_from(size)) else {
+            return false;
+        };
+        if cut != size && setsockopt(&self.socket, sockopt::UdpGsoSegment, &size.into()).is_err() {
+            self.cut = None;
+            return false;
+        }
+        self.cut = Some(size);
+        true
+    }
+
+    /// Sends one datagram.
+    fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        if self.cut.is_some_and(|cut| payload.len() > cut.into()) {
+            self.cut_by(0);
+        }
+        send(&self.socket, payload)?;
+        self.sent += payload.len() as u64;
+        Ok(())
+    }
+
+    /// Sends several, each of `size` bytes but the last: in one where that can be.
+    fn send_all(&mut self, payloads: &[u8], size: usize) -> io::Result<()> {
+        if payloads.len() > size && self.cut_by(size) {
+            match send(&self.socket, payloads) {
+                Err(error) if cannot_be_cut(&error) => {
+                    self.cut_by(0);
+                    self.cut = None;
+                }
+                result => {
+                    self.sent += payloads.len() as u64;
+                    return result;
+                }
+            }
+        }
+        payloads
+            .chunks(size)
+            .try_for_each(|payload| self.send(payload))
+    }
+
     fn touch(&mut self, io: &mut Io, key: Key) {
         let lifetime = match self.answered {
             true => ANSWERED,
@@ -120,16 +170,51 @@ impl Udp {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
+        // Alone, or empty, or cut apart already: nothing to gain by waiting.
+        let waits = io.more_frames || self.train.is_of(key);
+        if waits && flow.cut.is_some() && segment.is_none() && !datagram.payload.is_empty() {
+            flow.touch(io, key);
+            if !self.train.takes(key, datagram.payload) {
+                self.flush(io);
+            }
+            self.train.add(key, datagram.payload);
+            if !io.more_frames {
+                self.flush(io);
+            }
+            return;
+        }
+        if self.train.is_of(key) {
+            self.flush(io);
+        }
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
         for payload in datagram.segments(segment) {
-            if let Err(error) = send(&flow.socket, payload)
+            if let Err(error) = flow.send(payload)
                 && let Some(reason) = Reason::of(&error)
             {
                 icmp::unreachable(io, reason, packet.whole);
                 break;
             }
-            flow.sent += payload.len() as u64;
         }
         flow.touch(io, key);
+    }
+
+    /// Sends what waits for more of its kind.
+    pub(crate) fn flush(&mut self, io: &mut Io) {
+        let Some(key) = self.train.leave() else {
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(key) else {
+            return;
+        };
+        let (payloads, size) = self.train.load();
+        if let Err(error) = flow.send_all(payloads, size)
+            && let Some(reason) = Reason::of(&error)
+        {
+            let (inside, outside) = flow.name;
+            icmp::unreachable(io, reason, &icmp::quote_udp(inside, outside));
+        }
     }
 
     /// How many flows there are.
@@ -181,6 +266,7 @@ impl Udp {
             name,
             socket,
             answered: false,
+            cut: Some(0),
             sent: 0,
             received: 0,
             last: io.now,
@@ -260,6 +346,14 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
+/// Whether it is the sending of several in one that failed: the path takes no datagram of the length, or its device cannot.
+fn cannot_be_cut(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP)
+    )
+}
+
 /// Sends a datagram. One that finds no room is lost, as datagrams are.
 pub(crate) fn send(socket: &OwnedFd, payload: &[u8]) -> io::Result<()> {
     let mut result = rustix::net::send(socket, payload, SendFlags::NOSIGNAL);
@@ -300,5 +394,36 @@ mod tests {
             ..datagram
         };
         assert_eq!(empty.segments(None).collect::<Vec<_>>(), [b""]);
+    }
+
+    #[test]
+    fn what_is_sent_together_arrives_apart() {
+        let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let near = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        near.connect(far.local_addr().unwrap()).unwrap();
+        let mut flow = Flow {
+            name: (near.local_addr().unwrap(), far.local_addr().unwrap()),
+            socket: near.into(),
+            answered: false,
+            cut: Some(0),
+            sent: 0,
+            received: 0,
+            last: Instant::ZERO,
+            expiry: Deadline::default(),
+        };
+        let mut buffer = [0; 2000];
+        let mut lengths = || far.recv(&mut buffer).unwrap();
+        flow.send_all(&[1; 2500], 1000).unwrap();
+        assert_eq!([lengths(), lengths(), lengths()], [1000, 1000, 500]);
+        // One that is longer is still one.
+        flow.send(&[2; 1500]).unwrap();
+        assert_eq!(lengths(), 1500);
+        flow.send_all(&[3; 30], 10).unwrap();
+        assert_eq!([lengths(), lengths(), lengths()], [10, 10, 10]);
+        assert_eq!(flow.sent, 2500 + 1500 + 30);
+        // Where it cannot be, each goes by itself.
+        flow.cut = None;
+        flow.send_all(&[4; 25], 10).unwrap();
+        assert_eq!([lengths(), lengths(), lengths()], [10, 10, 5]);
     }
 }
