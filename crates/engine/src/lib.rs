@@ -21,6 +21,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+/// What a list costs is held by a count.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: rcon_sys::counting::Counting = rcon_sys::counting::Counting;
+
 mod accounts;
 mod ahead;
 pub mod attach;

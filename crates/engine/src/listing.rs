@@ -129,3 +129,59 @@ impl Engine {
         fine.then_some(container)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcon_sys::counting::allocations;
+
+    use super::*;
+    use crate::compact::compact;
+    use crate::paths::Paths;
+    use crate::record::test_config;
+
+    /// How often memory is asked for to read one record more: 9 were counted.
+    const AT_MOST: u64 = 10;
+
+    #[test]
+    fn a_record_costs_few_allocations() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(Paths {
+            root: dir.path().join("root"),
+            runroot: dir.path().join("run"),
+            wish: rcon_store::Wish::default(),
+            image_stores: Vec::new(),
+        })
+        .unwrap();
+        let make = |numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                let mut config = test_config(&format!("c{number}"));
+                config.id = format!("{number:064x}");
+                config.by_run = Some(false);
+                let home = engine.paths().container(&config.id);
+                fs::create_dir(&home).unwrap();
+                fs::write(home.join("config.json"), compact(&config).to_string()).unwrap();
+            }
+        };
+        let list = |expected: usize| {
+            let request = ListRequest {
+                all: true,
+                ..ListRequest::default()
+            };
+            let (list, count) = allocations(|| engine.list(&request).unwrap());
+            assert_eq!(list.len(), expected);
+            count
+        };
+        make(0..100);
+        list(100);
+        let some = list(100);
+        make(100..300);
+        let each = (list(300) - some) / 200;
+        assert!(
+            each <= AT_MOST,
+            "{each} allocations a record, at most {AT_MOST}"
+        );
+        assert!(each > 0, "nothing is counted");
+    }
+}

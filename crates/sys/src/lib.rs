@@ -4,6 +4,7 @@
 //! one subject, with safe functions over it and typed or translated errors.
 
 pub mod bpf;
+pub mod counting;
 pub mod descriptors;
 pub mod fdpass;
 pub mod floor;
