@@ -273,6 +273,8 @@ mod tests {
     fn errors_have_words_and_no_numbers() {
         let error = Error::io("cannot make x", io::Error::from_raw_os_error(libc::EACCES));
         assert_eq!(error.to_string(), "cannot make x: permission denied");
+        assert!(error.hint().is_some_and(|hint| hint.contains("--root")));
+        let error = Error::io("cannot make x", io::Error::from_raw_os_error(libc::EIO));
         assert_eq!(error.hint(), None);
     }
 

@@ -359,7 +359,7 @@ impl Store {
     /// there is time. `None` if there is no such snapshot.
     pub fn detach_snapshot(&self, container_id: &str) -> Result<Option<DetachedSnapshot>> {
         let path = snapshot_path(container_id)?;
-        Ok(Stage::take(self, &path)?.map(DetachedSnapshot))
+        Ok(Stage::take_directory(self, &path)?.map(DetachedSnapshot))
     }
 
     /// What a container wrote. Walks its upper directory; without the ids of the container's

@@ -74,6 +74,30 @@ impl Stage {
         }
     }
 
+    /// The same for a directory that nobody locks, which needs no other around it.
+    pub(crate) fn take_directory(store: &Store, path: &str) -> Result<Option<Self>> {
+        let what = || format!("cannot remove {}", store.path(path).display());
+        let root = rustix::io::fcntl_dupfd_cloexec(store.dir(), 0).context(what)?;
+        let name = format!("tmp/gone-{}", unique());
+        match rustix::fs::renameat(&root, path, &root, &name) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(Error::io(what(), error)),
+        }
+        // Until it is locked it looks abandoned, and a sweep may have removed it.
+        let dir = match rustix::fs::openat(&root, &name, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other.context(what)?,
+        };
+        lock(&dir, FlockOperation::LockExclusive).context(what)?;
+        Ok(Some(Self {
+            root,
+            name,
+            dir,
+            armed: true,
+        }))
+    }
+
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
