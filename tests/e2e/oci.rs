@@ -49,7 +49,10 @@ fn a_life_in_commands(t: &mut Rcon) {
         .code(1)
         .says("container with id exists: c");
 
+    // What becomes of the specification after that is nothing to the container.
+    fs::write(b.dir.join("config.json"), "{}").unwrap();
     b.oci(t, &["start", "c"]).quiet().prints("");
+    b.write();
     assert_eq!(b.state(t)["status"], "running");
     assert_eq!(name(&pid), "sleep\n");
     b.oci(t, &["start", "c"])

@@ -19,6 +19,7 @@ scenarios!(
     limits_of_root,
     settings_that_no_option_has,
     rules_for_devices,
+    given_to_its_user,
     cgroups_of_systemd,
     said_and_logged,
 );
@@ -375,6 +376,38 @@ fn rules_for_devices(t: &mut Rcon) {
         json!({"devices": [{"allow": true, "access": "x"}]}),
     );
     b.run(t).code(1).says("is no rule for devices");
+}
+
+/// A cgroup that the container may write to belongs to who runs in it, and of its files only those that can be given.
+fn given_to_its_user(t: &mut Rcon) {
+    if !lab().root || t.mode != Mode::ManyIds {
+        return;
+    }
+    let mut b = Bundle::of_root(t, "b");
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 5000}]);
+    let namespaces = b.spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    namespaces.push(json!({"type": "cgroup"}));
+    b.set("/linux/uidMappings", map.clone());
+    b.set("/linux/gidMappings", map);
+    b.script(
+        "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control cgroup.max.depth
+        mkdir below 2>/dev/null && echo made",
+    );
+    let nobody = 65534;
+    b.mount(Value::Null);
+    for (uid, options, shown) in [
+        (0, json!(["nosuid"]), format!("0\n0\n0\n{nobody}\nmade\n")),
+        (7, json!(["nosuid"]), format!("7\n7\n7\n{nobody}\nmade\n")),
+        (0, json!(["ro"]), format!("{nobody}\n").repeat(4)),
+    ] {
+        let mount = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options});
+        b.set("/process/user/uid", json!(uid));
+        b.set("/mounts/5", mount);
+        b.write();
+        let out = in_second_version(&b, t, &["run", "c"]);
+        assert_eq!(out.stdout, shown, "{}", out.story());
+    }
 }
 
 fn cgroups_of_systemd(t: &mut Rcon) {

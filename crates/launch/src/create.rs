@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Process, Spec};
 use rcon_sys::fdpass;
-use rcon_sys::ids;
+use rcon_sys::ids::{self, IdMaps};
 use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 use rustix::process::Pid;
@@ -200,6 +200,9 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
         if let Some(all) = &mut newborn.0 {
             all.cgroup.clone_from(&group);
         }
+        if let (Some(group), Some(uid)) = (&group, owner_of_cgroup(spec, maps, &namespaces)) {
+            group.give(uid);
+        }
         let (userns, netns, passed) = look(pid, &namespaces, made)?;
         if let (Some(netns), Some(all)) = (&netns, &mut newborn.0)
             && !devices.is_empty()
@@ -255,6 +258,28 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
 fn place(pid: Pid, cgroup: Option<cgroup::Prepared>) -> Result<Option<Cgroup>> {
     let pids = [pid.as_raw_nonzero().get()];
     Ok(cgroup.map(|cgroup| cgroup.enter(&pids)).transpose()?)
+}
+
+/// The user of the host whose the container's cgroup is to be: where the container sees no other one, and may write there.
+fn owner_of_cgroup(spec: &Spec, maps: &IdMaps, namespaces: &Namespaces) -> Option<u32> {
+    let writable = spec.mounts().iter().flatten().any(|mount| {
+        let options = mount.options().as_deref().unwrap_or_default();
+        mount.destination() == std::path::Path::new("/sys/fs/cgroup")
+            && mount
+                .typ()
+                .as_deref()
+                .is_some_and(|kind| kind.starts_with("cgroup"))
+            && !options.iter().any(|option| option == "ro")
+    });
+    if !writable || !namespaces.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+        return None;
+    }
+    let uid = spec.process().as_ref()?.user().uid();
+    match namespaces.new.contains(CloneFlags::CLONE_NEWUSER) {
+        true => maps.to_host_uid(uid),
+        false if namespaces.other_users() => None,
+        false => Some(uid),
+    }
 }
 
 /// The program of `spec`, as it is asked for.

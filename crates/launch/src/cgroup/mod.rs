@@ -276,6 +276,19 @@ impl Cgroup {
         }
     }
 
+    /// Give it to a user of the host: the folder, and those of its files that can be given with it. One of the first version is
+    /// not given away, and what this process may not give stays as it is (config-linux.md, cgroup ownership).
+    pub(crate) fn give(&self, uid: u32) {
+        let Dirs::Unified(dir) = &self.dirs else {
+            return;
+        };
+        let usual = || "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned();
+        let files = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| usual());
+        for name in [""].into_iter().chain(files.lines()) {
+            let _ = std::os::unix::fs::chown(dir.join(name), Some(uid), None);
+        }
+    }
+
     /// Move a process into it.
     ///
     /// # Errors

@@ -70,6 +70,9 @@ pub fn template(rootless: Option<(u32, u32)>) -> Value {
             "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
         ],
     });
+    if rootless.is_none() {
+        linux["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    }
     if let Some((uid, gid)) = rootless {
         let only = |host: u32| json!([{"containerID": 0, "hostID": host, "size": 1}]);
         linux["uidMappings"] = only(uid);
