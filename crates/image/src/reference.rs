@@ -119,15 +119,18 @@ impl Given {
                 bad()
             });
         }
-        if name.len() > NAME_MAX {
-            return Err(ParseError::TooLong);
-        }
-        Ok(Given {
+        let given = Given {
             registry: registry.map(canonical_registry),
             path: path.to_owned(),
             tag,
             digest,
-        })
+        };
+        // With what a short name is completed by: it is to stay a name then.
+        let whole = given.at(DOCKER_HUB);
+        if whole.registry.len() + 1 + whole.repository.len() > NAME_MAX {
+            return Err(ParseError::TooLong);
+        }
+        Ok(given)
     }
 
     /// Is a registry still to be found?
@@ -413,6 +416,10 @@ mod tests {
         assert!(msg(&format!("x@foo:{hex64}")).contains("unsupported digest algorithm"));
         assert!(msg(&format!("x@sha256:{hex64}a")).contains("invalid checksum digest length"));
         assert!(msg(&"a".repeat(300)).contains("255"));
+        // docker.io/library/ and the name.
+        let longest = Reference::parse(&"a".repeat(237)).unwrap();
+        assert_eq!(Reference::parse(&longest.to_string()), Ok(longest));
+        assert!(msg(&"a".repeat(238)).contains("255"));
         assert!(Reference::parse(&format!("a:{}", "t".repeat(129))).is_err());
     }
 
