@@ -217,6 +217,11 @@ fn updated(t: &mut Rcon) {
         "c",
     ]);
     t.run(&["wait", "c"]).prints("137\n");
+    let words = ["--sdnotify", "healthy", "--health-cmd", "true"];
+    t.ok(&[&["create", "--name", "d"], &words[..], &[&image, "true"]].concat());
+    t.run(&["update", "--no-healthcheck", "d"])
+        .refused(125)
+        .says("requires a healthcheck");
     // One that does not run; its variables, too.
     t.run(&["update", "--env", "=x", "c"]).refused(125);
     t.ok(&[

@@ -420,6 +420,8 @@ fn system(t: &mut Rcon) {
             "rcon system df",
             "rcon system df -v",
             "rcon system df --format '{{.Type}} {{.Total}} {{.Active}}'",
+            "rcon system df --format json | tr -d '[:space:]' | grep -o '\"Type\":\"[A-Za-z]*\"'",
+            "rcon info | grep -E '^[a-z]'",
             "rcon system prune -f",
             "rcon volume prune -f",
         ])

@@ -88,7 +88,11 @@ impl HealthArgs {
                 None => changes.none = true,
             }
         }
-        let kept = Health::default();
+        let kept = Health {
+            max_log_count: before.max_log_count,
+            max_log_size: before.max_log_size,
+            ..Health::default()
+        };
         let before = if changes.none { &kept } else { before };
         let mut startup = before.startup.clone();
         if let Some(text) = self.health_startup_cmd.as_deref() {

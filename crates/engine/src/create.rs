@@ -13,7 +13,6 @@ use crate::compact::compact;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
-use crate::lifecycle::SdNotify;
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
 use crate::{CreateRequest, Engine, accounts, bundling, limits, names, volumes};
@@ -232,11 +231,7 @@ impl Engine {
             &mut lifecycle.health,
             config.image_config.healthcheck.as_ref(),
         )?;
-        if lifecycle.sdnotify == SdNotify::Healthy && lifecycle.health.check.is_none() {
-            return Err(Error::Invalid(
-                "sdnotify policy \"healthy\" requires a healthcheck to be set".into(),
-            ));
-        }
+        lifecycle.coherent()?;
         config.lifecycle.cidfile.clone_from(&request.cidfile);
         // Without a network of its own there is nothing to publish, as podman sees it too.
         if matches!(config.network, Network::Slirp(_)) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
 use crate::health::{HealthCheck, OnUnhealthy, StartupCheck};
 
 /// `--restart`.
@@ -228,6 +229,18 @@ pub struct Lifecycle {
     pub conmon_pidfile: Option<PathBuf>,
     /// `--cidfile`.
     pub cidfile: Option<PathBuf>,
+}
+
+impl Lifecycle {
+    /// Whether its parts go together.
+    pub(crate) fn coherent(&self) -> Result<(), Error> {
+        match (self.sdnotify, &self.health.check) {
+            (SdNotify::Healthy, None) => Err(Error::Invalid(
+                "sdnotify policy \"healthy\" requires a healthcheck to be set".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How long to wait before a container is started again: twice as long each time, up to a minute, and from the beginning

@@ -234,6 +234,7 @@ impl Engine {
         let container = self.container(name_or_id)?;
         let mut config = container.config.clone();
         edit(&mut config)?;
+        config.lifecycle.coherent()?;
         if config.auto_remove && config.restart != RestartPolicy::No {
             return Err(E::from(Error::Invalid(
                 "cannot set a restart policy on a container that will be removed automatically (--rm)"
