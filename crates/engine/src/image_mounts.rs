@@ -29,7 +29,7 @@ impl Engine {
     /// Mounts an image, or finds where it is mounted already.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`]; outside of `rcon unshare`.
+    /// [`crate::Error::NoSuchImage`]; outside of `rcon unshare`.
     pub fn mount_image(&self, name: &str) -> Result<ImageMount> {
         let prefix = self.mount_prefix()?;
         let image = self.find_image(name)?;
@@ -103,7 +103,7 @@ impl Engine {
     /// Takes the mount of an image away; whether there was one. With `force` even if it is in use.
     ///
     /// # Errors
-    /// [`Error::NoSuchImage`]; a mount that is in use; outside of `rcon unshare`.
+    /// [`crate::Error::NoSuchImage`]; a mount that is in use; outside of `rcon unshare`.
     pub fn unmount_image(&self, name: &str, force: bool) -> Result<Option<ImageMount>> {
         let mounted = self.mounted_images()?;
         // Of an image that was removed the id is still known.

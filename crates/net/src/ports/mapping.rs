@@ -69,7 +69,7 @@ impl PortMapping {
     /// each value gives one mapping today.
     ///
     /// # Errors
-    /// [`Error::Publish`], worded as podman does.
+    /// [`crate::Error::Publish`], worded as podman does.
     pub fn parse(text: &str) -> Result<Vec<PortMapping>> {
         crate::ports::parse::parse(text)
     }
