@@ -160,6 +160,8 @@ fn colours_and_widths(t: &mut Rcon) {
 /// Without how long ago something was, and how wide that column is.
 fn age(text: &str) -> String {
     let mut out = Vec::new();
+    let text = text.replace("Less than a second", "0 seconds");
+    let text = text.replace("About a minute", "1 minutes");
     for word in text.split_whitespace() {
         let number = word.parse::<u32>().is_ok();
         out.push(if number {
@@ -168,7 +170,7 @@ fn age(text: &str) -> String {
             word.trim_end_matches('s')
         });
     }
-    out.join(" ").replace("Les than a second", "N second")
+    out.join(" ").replace("minute", "second")
 }
 
 /// `--quiet` leaves what a script wants, and nothing else.
