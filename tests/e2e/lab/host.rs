@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::service::Service;
-use super::{apt, dns, lab, net, registry, skip};
+use super::{apt, dns, eventually, lab, net, registry, skip};
 
 /// The host's address on the network.
 pub const ADDRESS: &str = "10.0.0.67";
@@ -28,6 +28,16 @@ pub const REGISTRY_PORT: u16 = 5000;
 pub struct Host {
     host: Service,
     neighbour: Service,
+}
+
+/// Binds an address that was used a moment ago: what other scenarios start has the socket too, until it is the program that it
+/// becomes.
+fn free<T>(mut bind: impl FnMut() -> std::io::Result<T>) -> T {
+    eventually("the address to be free", 20, || match bind() {
+        Ok(socket) => Some(socket),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => None,
+        Err(error) => panic!("{error}"),
+    })
 }
 
 impl Host {
@@ -77,13 +87,13 @@ impl Host {
     /// A listener of the neighbour.
     pub fn listen(&self, address: &str) -> TcpListener {
         net::inside(Some(self.neighbour()), || {
-            TcpListener::bind(address).unwrap()
+            free(|| TcpListener::bind(address))
         })
     }
 
     /// A datagram socket of the neighbour.
     pub fn datagrams(&self, address: &str) -> UdpSocket {
-        let socket = net::inside(Some(self.neighbour()), || UdpSocket::bind(address).unwrap());
+        let socket = net::inside(Some(self.neighbour()), || free(|| UdpSocket::bind(address)));
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .unwrap();
