@@ -118,7 +118,7 @@ fn who_moves_much_may_hold_much_until_it_rests() {
     // What was allowed is not taken back, but is no more than that.
     let window = window_after(&mut lab, &mut outside, next, 1, 201_001);
     assert!(window <= GENEROUS as u32 - 40_000, "{window}");
-    // One that is over has taken nothing with it.
+    // And who rests has given back the right to hold much.
     assert_eq!(lab.stack.tcp.engines.as_ref().unwrap().generous, 0);
 }
 
