@@ -1,5 +1,6 @@
 //! Restart policies.
 
+use chrono::{DateTime, FixedOffset, TimeDelta};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -9,6 +10,7 @@ use crate::lab::{Rcon, eventually, leaks};
 scenarios!(
     on_failure,
     always,
+    pauses,
     stopped_for_good,
     stopped_in_the_pause,
     stopped_in_the_start,
@@ -88,6 +90,38 @@ fn always(t: &mut Rcon) {
     });
     // Whoever attaches, or executes something, meets the run of now.
     t.run(&["exec", "c", "echo", "here"]).prints("here\n");
+    t.run(&["stop", "-t", "0", "c"]).code(0);
+}
+
+/// The moments at which a container wrote its lines of one word.
+fn moments(t: &Rcon, name: &str, word: &str) -> Vec<DateTime<FixedOffset>> {
+    let log = t.run(&["logs", "--timestamps", name]).stdout;
+    let words = log.lines().filter_map(|line| line.split_once(' '));
+    words
+        .filter(|(_, said)| *said == word)
+        .map(|(time, _)| DateTime::parse_from_rfc3339(time).unwrap())
+        .collect()
+}
+
+/// The pauses between two runs grow, until one has lasted for ten seconds. Who fails for ever keeps no machine busy.
+fn pauses(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let mut words = flapping("c", "always", &image, "-c").to_vec();
+    words.push(
+        "echo x >>/runs; echo run; n=$(wc -l </runs); test $n = 6 && sleep 10.2; test $n = 7 && exec sleep 1000; echo end; exit 1",
+    );
+    t.ok(&words);
+    eventually("it stays", 120, || {
+        (moments(t, "c", "run").len() == 7).then_some(())
+    });
+    let (runs, ends) = (moments(t, "c", "run"), moments(t, "c", "end"));
+    let pauses: Vec<TimeDelta> = ends.iter().zip(&runs[1..]).map(|(e, r)| *r - *e).collect();
+    // A start takes its time on top.
+    for (pause, least) in pauses.iter().zip([100, 200, 400, 800, 1600]) {
+        assert!(*pause >= TimeDelta::milliseconds(least), "{pauses:?}");
+    }
+    // The next would have been 3.2 seconds.
+    assert!(pauses[5] < TimeDelta::milliseconds(3200), "{pauses:?}");
     t.run(&["stop", "-t", "0", "c"]).code(0);
 }
 

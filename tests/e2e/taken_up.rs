@@ -14,6 +14,9 @@ scenarios!(
     log_goes_on,
     of_another_user,
     foreground,
+    closed_input,
+    closed_output,
+    streams_of_its_own,
     terminal,
     attached,
     network_and_ports,
@@ -28,10 +31,7 @@ fn monitor_of(t: &Rcon, name: &str) -> Pid {
 
 /// The monitor by its record alone: asking for it would have another one made.
 fn recorded(t: &Rcon, name: &str) -> Option<Pid> {
-    let id = fs::read_link(t.root().join("container-names").join(name)).ok()?;
-    let path = t.root().join("containers").join(id).join("state.json");
-    let state: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let pid = state["monitor"]["pid"].as_i64()?;
+    let pid = state(t, name)?["monitor"]["pid"].as_i64()?;
     Some(Pid::from_raw(i32::try_from(pid).unwrap()))
 }
 
@@ -196,6 +196,106 @@ fn foreground(t: &mut Rcon) {
     );
     is_whole(&out.stdout);
     is_whole(&t.run(&["logs", "c"]).stdout);
+}
+
+/// The state as it is written down.
+fn state(t: &Rcon, name: &str) -> Option<serde_json::Value> {
+    let id = fs::read_link(t.root().join("container-names").join(name)).ok()?;
+    let path = t.root().join("containers").join(id).join("state.json");
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Waits until the record says that a standard stream is closed.
+fn is_closed(t: &Rcon, standard: usize) {
+    eventually("it is closed", 20, || {
+        (state(t, "c")?["pipes"][standard] == 0).then_some(())
+    });
+}
+
+/// Input that has come to its end has done so for every later monitor.
+fn closed_input(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let folder = shared(t);
+    let script = "until test -e /s/go; do sleep 0.02; done; cat; echo end";
+    let run = [
+        "run", "-i", "-v", &folder, "--name", "c", &image, "sh", "-c", script,
+    ];
+    let running = t.start(&run);
+    is_closed(t, 0);
+    // Without the command, which would see to it by itself.
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    let old = kill_monitor(t, "c");
+    assert_ne!(monitor_of(t, "c"), old);
+    go(t);
+    t.ok(&["wait", "c"]);
+    ended_with(t, "c", 0);
+    t.run(&["logs", "c"]).prints("end\n");
+}
+
+/// Output that nobody reads any more is closed, and stays closed.
+fn closed_output(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let folder = shared(t);
+    let script = "trap '' PIPE; until test -e /s/said; do echo x 2>/dev/null || touch /s/said; sleep 0.02; done; \
+        until test -e /s/go; do sleep 0.02; done; echo y || exit 8; exit 9";
+    for alone in [false, true] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = t.command(&[
+            "run", "-i", "-v", &folder, "--name", "c", &image, "sh", "-c", script,
+        ]);
+        command.stdout(writer).stderr(std::process::Stdio::null());
+        command.stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        is_closed(t, 1);
+        let said = t.home("shared/said");
+        eventually("the program sees it", 20, || said.exists().then_some(()));
+        if alone {
+            child.kill().unwrap();
+        }
+        for _ in 0..2 {
+            let old = kill_monitor(t, "c");
+            if alone {
+                t.ok(&["ps"]);
+            }
+            eventually("another monitor", 20, || {
+                recorded(t, "c").filter(|now| *now != old)
+            });
+        }
+        go(t);
+        child.wait().unwrap();
+        t.ok(&["wait", "c"]);
+        ended_with(t, "c", 8);
+        t.ok(&["rm", "c"]);
+        for name in ["go", "said"] {
+            fs::remove_file(t.home("shared").join(name)).unwrap();
+        }
+    }
+}
+
+/// A container that has closed one of its streams keeps the others.
+fn streams_of_its_own(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let folder = shared(t);
+    for (options, closes) in [
+        (&[][..], "exec 2>&-"),
+        (&["-i"][..], "exec 2>&-"),
+        (&["-i"][..], "exec </dev/null 2>/dev/null"),
+    ] {
+        let script = format!("{closes}; {COUNT}");
+        let run = [&["run", "-d", "-v", &folder, "--name", "c"], options].concat();
+        t.ok(&[&run[..], &[&image, "sh", "-c", &script]].concat());
+        waits(t, "c");
+        let old = kill_monitor(t, "c");
+        assert_ne!(monitor_of(t, "c"), old);
+        go(t);
+        t.ok(&["wait", "c"]);
+        ended_with(t, "c", 7);
+        is_whole(&t.run(&["logs", "c"]).stdout);
+        t.ok(&["rm", "c"]);
+        fs::remove_file(t.home("shared/go")).unwrap();
+    }
 }
 
 fn terminal(t: &mut Rcon) {

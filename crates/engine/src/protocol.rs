@@ -358,6 +358,9 @@ pub(crate) enum Report {
     Started {
         /// PID 1 of the container.
         process: ProcessRef,
+        /// Which of its streams come with this.
+        #[serde(default)]
+        streams: Vec<u8>,
     },
     /// It could not be started; nothing of the attempt is left.
     Failed {
@@ -380,10 +383,18 @@ impl Report {
         }
     }
 
+    /// Which of its streams come with this.
+    pub fn streams(&self) -> &[u8] {
+        match self {
+            Report::Started { streams, .. } => streams,
+            Report::Failed { .. } => &[],
+        }
+    }
+
     /// PID 1 of the container, if it was started.
     pub fn started(self) -> Result<ProcessRef> {
         match self {
-            Report::Started { process } => Ok(process),
+            Report::Started { process, .. } => Ok(process),
             Report::Failed {
                 message,
                 code,

@@ -31,6 +31,9 @@ use crate::{Engine, limits, processes, protocol, records};
 /// How long a network without a supervisor may take to notice the end.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// What stands for the master of a terminal where the standard streams are 0, 1 and 2.
+const CONSOLE: u8 = 3;
+
 /// Our ends of a container's standard streams.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
@@ -43,19 +46,17 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// As [`Monitor::ends`] gave them.
-    pub fn of(fds: Vec<OwnedFd>, tty: bool) -> Ends {
+    /// Those that are [`which`](Monitor::ends).
+    pub fn of(fds: Vec<OwnedFd>, which: &[u8]) -> Ends {
         let mut ends = Ends::default();
-        let mut fds = fds.into_iter();
-        match (tty, fds.len()) {
-            (true, 1) => ends.console = fds.next(),
-            (false, 2 | 3) => {
-                if fds.len() == 3 {
-                    ends.stdin = fds.next();
-                }
-                ends.output = [fds.next(), fds.next()];
-            }
-            _ => {}
+        for (fd, which) in fds.into_iter().zip(which) {
+            let end = match which {
+                0 => &mut ends.stdin,
+                1 => &mut ends.output[0],
+                2 => &mut ends.output[1],
+                _ => &mut ends.console,
+            };
+            *end = Some(fd);
         }
         ends
     }
@@ -98,7 +99,14 @@ pub(super) fn take_up(
             console: None,
             ..find(container, &userns)
         },
-        false => ends,
+        false => {
+            // What the command has closed stays so, also with a monitor that it does not make.
+            let kept = [&ends.stdin, &ends.output[0], &ends.output[1]];
+            for (pipe, end) in container.state.pipes.iter_mut().zip(kept) {
+                *pipe = if end.is_some() { *pipe } else { 0 };
+            }
+            ends
+        }
     };
     let orphan = container.state.network.and_then(|network| network.open());
     let mut started = Started {
@@ -195,25 +203,27 @@ fn find(container: &Container, userns: &OwnedFd) -> Ends {
     match fork() {
         Ok(Fork::Child) => {
             let _ = nix::sched::setns(userns, nix::sched::CloneFlags::CLONE_NEWUSER);
-            let found = find_pipes(container);
+            let (which, found) = find_pipes(container);
             let fds: Vec<BorrowedFd<'_>> = found.iter().map(AsFd::as_fd).collect();
-            let sent = rcon_sys::fdpass::send_fds(&theirs, b"+", &fds);
+            let sent = rcon_sys::fdpass::send_fds(&theirs, &which, &fds);
             exit_now(i32::from(sent.is_err()))
         }
         Ok(Fork::Parent { pidfd, .. }) => {
             drop(theirs);
-            let received = rcon_sys::fdpass::recv_fds(&ours, &mut [0; 8]);
+            let mut which = [0; 8];
+            let received = rcon_sys::fdpass::recv_fds(&ours, &mut which);
             let _ = wait_pidfd(&pidfd);
-            Ends::of(received.map(|(_, fds)| fds).unwrap_or_default(), false)
+            let (count, fds) = received.unwrap_or_default();
+            Ends::of(fds, &which[..count])
         }
         Err(_) => Ends::default(),
     }
 }
 
-/// The pipes, in the order of [`Ends::of`].
-fn find_pipes(container: &Container) -> Vec<OwnedFd> {
+/// The pipes that somebody in the container still has, and which they are.
+fn find_pipes(container: &Container) -> (Vec<u8>, Vec<OwnedFd>) {
     let pids = processes::pids(container);
-    let pipes = container.state.pipes.iter().enumerate();
+    let pipes = (0_u8..).zip(&container.state.pipes);
     pipes
         .filter(|(_, inode)| **inode != 0)
         .filter_map(|(standard, inode)| {
@@ -228,9 +238,10 @@ fn find_pipes(container: &Container) -> Vec<OwnedFd> {
                 _ => OFlags::RDONLY,
             };
             let mut paths = first.into_iter().chain(all);
-            paths.find_map(|path| open_pipe(&path, *inode, flags))
+            let found = paths.find_map(|path| open_pipe(&path, *inode, flags))?;
+            Some((standard, found))
         })
-        .collect()
+        .unzip()
 }
 
 /// Opens the pipe `inode` if it is the one at `path`. Looks before it opens: what the container has there is its own choice.
@@ -273,14 +284,29 @@ fn ends_within(process: &OwnedFd, limit: Duration) -> bool {
 }
 
 impl Monitor {
-    /// Our ends of the container's streams, for the command in the foreground.
-    pub(super) fn ends(&self) -> Vec<BorrowedFd<'_>> {
+    /// Our ends of the container's streams, for the command in the foreground, and which they are.
+    pub(super) fn ends(&self) -> (Vec<u8>, Vec<BorrowedFd<'_>>) {
         if let Some(console) = &self.started.running.console {
-            return vec![console.as_fd()];
+            return (vec![CONSOLE], vec![console.as_fd()]);
         }
-        let input = self.streams.input.iter().map(|input| input.fd.as_fd());
-        let output = self.streams.outputs.iter().map(|output| output.fd.as_fd());
-        input.chain(output).collect()
+        let input = self.streams.input.iter();
+        let input = input.map(|input| (0, input.fd.as_fd()));
+        let output = self.streams.outputs.iter();
+        let output = output.map(|output| (output.standard(), output.fd.as_fd()));
+        input.chain(output).unzip()
+    }
+
+    /// Has the record know that we close a stream that the container still has: another monitor must not open it again.
+    pub(super) fn forget_pipe(&mut self, standard: u8) {
+        let pipes = &mut self.container.state.pipes;
+        if let Some(inode) = pipes.get_mut(usize::from(standard))
+            && *inode != 0
+        {
+            *inode = 0;
+            let dir = self.engine.paths.container(self.container.id());
+            // If that fails it is closed nevertheless, for as long as we live.
+            let _ = records::save_state(&dir, &self.container.state, Durable::No);
+        }
     }
 
     /// Replaces a network that was killed while nobody supervised it.

@@ -18,7 +18,10 @@ impl Monitor {
     /// Starts the program for the client `at`, and says what came of it.
     pub(super) fn begin_program(&mut self, at: usize) {
         let report = match self.begin_held() {
-            Ok(process) => Report::Started { process },
+            Ok(process) => Report::Started {
+                process,
+                streams: Vec::new(),
+            },
             Err(error) => Report::failed(&error),
         };
         let text = serde_json::to_vec(&report).unwrap_or_default();

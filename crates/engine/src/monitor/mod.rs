@@ -68,7 +68,6 @@ pub(crate) struct Order {
 /// Forks the monitor and waits for its report. With a command that stays in the foreground, the ends of the container's
 /// streams come back too, so that the container need not notice when its monitor is killed.
 pub(crate) fn start(engine: &Engine, order: Order) -> Result<(ProcessRef, Ends)> {
-    let tty = order.container.config.options.tty;
     let command = match &order.foreground {
         Some(_) => ProcessRef::of(std::process::id().cast_signed()),
         None => None,
@@ -86,12 +85,13 @@ pub(crate) fn start(engine: &Engine, order: Order) -> Result<(ProcessRef, Ends)>
                 .context(|| "cannot hear the monitor".into())?;
             match serde_json::from_slice::<Report>(&said) {
                 Ok(report) => {
+                    let ends = Ends::of(fds, report.streams());
                     let started = report.started();
                     if started.is_err() {
                         // It is about to end; then nothing of the attempt is left.
                         let _ = process::wait_pidfd(&pidfd);
                     }
-                    started.map(|process| (process, Ends::of(fds, tty)))
+                    started.map(|process| (process, ends))
                 }
                 Err(_) => {
                     let _ = process::wait_pidfd(&pidfd);
@@ -150,11 +150,11 @@ fn live(engine: &Engine, order: Order, report: OwnedFd, command: Option<ProcessR
         monitor.note_start(&[Action::Init]);
     }
     if let Some(process) = monitor.process() {
-        let ends = match command {
+        let (streams, ends) = match command {
             Some(_) => monitor.ends(),
-            None => Vec::new(),
+            None => Default::default(),
         };
-        tell(&report, &Report::Started { process }, &ends);
+        tell(&report, &Report::Started { process, streams }, &ends);
     }
     drop(report);
     trace::mark("start told");

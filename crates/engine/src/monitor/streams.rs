@@ -77,6 +77,14 @@ impl Output {
             ended: false,
         })
     }
+
+    /// Its number in the container.
+    pub fn standard(&self) -> u8 {
+        match self.stream {
+            Stream::Stdout => 1,
+            Stream::Stderr => 2,
+        }
+    }
 }
 
 impl Input {
@@ -141,10 +149,16 @@ impl Monitor {
         client.streams.stderr &= !closed.stderr;
         if client.foreground && !self.container.config.options.tty {
             let clients = &self.clients;
-            self.streams.outputs.retain(|output| {
+            let mut unread = Vec::new();
+            for output in &mut self.streams.outputs {
                 let read = |client: &Client| wants(client.streams, output.stream);
-                !wants(closed, output.stream) || clients.iter().any(read)
-            });
+                if wants(closed, output.stream) && !clients.iter().any(read) {
+                    output.ended = true;
+                    unread.push(output.standard());
+                }
+            }
+            // Closed only then: whoever sees that may end us at once.
+            unread.into_iter().for_each(|which| self.forget_pipe(which));
         }
     }
 
@@ -207,6 +221,7 @@ impl Monitor {
             input.pending.push(0x04);
         } else {
             input.closing = true;
+            self.forget_pipe(0);
         }
         self.write_input();
     }
