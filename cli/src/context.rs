@@ -107,7 +107,7 @@ impl Context {
     /// Resolves the global options.
     ///
     /// # Errors
-    /// For an unknown log level.
+    /// For an unknown log level, or a cgroup manager that is neither of the two.
     pub fn new(globals: GlobalArgs, argv: Vec<OsString>, name: String) -> Result<Context, Failure> {
         let level = globals
             .log_level
@@ -116,6 +116,13 @@ impl Context {
         if level >= Level::Debug {
             trace::enable();
             trace::mark("command line read");
+        }
+        if let Some(other) = &globals.cgroup_manager
+            && !["", "cgroupfs", "systemd"].contains(&other.as_str())
+        {
+            return Err(Failure::new(format!(
+                "unsupported cgroup manager {other:?}: must be one of \"cgroupfs\" or \"systemd\""
+            )));
         }
         if let Some(folder) = &globals.config {
             rcon_engine::image::auth::set_docker_config(folder.clone());
@@ -129,19 +136,13 @@ impl Context {
     }
 
     /// `--cgroup-manager`, or what a configuration file has for it.
-    ///
-    /// # Errors
-    /// For a word that is neither.
-    pub fn cgroup_manager(&self, usual: Option<&str>) -> Result<Manager, Failure> {
+    pub fn cgroup_manager(&self, usual: Option<&str>) -> Manager {
         match self.globals.cgroup_manager.as_deref() {
+            Some("systemd") => Manager::Systemd,
+            Some("cgroupfs") => Manager::Cgroupfs,
             // The usual word of configuration files: whoever can.
-            None | Some("") if usual == Some("cgroupfs") => Ok(Manager::Cgroupfs),
-            None | Some("") => Ok(Manager::Auto),
-            Some("systemd") => Ok(Manager::Systemd),
-            Some("cgroupfs") => Ok(Manager::Cgroupfs),
-            Some(other) => Err(Failure::new(format!(
-                "unsupported cgroup manager {other:?}: must be one of \"cgroupfs\" or \"systemd\""
-            ))),
+            _ if usual == Some("cgroupfs") => Manager::Cgroupfs,
+            _ => Manager::Auto,
         }
     }
 

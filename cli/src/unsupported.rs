@@ -6,6 +6,7 @@
 pub const COMMANDS: &[&str] = &[
     "auto-update",
     "build",
+    "compose",
     "generate",
     "kube",
     "machine",
@@ -88,7 +89,7 @@ pub fn instead(command: &str) -> &'static str {
              oci-archive:FILE`, then `rcon load -i FILE`"
         }
         "manifest" | "artifact" => "`buildah manifest` or `skopeo` do it",
-        "pod" | "kube" | "play" => {
+        "pod" | "kube" | "play" | "compose" => {
             "containers that belong together share a network by --network container:NAME"
         }
         "generate" | "quadlet" | "auto-update" => {

@@ -43,7 +43,9 @@ fn explain(
             Some(flag) if flag.starts_with('-') => unknown_flag(&flag, Some(said), name),
             _ => Failure::new(format!("`{name}` takes no arguments")),
         },
-        ErrorKind::InvalidValue if value.as_deref().is_none_or(str::is_empty) => {
+        ErrorKind::InvalidValue
+            if value.as_deref().is_none_or(str::is_empty) && ends_with_flag(said) =>
+        {
             see(format!("flag needs an argument: {}", last_flag(said)), name)
         }
         ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
@@ -80,6 +82,7 @@ fn why(error: &clap::Error, value: &str) -> String {
             format!("parsing {value:?}: value out of range")
         }
         Some(why) => why,
+        None if value.is_empty() => "it is empty".into(),
         None => "invalid value".into(),
     }
 }
@@ -119,6 +122,12 @@ fn text(error: &clap::Error, kind: ContextKind) -> Option<String> {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// Whether the last word is a flag, and nothing is given to it.
+fn ends_with_flag(said: &[OsString]) -> bool {
+    let last = said.last().map(|word| word.as_encoded_bytes());
+    last.is_some_and(|last| last.starts_with(b"-") && !last.ends_with(b"="))
 }
 
 /// The flag that stands last on the command line, as the flag parser of Go names one without its value.
@@ -280,6 +289,11 @@ mod tests {
                 "run",
                 &["-p"],
                 "flag needs an argument: 'p' in -p\nSee 'rcon run --help'",
+            ),
+            (
+                "run",
+                &["--cidfile", "", "x"],
+                "invalid argument \"\" for \"--cidfile\" flag: it is empty\nSee 'rcon run --help'",
             ),
             (
                 "run",

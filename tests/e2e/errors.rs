@@ -191,10 +191,28 @@ fn busy_port(t: &mut Rcon) {
 fn unwritable_root(t: &mut Rcon) {
     t.set_global(&["--root", "/proc/nowhere"]);
     t.run(&["ps"]).refused(125).says("/proc/nowhere");
-    t.run(&["images"]).refused(125).says("/proc/nowhere");
+    t.run(&["images"])
+        .refused(125)
+        .says("/proc/nowhere")
+        .says("can be given with --root or");
     let file = t.write("file", "not a folder");
     t.set_global(&["--root", &file]);
-    t.run(&["ps", "-a"]).refused(125).says(&file);
+    t.run(&["ps", "-a"])
+        .refused(125)
+        .says(&file)
+        .says("can be given with --root or");
+    t.set_global(&["--runroot", "/proc/nowhere"]);
+    t.run(&["ps"])
+        .refused(125)
+        .says("can be given with --runroot or");
+    t.set_global(&["--root", ""]);
+    t.run(&["ps"])
+        .refused(125)
+        .says("invalid argument \"\" for \"--root\" flag: it is empty");
+    t.set_global(&["--cgroup-manager", "nosuch"]);
+    t.run(&["ps"])
+        .refused(125)
+        .says("unsupported cgroup manager \"nosuch\"");
     t.set_global(&[]);
 }
 

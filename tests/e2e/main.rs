@@ -26,6 +26,7 @@ mod files;
 mod full_disk;
 mod health;
 mod held;
+mod hints;
 mod image_stores;
 mod images;
 mod interrupt;

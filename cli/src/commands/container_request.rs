@@ -70,7 +70,7 @@ pub fn make(
     let sharing = args.isolation.sharing()?;
     let arrangement = args.isolation.arrangement()?;
     defaults.begin(&mut options)?;
-    let manager = context.cgroup_manager(defaults.cgroup_manager.as_deref())?;
+    let manager = context.cgroup_manager(defaults.cgroup_manager.as_deref());
     let cgroup = rcon_engine::CgroupChoice {
         usual_pids: defaults.pids_limit,
         ..args.cgroup.choice(manager)?

@@ -126,9 +126,13 @@ pub enum Error {
     GoneReader,
 }
 
-/// The way out where we cannot write.
+/// The way out where images and containers cannot be kept.
 const ANOTHER_PLACE: &str =
     "another place for images and containers can be given with --root or XDG_DATA_HOME";
+
+/// The same for what only running containers need.
+const ANOTHER_RUNROOT: &str =
+    "another place for what running containers need can be given with --runroot or XDG_RUNTIME_DIR";
 
 /// The engine's results.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -196,16 +200,18 @@ impl Error {
         }
     }
 
-    /// The same, with the way out when it is the place for our directories that we may not write to.
-    pub(crate) fn in_wrong_place(self) -> Error {
+    /// The same, with the way out when it is the place for our directories, `runroot` or `root`, where nothing can be made.
+    pub(crate) fn in_wrong_place(self, runroot: bool) -> Error {
+        let hint = match runroot {
+            true => ANOTHER_RUNROOT,
+            false => ANOTHER_PLACE,
+        };
         match &self {
-            Error::Io { source, .. } if source.raw_os_error() == Some(libc::EACCES) => {
-                Error::Remote {
-                    message: self.to_string(),
-                    code: self.exit_code(),
-                    hint: Some(ANOTHER_PLACE.into()),
-                }
-            }
+            Error::Io { source, .. } if cannot_be_made(source) => Error::Remote {
+                message: self.to_string(),
+                code: self.exit_code(),
+                hint: Some(hint.into()),
+            },
             _ => self,
         }
     }
@@ -217,6 +223,25 @@ impl Error {
             source: source.into(),
         }
     }
+}
+
+/// Whether a directory and those above it cannot be made where they are wanted, whoever tries: `/proc` says that there is no
+/// such file, a file on the way is none.
+fn cannot_be_made(error: &io::Error) -> bool {
+    use libc::{EACCES, EINVAL, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS};
+    let numbers = [
+        EACCES,
+        EPERM,
+        EROFS,
+        ENOENT,
+        ENOTDIR,
+        ELOOP,
+        ENAMETOOLONG,
+        EINVAL,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| numbers.contains(&code))
 }
 
 /// Turns a failed system call into an [`Error`] that says what was being done.
@@ -259,10 +284,13 @@ mod tests {
     fn a_place_that_is_not_ours_names_the_way_out() {
         let error = |code| Error::io("cannot create /x", io::Error::from_raw_os_error(code));
         assert_eq!(error(libc::EACCES).hint(), None);
-        for code in [libc::EACCES, libc::EROFS] {
-            let error = error(code).in_wrong_place();
-            assert!(error.to_string().starts_with("cannot create /x: "));
-            assert!(error.hint().unwrap().contains("--root"));
+        for code in [libc::EACCES, libc::EROFS, libc::ENOENT, libc::ENOTDIR] {
+            for (runroot, option) in [(false, "--root"), (true, "--runroot")] {
+                let error = error(code).in_wrong_place(runroot);
+                assert!(error.to_string().starts_with("cannot create /x: "));
+                assert!(error.hint().unwrap().contains(option));
+            }
         }
+        assert_eq!(error(libc::EIO).in_wrong_place(false).hint(), None);
     }
 }

@@ -140,7 +140,7 @@ impl Engine {
     /// When a directory cannot be made or is not ours.
     pub fn open(paths: Paths) -> Result<Engine> {
         let mut maps = IdMaps::detect();
-        records::prepare(&paths).map_err(|error| error.in_wrong_place())?;
+        records::prepare(&paths)?;
         let mut store = Store::open(&paths.root, &maps)?;
         if let Some(why) = store.refuses_owners(&maps) {
             maps = IdMaps {

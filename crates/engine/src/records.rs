@@ -33,13 +33,13 @@ pub(crate) const MAKING: &str = "making";
 
 /// Makes the directories everything else expects.
 pub(crate) fn prepare(paths: &Paths) -> Result<()> {
-    for dir in [
-        paths.containers(),
-        paths.names(),
-        paths.runroot.join("containers"),
+    for (dir, runroot) in [
+        (paths.containers(), false),
+        (paths.names(), false),
+        (paths.runroot.join("containers"), true),
     ] {
         if !dir.is_dir() {
-            files::make_dir(&dir)?;
+            files::make_dir(&dir).map_err(|error| error.in_wrong_place(runroot))?;
         }
     }
     Ok(())

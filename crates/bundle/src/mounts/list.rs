@@ -336,11 +336,14 @@ fn users_source(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
         }
         Source::Bind(path) => {
             std::fs::metadata(path).map_err(|e| {
-                Error::value(format!(
-                    "statfs {}: {}",
-                    path.display(),
-                    crate::parse::reason(&e)
-                ))
+                let message = format!("statfs {}: {}", path.display(), crate::parse::reason(&e));
+                match e.kind() {
+                    std::io::ErrorKind::NotFound => Error::with_hint(
+                        message,
+                        "only volumes with a name are made by themselves: make the folder first (mkdir -p)",
+                    ),
+                    _ => Error::value(message),
+                }
             })?;
             ("bind", path.clone())
         }
