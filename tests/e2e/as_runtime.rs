@@ -9,7 +9,7 @@ use crate::lab::pty::{CONTROL, Terminal};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Output, Rcon, installed, registry, skip};
 
-scenarios!(podman, podman_pauses);
+scenarios!(podman, podman_pauses, as_documented);
 
 /// podman with this runtime, and the image that it runs.
 pub struct Podman<'a> {
@@ -274,5 +274,41 @@ fn podman_pauses(t: &mut Rcon) {
         t.cgroup.as_ref().unwrap().containers(),
         Vec::<String>::new()
     );
+    podman.clear();
+}
+
+/// The example of docs/podman.md, with podman as it has to be here.
+fn as_documented(t: &mut Rcon) {
+    let Some(podman) = Podman::new(t) else { return };
+    podman.ok(&["tag", &podman.image, "docker.io/library/alpine"]);
+    let page = include_str!("../../docs/podman.md");
+    let block = page.split("```sh\n").nth(1).unwrap();
+    let block = block.split("```").next().unwrap();
+    let wrapped =
+        "#!/bin/sh\nexec /usr/bin/podman --cgroup-manager=cgroupfs --storage-driver=vfs \"$@\"\n";
+    let wrapper = t.write("wrapped/podman", wrapped);
+    std::fs::set_permissions(
+        &wrapper,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let settings = t.write("containers.conf", "[containers]\nnetns = \"none\"\n");
+    let path = [
+        t.home("wrapped").display().to_string(),
+        t.program.parent().unwrap().display().to_string(),
+    ];
+    let set = format!(
+        "PATH={}:/usr/bin:/bin CONTAINERS_CONF={settings}; export PATH CONTAINERS_CONF\n",
+        path.join(":")
+    );
+    let words = [
+        "sh".to_owned(),
+        "-e".to_owned(),
+        "-c".to_owned(),
+        set + block,
+    ];
+    Running::start(t.command_of(&words), Stdio::null())
+        .wait()
+        .code(0);
     podman.clear();
 }

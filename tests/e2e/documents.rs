@@ -8,7 +8,13 @@ use crate::lab::pty::Terminal;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, skip};
 
-scenarios!(walkthrough, recorrido, service_test, recipes);
+scenarios!(
+    walkthrough,
+    recorrido,
+    service_test,
+    recipes,
+    says_who_it_is
+);
 
 /// The prompt of the shell in a container.
 const INNER: &str = "/ # ";
@@ -140,6 +146,136 @@ fn commands(recipe: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// Shown in docs/contributing.md, word by word.
+fn says_who_it_is(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.run(&["run", "--rm", "--hostname", "me", &image, "hostname"])
+        .prints("me\n");
+}
+
+/// The shell examples of the documents by their first words, and which scenario runs them or what else sees to them. Those of the
+/// walks are all run above.
+const EXAMPLES: [(&str, &str, &str); 9] = [
+    ("README.md", "examples/demo", "walkthrough::demonstration"),
+    ("README.md", "tests/run", "is what runs this"),
+    ("docs/ci.md", "rcon run --rm -v", "documents::recipes"),
+    ("docs/ci.md", "images=", "documents::recipes"),
+    (
+        "docs/contributing.md",
+        "sudo .ci/run",
+        "is what CI begins with",
+    ),
+    (
+        "docs/contributing.md",
+        "cargo build",
+        "takes hours in all: what is named is looked for below",
+    ),
+    (
+        "docs/podman.md",
+        "mkdir -p ~/bin",
+        "as_runtime::as_documented",
+    ),
+    (
+        "docs/troubleshooting.md",
+        "sudo tee /etc/apparmor.d",
+        "changes the machine: compared with the package's below",
+    ),
+    (
+        "docs/troubleshooting.md",
+        "sudo usermod",
+        "changes the machine: compared with what doctor says by the engine's own tests",
+    ),
+];
+
+/// The blocks of code of a document: their languages and texts.
+fn blocks(document: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = document.split("```").collect();
+    let inside = parts.iter().skip(1).step_by(2);
+    inside.filter_map(|block| block.split_once('\n')).collect()
+}
+
+/// The documents: their paths from the top of the tree, and their texts.
+fn documents() -> Vec<(String, String)> {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut names = vec!["README.md".to_owned(), "CHANGELOG.md".to_owned()];
+    for entry in std::fs::read_dir(top.join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    let read = |name: String| {
+        let text = std::fs::read_to_string(top.join(&name)).unwrap();
+        (name, text)
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// No example of a shell is shown that nobody runs, or that nobody has said why.
+#[test]
+fn examples_are_run() {
+    let mut seen = vec![false; EXAMPLES.len()];
+    for (name, text) in documents() {
+        for (language, block) in blocks(&text) {
+            match language {
+                "console" => assert!(
+                    ["docs/walkthrough.md", "docs/recorrido.md"].contains(&name.as_str()),
+                    "{name}: nobody runs\n{block}"
+                ),
+                "sh" => {
+                    let of = |example: &(&str, &str, &str)| {
+                        example.0 == name && block.starts_with(example.1)
+                    };
+                    let at = EXAMPLES.iter().position(of);
+                    seen[at.unwrap_or_else(|| panic!("{name}: nobody runs\n{block}"))] = true;
+                }
+                "rust" => assert!(
+                    include_str!("documents.rs").contains(block),
+                    "{name}: nobody compiles\n{block}"
+                ),
+                // Drawings, and what is printed.
+                "text" | "" => {}
+                other => panic!("{name}: who runs what is in {other}?"),
+            }
+        }
+    }
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/e2e");
+    for ((name, start, who), seen) in EXAMPLES.iter().zip(seen) {
+        assert!(
+            seen,
+            "{name} has no example any more that begins with {start}"
+        );
+        if let Some((module, function)) = who.split_once("::") {
+            let source = std::fs::read_to_string(top.join(format!("{module}.rs"))).unwrap();
+            assert!(
+                source.contains(&format!("fn {function}(")),
+                "there is no {who}"
+            );
+        }
+    }
+}
+
+/// The profile for AppArmor that is shown is the package's, but for the place of the program and what others may add.
+#[test]
+fn the_profile_is_the_packages() {
+    let lines = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(str::trim);
+        lines
+            .filter(|line| {
+                !line.is_empty() && !line.starts_with('#') && !line.starts_with("include")
+            })
+            .map(|line| line.replace("/usr/local/bin", "/usr/bin"))
+            .collect()
+    };
+    let page = include_str!("../../docs/troubleshooting.md");
+    let (_, shown) = page.split_once("<<'END'\n").unwrap();
+    let (shown, _) = shown.split_once("END\n").unwrap();
+    assert_eq!(
+        lines(shown),
+        lines(include_str!("../../packaging/apparmor"))
+    );
 }
 
 /// A line that is typed and what is shown after it.
@@ -301,14 +437,10 @@ fn tests_of_the_threat_model_are_there() {
 #[test]
 fn what_documents_name_is_there() {
     let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut documents = vec![top.join("README.md")];
-    let docs = std::fs::read_dir(top.join("docs")).unwrap();
-    documents.extend(docs.map(|entry| entry.unwrap().path()));
-    documents.retain(|path| path.extension().is_some_and(|end| end == "md"));
-    let (mut links, mut paths) = (0, 0);
-    for document in documents {
-        let text = std::fs::read_to_string(&document).unwrap();
-        let name = document.display();
+    let sources = sources(&top);
+    let (mut links, mut paths, mut variables) = (0, 0, 0);
+    for (name, text) in documents() {
+        let document = top.join(&name);
         for target in text.split("](").skip(1) {
             let target = target.split(')').next().unwrap_or_default();
             let file = target.split('#').next().unwrap_or_default();
@@ -332,6 +464,14 @@ fn what_documents_name_is_there() {
         ];
         let words = text.split(|c: char| c.is_whitespace() || "`()|;,".contains(c));
         for word in words.map(|word| word.trim_end_matches(['.', ':'])) {
+            let variable = word.split('=').next().unwrap_or_default();
+            if variable.starts_with("RCON_TEST_") || variable.starts_with("RCON_WRITE_") {
+                assert!(
+                    sources.contains(&format!("\"{variable}\"")),
+                    "{name} names {variable}, which nothing reads"
+                );
+                variables += 1;
+            }
             let pattern = word.contains(['*', '…', '{', '<', '$']);
             if pattern
                 || word.contains("NAME")
@@ -346,7 +486,29 @@ fn what_documents_name_is_there() {
             paths += 1;
         }
     }
-    assert!(links > 20 && paths > 50, "{links} links, {paths} paths");
+    assert!(
+        links > 20 && paths > 50 && variables > 5,
+        "{links} links, {paths} paths, {variables} variables"
+    );
+}
+
+/// The Rust of the program and of its tests.
+fn sources(top: &std::path::Path) -> String {
+    let mut folders = ["crates", "cli/src", "tests"]
+        .map(|name| top.join(name))
+        .to_vec();
+    let mut sources = String::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    sources
 }
 
 /// The manual of a command: what docs/cli.md has under the longest beginning of `words` that is one, or an alias of one.
