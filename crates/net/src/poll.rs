@@ -65,6 +65,15 @@ impl Kind {
         Kind::RelayClient,
         Kind::RelayServer,
     ];
+
+    /// Whether it is one of many that come and go with what the container and its clients do.
+    fn is_connection(self) -> bool {
+        use Kind::{Dns, Echo, RelayClient, RelayServer, Tcp, Udp, UdpInner};
+        matches!(
+            self,
+            Tcp | Udp | Echo | Dns | UdpInner | RelayClient | RelayServer
+        )
+    }
 }
 
 /// The name of something that has events: what it is, and which.
@@ -113,6 +122,9 @@ pub(crate) struct Ready {
 const SPIN: Duration = Duration::from_micros(30);
 /// A sleep shorter than this is one that the next is likely to be like.
 const NAP: Duration = Duration::from_micros(60);
+/// How far the count of changes from one connection to another goes: as many events of one alone
+/// after another, and it has the thread for itself again.
+const CROWD: u8 = 8;
 /// What moves so much in one turn, in bytes, is not waiting for an answer: the longer the sleep, the
 /// more there is to share the cost of being woken.
 const BULK: u64 = 64 * 1024;
@@ -122,12 +134,18 @@ const BULK: u64 = 64 * 1024;
 pub(crate) struct Alertness {
     /// The last sleep was short.
     napped: bool,
+    /// The connection that the last event was of.
+    last: Option<Key>,
+    /// Goes up with each event of another connection than the last, and down with each of the same.
+    crowd: u8,
 }
 
 impl Alertness {
     /// Waits like [`Poller::wait`]. Where small things follow one another closely, falling asleep and
     /// being woken takes longer than what is waited for: then it stays awake for a moment, giving
-    /// way to whoever wants to run. Who is left alone for longer, or is busy, does not.
+    /// way to whoever wants to run. Who is left alone for longer, or is busy, does not; nor who serves
+    /// many at a time, where the processor is of more use to those at either end, and what comes
+    /// meanwhile is served by one waking.
     pub(crate) fn wait(
         &mut self,
         poller: &Poller,
@@ -138,9 +156,10 @@ impl Alertness {
             return poller.wait(ready, timeout);
         }
         let start = Instant::now();
-        while self.napped && start.elapsed() < SPIN {
+        while self.napped && self.crowd <= 1 && start.elapsed() < SPIN {
             poller.wait(ready, Some(Duration::ZERO))?;
             if !ready.is_empty() {
+                self.notice(ready);
                 return Ok(());
             }
             rustix::thread::sched_yield();
@@ -148,7 +167,23 @@ impl Alertness {
         let start = Instant::now();
         poller.wait(ready, timeout)?;
         self.napped = !ready.is_empty() && start.elapsed() < NAP;
+        self.notice(ready);
         Ok(())
+    }
+
+    /// Counts changes from one connection to another.
+    fn notice(&mut self, ready: &[Ready]) {
+        for event in ready
+            .iter()
+            .filter(|event| event.token.kind.is_connection())
+        {
+            let key = Some(event.token.key);
+            self.crowd = match self.last == key {
+                true => self.crowd.saturating_sub(1),
+                false => (self.crowd + 1).min(CROWD),
+            };
+            self.last = key;
+        }
     }
 
     /// Learns how many bytes were moved in the turn that ends.
@@ -258,5 +293,37 @@ mod tests {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }
         assert_eq!(Token::unpack(u64::MAX), None);
+    }
+
+    #[test]
+    fn one_connection_among_many_is_told_from_one_alone() {
+        let event = |kind, number| Ready {
+            token: Token::new(kind, Key::unpack(number)),
+            readable: true,
+            writable: false,
+            hung_up: false,
+            urgent: false,
+            failed: false,
+        };
+        let mut alertness = Alertness::default();
+        // Connections one after another, each with news of both of its sides.
+        for number in 0..10 {
+            alertness.notice(&[event(Kind::TcpPort, 0)]);
+            for _ in 0..3 {
+                alertness.notice(&[event(Kind::RelayClient, number)]);
+                alertness.notice(&[event(Kind::RelayServer, number)]);
+                assert!(alertness.crowd <= 1);
+            }
+        }
+        for turn in 0..100 {
+            let number = turn * 7 % 32;
+            alertness.notice(&[event(Kind::Tap, 0), event(Kind::Tcp, number)]);
+        }
+        assert_eq!(alertness.crowd, CROWD);
+        for _ in 0..CROWD {
+            assert!(alertness.crowd > 0);
+            alertness.notice(&[event(Kind::Tcp, 99 * 7 % 32), event(Kind::Tap, 0)]);
+        }
+        assert_eq!(alertness.crowd, 0);
     }
 }

@@ -14,6 +14,9 @@ const WANTED: usize = 256 * 1024;
 const ENOUGH: usize = 64 * 1024;
 /// How many pipes are kept for the next.
 const KEPT: usize = 4;
+/// After a pipe was refused, how often it is not tried again: making a short one and closing it is
+/// a tenth of what copying costs.
+const REFUSALS: u32 = 256;
 
 /// A pipe, and how much is in it.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub(super) struct Pipe {
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
     idle: Vec<Pipe>,
+    /// How often more there is none without asking.
+    refusals: u32,
 }
 
 impl Pipes {
@@ -38,6 +43,18 @@ impl Pipes {
         if let Some(pipe) = self.idle.pop() {
             return Some(pipe);
         }
+        if self.refusals > 0 {
+            self.refusals -= 1;
+            return None;
+        }
+        let pipe = Self::make();
+        if pipe.is_none() {
+            self.refusals = REFUSALS;
+        }
+        pipe
+    }
+
+    fn make() -> Option<Pipe> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         let size = fcntl_setpipe_size(&writer, WANTED)
             .or_else(|_| fcntl_getpipe_size(&writer))
