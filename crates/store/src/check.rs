@@ -63,10 +63,7 @@ impl Store {
                 Some(hold) if !hold.can_be_checked() => None,
                 Some(hold) => match hold.write_archive(&mut io::sink()) {
                     Ok(_) => None,
-                    Err(error @ Error::NotReproducible { .. }) => Some(match error {
-                        Error::NotReproducible { why, .. } => why,
-                        other => other.to_string(),
-                    }),
+                    Err(Error::NotReproducible { why, .. }) => Some(why),
                     Err(error) => Some(error.to_string()),
                 },
             };

@@ -101,7 +101,8 @@ impl ImageRecord {
 
     fn file(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.dir.join(name);
-        std::fs::read(&path).context(|| format!("cannot read {}", path.display()))
+        let text = atomic::read(rustix::fs::CWD, &path, atomic::LIMIT);
+        text.context(|| format!("cannot read {}", path.display()))
     }
 }
 

@@ -11,16 +11,17 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     if number < 3 {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    // SAFETY: plain numbers; the kernel says whether the descriptor is there.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made it for us.
-    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
-    // SAFETY: as above. Whoever started this process gave it the number, so nothing here owns it.
+    let copy = inherited(number)?;
+    // SAFETY: a plain number. Whoever started this process gave it the descriptor, so nothing here owns it.
     unsafe { libc::close(number) };
     Ok(copy)
+}
+
+/// A copy of the descriptor `number`, which this process was started with, close-on-exec.
+///
+/// Fails with `EBADF` when there is none of that number.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    copy_from(number, 3)
 }
 
 /// Copies, close-on-exec, of the `count` descriptors from `first` on that this process was started
@@ -29,18 +30,19 @@ pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// Fails with `EBADF` when one of them is not open.
 pub fn inherited_fds(first: RawFd, count: u32) -> io::Result<Vec<OwnedFd>> {
     let end = first.saturating_add_unsigned(count);
-    (first..end)
-        .map(|fd| {
-            // SAFETY: plain numbers; a descriptor that is not open only yields EBADF. The copies come
-            // after the originals, so that none of them is taken for one.
-            let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, end.max(3)) };
-            if copy < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: the kernel has just made it, and nobody else owns it.
-            Ok(unsafe { OwnedFd::from_raw_fd(copy) })
-        })
-        .collect()
+    // The copies come after the originals, so that none of them is taken for one.
+    (first..end).map(|fd| copy_from(fd, end.max(3))).collect()
+}
+
+/// A copy of a descriptor that is known by its number, with the first number from `least` on that is free.
+fn copy_from(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; a descriptor that is not open only yields EBADF.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Close every descriptor of this process from `first` on, but for `keep`.
@@ -51,11 +53,7 @@ pub fn close_range_except(first: RawFd, keep: &[RawFd]) {
     sweep(first, keep, 0);
 }
 
-/// Mark every descriptor of this process from `first` on, but for `keep`, to be closed by execve.
-pub fn cloexec_range_except(first: RawFd, keep: &[RawFd]) {
-    sweep(first, keep, libc::CLOSE_RANGE_CLOEXEC);
-}
-
+/// Close every descriptor from `first` on, but for `keep`; with `CLOSE_RANGE_CLOEXEC` in `flags` execve does it.
 fn sweep(first: RawFd, keep: &[RawFd], flags: libc::c_uint) {
     let mut keep: Vec<u32> = keep
         .iter()
@@ -122,22 +120,9 @@ pub fn arrange_fds(fds: &[BorrowedFd<'_>], kept: Vec<OwnedFd>) -> io::Result<Vec
             return Err(io::Error::last_os_error());
         }
     }
-    cloexec_range_except(first, &[]);
+    sweep(first, &[], libc::CLOSE_RANGE_CLOEXEC);
     // SAFETY: dup2 has just made them, and no other owner of these numbers is left.
     Ok((first..end)
         .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
         .collect())
-}
-
-/// A copy of the descriptor `number`, which this process was started with, close-on-exec.
-///
-/// Fails with `EBADF` when there is none of that number.
-pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: plain numbers; a descriptor that is not open only yields EBADF.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made it, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }

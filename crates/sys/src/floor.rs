@@ -5,7 +5,7 @@ use std::io;
 use std::ptr::null;
 
 /// The calls that nothing can stand in for, with the version of Linux that brought them.
-pub const NEEDED: [(&str, &str, libc::c_long); 8] = [
+const NEEDED: [(&str, &str, libc::c_long); 8] = [
     ("pidfd_send_signal", "5.1", libc::SYS_pidfd_send_signal),
     ("open_tree", "5.2", libc::SYS_open_tree),
     ("move_mount", "5.2", libc::SYS_move_mount),

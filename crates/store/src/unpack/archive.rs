@@ -4,6 +4,7 @@
 //! memory, takes a line feed in an attribute's value for its end, does not know POSIX sparse
 //! files, and gives some entries data that Go's archive/tar does not give them.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 
 use tar::Header;
@@ -35,7 +36,7 @@ pub(super) struct Entry {
     pub(super) size: u64,
     /// Where the data in the archive belongs, for a file with holes.
     pub(super) map: Option<Vec<Region>>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// An archive that is being read.

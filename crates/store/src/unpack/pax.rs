@@ -1,6 +1,8 @@
 //! Extended headers of POSIX tar (pax(1), "pax Extended Header"): lines of
 //! `LENGTH KEY=VALUE\n`. The length counts, not the line feed: values are any bytes.
 
+use std::collections::BTreeMap;
+
 use super::sparse::Region;
 
 /// A moment, as utimensat(2) takes it.
@@ -22,7 +24,7 @@ pub(super) struct Extended {
     pub(super) gid: Option<i64>,
     pub(super) mtime: Option<Time>,
     /// Extended attributes of the file: name and value.
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: Sparse,
 }
 
@@ -74,8 +76,7 @@ fn apply(extended: &mut Extended, key: &[u8], value: &[u8]) -> Option<()> {
     // A name with a zero byte in it would end there for some readers only.
     let plain = |value: &[u8]| (!value.contains(&0)).then(|| value.to_vec());
     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-        extended.xattrs.retain(|(have, _)| have != name);
-        extended.xattrs.push((plain(name)?, value.to_vec()));
+        extended.xattrs.insert(plain(name)?, value.to_vec());
         return Some(());
     }
     let sparse = &mut extended.sparse;
@@ -186,8 +187,18 @@ mod tests {
         assert_eq!(extended.size, Some(12_345_678_901));
         assert_eq!(
             extended.xattrs,
-            [(b"user.x".to_vec(), b"one\ntwo=\0three".to_vec())]
+            BTreeMap::from([(b"user.x".to_vec(), b"one\ntwo=\0three".to_vec())])
         );
+    }
+
+    #[test]
+    fn of_as_many_attributes_as_fit_the_last_of_a_name_counts() {
+        let key = |number: usize| format!("SCHILY.xattr.n{}", number % 30_000);
+        let records = (0..40_000).map(|number| record(&key(number), number.to_string().as_bytes()));
+        let text = records.collect::<Vec<_>>().concat();
+        let xattrs = parse(&text).unwrap().xattrs;
+        assert_eq!(xattrs.len(), 30_000);
+        assert_eq!(xattrs[&b"n7"[..]], b"30007");
     }
 
     #[test]

@@ -19,8 +19,8 @@ use super::tree::Tree;
 use super::{Policy, whiteout};
 use crate::error::{Error, Result};
 
-/// The most device nodes that are remembered for the sake of hard links to them.
-const DEVICES: usize = 10_000;
+/// Bytes that device nodes may take that are remembered for the sake of hard links to them, roughly.
+const DEVICES: usize = 1 << 20;
 
 /// The special bits: set-user-id, set-group-id, sticky.
 const SPECIAL: u32 = 0o7000;
@@ -42,6 +42,8 @@ struct Placer<'a> {
     /// Modes given to calls that make things are taken as they are.
     exact_modes: bool,
     devices: HashSet<Vec<u8>>,
+    /// What [`DEVICES`] leaves for more of them.
+    devices_left: usize,
     beside: Option<Beside<'a>>,
     counts: Counts,
 }
@@ -70,6 +72,7 @@ pub(super) fn all_in<R: BufRead>(
         beside,
         exact_modes,
         devices: HashSet::new(),
+        devices_left: DEVICES,
         counts: Counts::default(),
     };
     while let Some(entry) = archive.next()? {
@@ -100,10 +103,7 @@ impl Placer<'_> {
             return whiteout::apply(&mut self.tree, dir, request);
         }
         if entry.kind == Kind::Device {
-            self.counts.skipped += 1;
-            if self.devices.len() < DEVICES {
-                self.devices.insert(name.bytes().to_vec());
-            }
+            self.skip_device(&name);
             return Ok(());
         }
         let parent = self.tree.parent(dir)?;
@@ -117,6 +117,15 @@ impl Placer<'_> {
         self.counts.squashed += u64::from(squashed);
         self.counts.files += 1;
         Ok(())
+    }
+
+    /// Leave out a device node, or a further name of one.
+    fn skip_device(&mut self, name: &Name) {
+        self.counts.skipped += 1;
+        let cost = name.bytes().len() + 80;
+        if cost <= self.devices_left && self.devices.insert(name.bytes().to_vec()) {
+            self.devices_left -= cost;
+        }
     }
 
     /// Make something; if a thing is in the way it goes, and it is tried once more.
@@ -291,10 +300,7 @@ impl Placer<'_> {
         let target = Name::parse(&entry.link)
             .map_err(|_| entry.bad("it is a hard link to something outside of the layer"))?;
         if self.devices.contains(target.bytes()) {
-            self.counts.skipped += 1;
-            if self.devices.len() < DEVICES {
-                self.devices.insert(name.bytes().to_vec());
-            }
+            self.skip_device(&name);
             return Ok(());
         }
         let (from_dir, from) = target

@@ -8,7 +8,7 @@
 //! remembered up to a limit; beyond it what is known is set early and, if a directory is used
 //! again, read back from it first.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -49,7 +49,7 @@ pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     /// The last used ones, the latest at the end.
     open: Vec<(Vec<u8>, Rc<OwnedFd>)>,
-    unfinished: HashMap<Vec<u8>, Finish>,
+    unfinished: BTreeMap<Vec<u8>, Finish>,
     remembered: usize,
     limit: usize,
     /// Some directories have their times already.
@@ -63,7 +63,7 @@ impl<'a> Tree<'a> {
         Self {
             root,
             open: Vec::new(),
-            unfinished: HashMap::new(),
+            unfinished: BTreeMap::new(),
             remembered: 0,
             limit: REMEMBERED,
             finished_some: false,
@@ -109,8 +109,7 @@ impl<'a> Tree<'a> {
         self.cleared = true;
         // Names may lead through it, and directories wait for their times in it.
         self.open.clear();
-        self.unfinished
-            .retain(|have, _| have != path && !is_below(have, path));
+        self.forget(path);
         match remove::remove_at(parent.as_fd(), attributes::os(name)) {
             Removal::Whole => Ok(()),
             Removal::Partly => Err(super::bad(path, "what it replaces cannot be removed")),
@@ -141,10 +140,8 @@ impl<'a> Tree<'a> {
     /// Give all directories their modes and times.
     pub(super) fn finish(&mut self) -> Result<()> {
         self.remembered = 0;
-        let mut all: Vec<_> = std::mem::take(&mut self.unfinished).into_iter().collect();
-        // Neighbours share a parent, and what is inside comes before what closes it.
-        all.sort_unstable_by(|(one, _), (other, _)| other.cmp(one));
-        for (path, finish) in all {
+        // From the last to the first neighbours share a parent, and what is inside comes before what closes it.
+        for (path, finish) in std::mem::take(&mut self.unfinished).into_iter().rev() {
             let failed = |error: Errno| {
                 Error::io(format!("cannot finish directory {}", shown(&path)), error)
             };
@@ -168,6 +165,20 @@ impl<'a> Tree<'a> {
     fn remember(&mut self, path: &[u8], finish: Finish) {
         self.unfinished.insert(path.to_vec(), finish);
         self.remembered += path.len() + 120;
+    }
+
+    /// A directory is gone, with all below it. Only these are looked at, however many there are: an archive may replace
+    /// something in every entry.
+    fn forget(&mut self, path: &[u8]) {
+        self.unfinished.remove(path);
+        let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+        let below = self
+            .unfinished
+            .range(first..end)
+            .map(|(path, _)| path.clone());
+        for path in below.collect::<Vec<_>>() {
+            self.unfinished.remove(&path);
+        }
     }
 
     /// A directory is about to change that may have its times already.
@@ -292,11 +303,6 @@ impl<'a> Tree<'a> {
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(FileType::from_raw_mode(stat.st_mode))
     }
-}
-
-fn is_below(path: &[u8], dir: &[u8]) -> bool {
-    path.strip_prefix(dir)
-        .is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 fn unresolved(dir: &[u8], error: Errno) -> Error {

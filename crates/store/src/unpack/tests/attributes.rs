@@ -21,6 +21,26 @@ fn device_nodes_are_left_out() {
 }
 
 #[test]
+fn device_nodes_are_remembered_within_a_bound() {
+    // Each with a name of 100 kB, which nobody need have room for.
+    let name = |number: usize| format!("{number}{}", "/long".repeat(20_000));
+    let linked_to = |number: usize| {
+        let mut tar = Tar::new();
+        for number in 0..20 {
+            let device = Item::new(b'3', "x");
+            tar = tar.long_name(name(number).as_bytes()).add(&device);
+        }
+        tar.long_link(name(number).as_bytes())
+            .link("link", "")
+            .end()
+    };
+    let layer = Layer::new();
+    assert_eq!(layer.unpack(&linked_to(0)).unwrap().skipped, 21);
+    let why = refusal(&linked_to(19));
+    assert!(why.contains("not in the layer"), "{why}");
+}
+
+#[test]
 fn a_device_0_0_is_not_a_whiteout() {
     let layer = Layer::new();
     layer

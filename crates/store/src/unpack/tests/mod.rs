@@ -222,6 +222,26 @@ fn directories_keep_their_times_when_memory_is_short() {
 }
 
 #[test]
+fn what_was_replaced_is_not_finished() {
+    let layer = Layer::replacing();
+    let dir = |name| Item {
+        mtime: 1000,
+        ..Item::new(b'5', name)
+    };
+    let mut tar = Tar::new();
+    // Names that sort before, between and after those below the directory that goes.
+    for name in ["a", "a/b", "a/b/c", "a-b", "a0", "a0/b"] {
+        tar = tar.add(&dir(name));
+    }
+    layer.unpack(&tar.file("a", "x").end()).unwrap();
+    assert_eq!(layer.read("a"), "x");
+    for name in ["a-b", "a0", "a0/b"] {
+        let time = fs::metadata(layer.path(name)).unwrap().mtime();
+        assert_eq!(time, 1000, "{name}");
+    }
+}
+
+#[test]
 fn a_stream_that_fails_is_told_from_a_bad_archive() {
     struct Failing(usize);
     impl Read for Failing {

@@ -1,17 +1,9 @@
-//! The true owners of files that could not be given to them.
+//! The file beside a tree that has the owners of what takes no attributes.
 //!
-//! Where containers have a single id every file belongs to it. Who a file belongs to as the
-//! container sees it is kept in the extended attribute [`TRUE_OWNER`], the protocol buffer message
-//! of <https://rootlesscontaine.rs>: `Resource { uint32 uid = 1; uint32 gid = 2; }`. We add what a
-//! file stands for that is a device to the container: `uint32 type = 3; uint64 rdev = 4;`, which
-//! other readers pass over.
-//!
-//! Links, fifos and sockets take no such attributes, and some file systems have none at all. Their
-//! owners are in a text file beside the tree, a line each, the last one of a file counts:
-//! `INODE SECONDS.NANOSECONDS UID GID TYPE RDEV`, with the time of the file's birth, which keeps an
-//! entry from being taken for that of a later file with the same inode. Where files have no such time
-//! (network file systems) it is `-1` and the type of the file system; then whoever makes a file has to
-//! see to it that there is no entry of an earlier one ([`SideFile::has_weak`]).
+//! It is a text, a line each, the last one of a file counts: `INODE SECONDS.NANOSECONDS UID GID TYPE RDEV`, with the time of
+//! the file's birth, which keeps an entry from being taken for that of a later file with the same inode. Where files have no
+//! such time (network file systems) it is `-1` and the type of the file system; then whoever makes a file has to see to it
+//! that there is no entry of an earlier one ([`SideFile::has_weak`]).
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -20,129 +12,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags, XattrFlags, statx};
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 
-/// The extended attribute's name.
-pub const TRUE_OWNER: &str = "user.rootlesscontainers";
-
-/// Who a file belongs to, and what it is, as its container sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TrueOwner {
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-    /// The device that an ordinary file stands for.
-    pub device: Option<Device>,
-}
-
-/// A device node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// A block device, not a character device.
-    pub block: bool,
-    /// Its number, as the kernel's `dev_t` of user space has it.
-    pub number: u64,
-}
-
-impl Device {
-    /// The type bits of its mode.
-    pub fn type_bits(self) -> u32 {
-        match self.block {
-            true => libc::S_IFBLK,
-            false => libc::S_IFCHR,
-        }
-    }
-
-    fn from_type(bits: u64, number: u64) -> Option<Self> {
-        match u32::try_from(bits).ok()? {
-            libc::S_IFBLK => Some(true),
-            libc::S_IFCHR => Some(false),
-            _ => None,
-        }
-        .map(|block| Self { block, number })
-    }
-}
-
-impl TrueOwner {
-    /// An owner of what is no device.
-    pub fn new(uid: u32, gid: u32) -> Self {
-        Self {
-            uid,
-            gid,
-            device: None,
-        }
-    }
-
-    /// Whether this is what a file without any note is: root's.
-    pub fn is_root(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The message; fields that are 0 are left out.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut message = Vec::new();
-        let kind = self
-            .device
-            .map_or(0, |device| u64::from(device.type_bits()));
-        let number = self.device.map_or(0, |device| device.number);
-        let fields = [u64::from(self.uid), u64::from(self.gid), kind, number];
-        for (field, mut rest) in (1..).zip(fields) {
-            if rest == 0 {
-                continue;
-            }
-            message.push(field << 3);
-            while rest >= 0x80 {
-                message.push((rest & 0x7f) as u8 | 0x80);
-                rest >>= 7;
-            }
-            message.push(rest as u8);
-        }
-        message
-    }
-
-    /// What a message says; `None` when it is none. Fields of others are passed over.
-    pub fn decode(message: &[u8]) -> Option<Self> {
-        let mut rest = message;
-        let mut fields = [0_u64; 4];
-        while !rest.is_empty() {
-            let key = varint(&mut rest)?;
-            match (key >> 3, key & 7) {
-                (field @ 1..=4, 0) => {
-                    let at = usize::try_from(field - 1).ok()?;
-                    fields[at] = varint(&mut rest)?;
-                }
-                (_, 0) => drop(varint(&mut rest)?),
-                (_, 1) => rest = rest.get(8..)?,
-                (_, 2) => {
-                    let len = usize::try_from(varint(&mut rest)?).ok()?;
-                    rest = rest.get(len..)?;
-                }
-                (_, 5) => rest = rest.get(4..)?,
-                _ => return None,
-            }
-        }
-        Some(Self {
-            uid: u32::try_from(fields[0]).ok()?,
-            gid: u32::try_from(fields[1]).ok()?,
-            device: Device::from_type(fields[2], fields[3]),
-        })
-    }
-}
-
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (digit, tail) = rest.split_first()?;
-        *rest = tail;
-        value |= u64::from(digit & 0x7f) << shift;
-        if digit & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
+use super::{Device, TrueOwner};
 
 /// What tells a file from all others, earlier ones too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -212,6 +85,8 @@ pub struct SideFile {
     file: Option<File>,
     read: u64,
     partial: Vec<u8>,
+    /// What was written last may end in the middle of a line.
+    torn: bool,
     known: Known,
 }
 
@@ -326,14 +201,21 @@ impl SideFile {
         let kind = owner.device.map_or(0, Device::type_bits);
         let number = owner.device.map_or(0, |device| device.number);
         let FileKey { inode, born } = key;
+        // What somebody's full disk or crash has left of a line must not take ours with it.
+        let apart = match self.torn || !self.partial.is_empty() {
+            true => "\n",
+            false => "",
+        };
         let line = format!(
-            "{inode} {}.{:09} {} {} {kind} {number}\n",
+            "{apart}{inode} {}.{:09} {} {} {kind} {number}\n",
             born.0, born.1, owner.uid, owner.gid
         );
         let missing = || io::Error::from(io::ErrorKind::Unsupported);
         let mut file = self.file.as_ref().ok_or_else(missing)?;
+        self.torn = true;
         // One write, so that lines of several writers stay whole.
         file.write_all(line.as_bytes())?;
+        self.torn = false;
         self.known.take_in(key, owner);
         Ok(())
     }
@@ -359,110 +241,9 @@ fn parse(line: &[u8]) -> Option<(FileKey, TrueOwner)> {
     Some((FileKey { inode, born }, owner))
 }
 
-/// What the attribute of `name` in the directory `at` says (a link is not followed).
-pub fn noted(at: impl AsFd, name: &std::ffi::OsStr) -> io::Result<Option<TrueOwner>> {
-    use std::os::fd::AsRawFd;
-    let folder = format!("/proc/self/fd/{}", at.as_fd().as_raw_fd());
-    let mut value = [0; 64];
-    match rustix::fs::lgetxattr(Path::new(&folder).join(name), TRUE_OWNER, &mut value) {
-        Ok(len) => Ok(TrueOwner::decode(value.get(..len).unwrap_or_default())),
-        Err(
-            rustix::io::Errno::NODATA
-            | rustix::io::Errno::NOTSUP
-            | rustix::io::Errno::PERM
-            // Longer than any of ours.
-            | rustix::io::Errno::RANGE,
-        ) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What the attribute of an open file or directory says.
-pub fn noted_on(file: impl AsFd) -> io::Result<Option<TrueOwner>> {
-    let mut value = [0; 64];
-    match rustix::fs::fgetxattr(file, TRUE_OWNER, &mut value) {
-        Ok(len) => Ok(TrueOwner::decode(value.get(..len).unwrap_or_default())),
-        Err(
-            rustix::io::Errno::NODATA
-            | rustix::io::Errno::NOTSUP
-            | rustix::io::Errno::PERM
-            | rustix::io::Errno::RANGE,
-        ) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Note the owner of an open file or directory in its attribute; root's is what has none.
-///
-/// Fails with `ENOTSUP` where the file system keeps no such attributes.
-pub fn note_on(file: impl AsFd, owner: TrueOwner) -> rustix::io::Result<()> {
-    let done = match owner.is_root() {
-        true => rustix::fs::fremovexattr(file, TRUE_OWNER),
-        false => rustix::fs::fsetxattr(file, TRUE_OWNER, &owner.encode(), XattrFlags::empty()),
-    };
-    match done {
-        Err(rustix::io::Errno::NODATA) => Ok(()),
-        done => done,
-    }
-}
-
-/// As [`note_on`], of a file that belongs to nobody else yet: fails with `EEXIST` where an owner is noted already.
-pub fn note_first_on(file: impl AsFd, owner: TrueOwner) -> rustix::io::Result<()> {
-    rustix::fs::fsetxattr(file, TRUE_OWNER, &owner.encode(), XattrFlags::CREATE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_are_those_of_rootlesscontainers() {
-        assert!(TrueOwner::default().encode().is_empty());
-        assert_eq!(TrueOwner::new(1, 0).encode(), [0x08, 1]);
-        assert_eq!(
-            TrueOwner::new(33, 300).encode(),
-            [0x08, 33, 0x10, 0xac, 0x02]
-        );
-        assert_eq!(
-            TrueOwner::new(u32::MAX, 0).encode(),
-            [0x08, 0xff, 0xff, 0xff, 0xff, 0x0f]
-        );
-    }
-
-    #[test]
-    fn messages_come_back_and_others_do_not() {
-        for device in [
-            None,
-            Some(Device {
-                block: false,
-                number: 0x103,
-            }),
-            Some(Device {
-                block: true,
-                number: 1 << 40,
-            }),
-        ] {
-            let owner = TrueOwner {
-                uid: 100_000,
-                gid: 7,
-                device,
-            };
-            assert_eq!(TrueOwner::decode(&owner.encode()), Some(owner));
-        }
-        // A text, a fixed number and a field of somebody else's.
-        let foreign = [0x2a, 2, b'h', b'i', 0x35, 1, 2, 3, 4, 0x38, 5, 0x08, 9];
-        assert_eq!(TrueOwner::decode(&foreign), Some(TrueOwner::new(9, 0)));
-        for bad in [
-            &[0x08][..],
-            &[0x08, 0x80],
-            &[0x2a, 9, 1],
-            &[0x0b],
-            &[0x08, 0xff, 0xff, 0xff, 0xff, 0x7f],
-            &[0xff; 11],
-        ] {
-            assert_eq!(TrueOwner::decode(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn files_without_a_birth_are_told_by_their_inode() {
@@ -521,5 +302,11 @@ mod tests {
         std::fs::write(&path, "12 0.5 1 1 0 0\n13 0.5 1").unwrap();
         let cut = SideFile::read(&path).unwrap();
         assert_eq!(cut.known.owners.len(), 1);
+        // And does not spoil what is written after it.
+        let mut writer = SideFile::open(&path).unwrap();
+        writer.set(key, TrueOwner::new(7, 8)).unwrap();
+        let read = SideFile::read(&path).unwrap();
+        assert_eq!(read.get(&key), Some(TrueOwner::new(7, 8)));
+        assert_eq!(read.known.owners.len(), 2);
     }
 }
