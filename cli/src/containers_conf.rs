@@ -8,10 +8,11 @@
 use std::path::{Path, PathBuf};
 
 use rcon_engine::bundle::{Options, parse};
+use rcon_sys::errors::in_words;
 use serde::Deserialize;
 
 use crate::commands::ContainerArgs;
-use crate::failure::{Failure, errno_text};
+use crate::failure::Failure;
 
 mod files;
 
@@ -184,7 +185,7 @@ impl Defaults {
                     return Err(Failure::new(format!(
                         "cannot read {}: {}",
                         path.display(),
-                        errno_text(&e)
+                        in_words(&e)
                     )));
                 }
             };

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use rcon_engine::Error;
+use rcon_sys::errors::in_words;
 
 use crate::output;
 
@@ -112,16 +113,8 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::silent(GONE_READER),
-            _ => Failure::new(format!("cannot write the output: {}", errno_text(&error))),
+            _ => Failure::new(format!("cannot write the output: {}", in_words(&error))),
         }
-    }
-}
-
-/// The reason of a system error in words, without its number.
-pub fn errno_text(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_lowercase(),
-        None => error.to_string(),
     }
 }
 

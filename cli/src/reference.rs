@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use clap::ArgAction;
+use rcon_sys::errors::in_words;
 
 use crate::app::{self, Entry, NOUNS};
 use crate::commands::COMMANDS;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::{help, output};
 
 /// `rcon __docs reference` prints the page; `rcon __docs man FOLDER` writes the manual pages.
@@ -33,7 +34,7 @@ pub fn run(words: &[String]) -> Outcome {
 }
 
 fn unwritten(path: impl std::fmt::Display, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot write {path}: {}", errno_text(error)))
+    Failure::new(format!("cannot write {path}: {}", in_words(error)))
 }
 
 /// All commands with their flags.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use rcon_engine::CommitRequest;
 use rcon_engine::image::{Format, Reference};
+use rcon_sys::errors::in_words;
 
 use super::progress::Reporter;
 use crate::app::Command;
 use crate::containers_conf::Defaults;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::usage::{arity, parse_bool, unknown_flag};
 
@@ -111,11 +112,7 @@ impl Command for Commit {
         let image = image?;
         if let Some(path) = &self.iidfile {
             std::fs::write(path, format!("sha256:{}", image.id)).map_err(|e| {
-                Failure::new(format!(
-                    "cannot write {}: {}",
-                    path.display(),
-                    errno_text(&e)
-                ))
+                Failure::new(format!("cannot write {}: {}", path.display(), in_words(&e)))
             })?;
         }
         output::println(&image.id)?;

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use rcon_sys::errors::in_words;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::usage::arity;
 
@@ -43,11 +44,7 @@ impl Command for Completion {
         match self.file {
             None => output::print(script)?,
             Some(path) => std::fs::write(&path, script).map_err(|e| {
-                Failure::new(format!(
-                    "cannot write {}: {}",
-                    path.display(),
-                    errno_text(&e)
-                ))
+                Failure::new(format!("cannot write {}: {}", path.display(), in_words(&e)))
             })?,
         }
         Ok(0)

@@ -10,13 +10,14 @@ use rcon_engine::{
     Ahead, Arrangement, CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options,
     PortMapping, PullPolicy, RemoveRequest, RestartPolicy, net, trace,
 };
+use rcon_sys::errors::in_words;
 
 use super::container_args::ContainerArgs;
 use super::lifecycle_request;
 use super::progress::Reporter;
 use crate::containers_conf::Defaults;
 use crate::context::Context;
-use crate::failure::{Failure, errno_text};
+use crate::failure::Failure;
 use crate::usage::{arity, split_lists};
 
 /// Opens the engine, finds or pulls the image, and says what is to be made. With `start`, what can be done for its start
@@ -249,7 +250,7 @@ fn mounts(args: &ContainerArgs) -> Result<Vec<UserMount>, Failure> {
     let here = std::env::current_dir().map_err(|e| {
         Failure::new(format!(
             "cannot find the current directory: {}",
-            errno_text(&e)
+            in_words(&e)
         ))
     })?;
     let read = |words: &[String], read: &dyn Fn(&str) -> Result<UserMount, bundle::Error>| {

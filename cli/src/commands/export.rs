@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
+use rcon_sys::errors::in_words;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::usage::arity;
 
 /// The arguments of `export`.
@@ -40,7 +41,7 @@ impl Command for Export {
                     Failure::new(format!(
                         "cannot create {}: {}",
                         path.display(),
-                        errno_text(&e)
+                        in_words(&e)
                     ))
                 })?;
                 if let Err(error) = engine.export(name, &file) {

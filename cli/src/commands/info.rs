@@ -73,8 +73,7 @@ fn configuration() -> Result<Value, Failure> {
             .filter(|v| !v.is_empty())
             .map(PathBuf::from)
     };
-    let home = || variable("HOME").map(|home| home.join(".config"));
-    let user = variable("XDG_CONFIG_HOME").or_else(home);
+    let user = rcon_sys::passwd::config_dir();
     // The user's own takes the place of the administrator's.
     let first = |name: &str, file: &str| {
         let user = user.as_ref().map(|dir| dir.join("containers").join(file));

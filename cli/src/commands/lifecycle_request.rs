@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rcon_engine::bundle::parse;
 use rcon_engine::{Health, HealthChanges, Lifecycle, LogDriver, LogOptions, SdNotify};
+use rcon_sys::errors::in_words;
 
 use super::container_args::ContainerArgs;
-use crate::failure::{Failure, errno_text};
+use crate::failure::Failure;
 
 /// Reads them.
 ///
@@ -31,13 +32,8 @@ pub fn lifecycle(args: &ContainerArgs) -> Result<(Lifecycle, HealthChanges), Fai
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|e| {
-        Failure::new(format!(
-            "cannot find {}: {}",
-            path.display(),
-            errno_text(&e)
-        ))
-    })
+    std::path::absolute(path)
+        .map_err(|e| Failure::new(format!("cannot find {}: {}", path.display(), in_words(&e))))
 }
 
 fn log(args: &ContainerArgs) -> Result<LogOptions, Failure> {

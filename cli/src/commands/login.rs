@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rcon_engine::image::auth::{self, AuthOptions, Credentials};
+use rcon_sys::errors::in_words;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::usage::{arity, parse_bool};
 
@@ -124,7 +125,7 @@ impl Command for Login {
             (None, None) if self.password_stdin => {
                 let mut said = String::new();
                 io::stdin().read_to_string(&mut said).map_err(|e| {
-                    Failure::new(format!("cannot read the password: {}", errno_text(&e)))
+                    Failure::new(format!("cannot read the password: {}", in_words(&e)))
                 })?;
                 text(&said)
             }
@@ -158,7 +159,7 @@ pub fn ask_password() -> Result<String, Failure> {
 fn ask(question: &str, echo: bool) -> Result<String, Failure> {
     let stdin = io::stdin();
     let unreadable =
-        |e: io::Error| Failure::new(format!("cannot read the answer: {}", errno_text(&e)));
+        |e: io::Error| Failure::new(format!("cannot read the answer: {}", in_words(&e)));
     let mut stderr = io::stderr();
     let _ = stderr.write_all(question.as_bytes());
     let before = if echo || !stdin.is_terminal() {

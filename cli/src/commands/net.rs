@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use rcon_engine::{Error, net};
+use rcon_sys::errors::in_words;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 
 /// The arguments of `net`.
 #[derive(Args, Debug)]
@@ -208,7 +209,7 @@ fn open(path: &Path) -> Result<File, Failure> {
         Failure::new(format!(
             "cannot open {}: {}",
             path.display(),
-            errno_text(&error)
+            in_words(&error)
         ))
     })
 }
@@ -240,7 +241,7 @@ fn listen(path: &Path) -> Result<OwnedFd, Failure> {
         Failure::new(format!(
             "cannot listen at {}: {}",
             path.display(),
-            errno_text(&error)
+            in_words(&error)
         ))
     })
 }

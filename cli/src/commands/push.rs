@@ -7,12 +7,13 @@ use rcon_engine::image::{Destination, Format, PushOptions};
 use rcon_engine::images::own_name;
 use rcon_engine::store::Compression;
 use rcon_engine::{Error, PullOptions};
+use rcon_sys::errors::in_words;
 
 use super::progress::Reporter;
 use super::pull::{credentials, retry_delay};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::usage::{arity, parse_bool};
 
 /// The arguments of `push`.
@@ -100,7 +101,7 @@ impl Command for Push {
         let digest = engine.push(&image.id, &to, &options, &progress)?;
         if let Some(file) = &self.digestfile {
             std::fs::write(file, digest.to_string()).map_err(|e| {
-                let why = errno_text(&e);
+                let why = in_words(&e);
                 Failure::new(format!("cannot write {}: {why}", file.display()))
             })?;
         }

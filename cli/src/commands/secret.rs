@@ -5,12 +5,13 @@ use std::io::Read;
 use chrono::Utc;
 use clap::Args;
 use rcon_engine::{Engine, Error, Secret};
+use rcon_sys::errors;
 use serde_json::{Value, json};
 
 use super::volume::labels;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text, for_each};
+use crate::failure::{Failure, Outcome, for_each};
 use crate::output::format::{self, Format};
 use crate::output::table::Table;
 use crate::output::{self, human, json};
@@ -79,12 +80,12 @@ impl Command for SecretCreate {
                     .take(most)
                     .read_to_end(&mut text)
                     .map_err(|e| {
-                        Failure::new(format!("cannot read standard input: {}", errno_text(&e)))
+                        Failure::new(format!("cannot read standard input: {}", errors::in_words(&e)))
                     })?;
                 text
             }
             (false, path) => std::fs::read(path)
-                .map_err(|e| Failure::new(format!("open {path}: {}", errno_text(&e))))?,
+                .map_err(|e| Failure::new(format!("open {path}: {}", errors::in_words(&e))))?,
         };
         let engine = context.engine()?;
         let secret = engine.create_secret(name, &text, labels(&self.label)?, self.replace)?;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use rcon_engine::{Container, Engine, Error, Filters, ListRequest};
+use rcon_sys::errors::in_words;
 
-use crate::failure::{Failure, errno_text};
+use crate::failure::Failure;
 
 /// What was said about which containers.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ pub fn in_file(path: &Path) -> Result<String, Failure> {
         Failure::new(format!(
             "reading CIDFile: open {}: {}",
             path.display(),
-            errno_text(&e)
+            in_words(&e)
         ))
     })?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())

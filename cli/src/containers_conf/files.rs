@@ -41,9 +41,7 @@ pub fn candidates() -> Vec<(PathBuf, bool)> {
         Some(only) => files.push((only, true)),
         None => {
             files.push(("/usr/share/containers/containers.conf".into(), false));
-            let user = variable("XDG_CONFIG_HOME")
-                .or_else(|| Some(variable("HOME")?.join(".config")))
-                .map(|dir| dir.join("containers"));
+            let user = rcon_sys::passwd::config_dir().map(|dir| dir.join("containers"));
             for dir in [Some(PathBuf::from("/etc/containers")), user]
                 .into_iter()
                 .flatten()

@@ -100,7 +100,7 @@ impl Exec {
     fn program(&self, runtime: &Runtime, globals: &Globals) -> Result<Process, Failure> {
         if let Some(path) = &self.process {
             let text = fs::read(path).map_err(|error| {
-                let why = crate::failure::errno_text(&error);
+                let why = rcon_sys::errors::in_words(&error);
                 Failure::new(format!("cannot read {}: {why}", path.display()))
             })?;
             let (program, warnings) = oci::read_json(&text, "")

@@ -109,7 +109,7 @@ pub fn run(words: &[OsString]) -> Outcome {
 /// So many of the descriptors, from 3 on, that this process was started with.
 fn inherited(count: u32) -> Result<Vec<OwnedFd>, Failure> {
     rcon_sys::descriptors::inherited_fds(3, count).map_err(|error| {
-        let why = crate::failure::errno_text(&error);
+        let why = rcon_sys::errors::in_words(&error);
         Failure::new(format!(
             "cannot pass on {count} descriptors (--preserve-fds): {why}"
         ))

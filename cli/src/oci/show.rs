@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rcon_launch::oci::{self, Container, Runtime, Status};
+use rcon_sys::errors::in_words;
 use serde_json::{Value, json};
 
 use super::Command;
 use super::globals::Globals;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::output;
 
 fn pretty(value: &Value) -> Outcome {
@@ -154,7 +155,7 @@ impl Command for Ps {
         let ps = std::process::Command::new("ps")
             .args(options)
             .output()
-            .map_err(|error| Failure::new(format!("cannot run ps: {}", errno_text(&error))))?;
+            .map_err(|error| Failure::new(format!("cannot run ps: {}", in_words(&error))))?;
         if !ps.status.success() {
             let said = String::from_utf8_lossy(&ps.stderr);
             return Err(Failure::new(format!("ps: {}", said.trim_end())));
@@ -214,7 +215,7 @@ impl Command for Spec {
             .open(&path)
             .and_then(|mut file| writeln!(file, "{text}"));
         written.map_err(|error| {
-            let why = errno_text(&error);
+            let why = in_words(&error);
             Failure::new(format!("cannot write {}: {why}", path.display()))
         })?;
         Ok(0)

@@ -5,11 +5,12 @@ use std::io::Read;
 use clap::Args;
 use rcon_launch::oci::Runtime;
 use rcon_launch::spec::{LinuxIntelRdt, LinuxResources};
+use rcon_sys::errors::in_words;
 use serde_json::{Value, json};
 
 use super::Command;
 use super::globals::Globals;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 
 /// `rcon oci pause`
 #[derive(Args, Debug)]
@@ -162,7 +163,7 @@ fn read(path: &str) -> Result<String, Failure> {
         Ok(()) => Ok(text),
         Err(error) => Err(Failure::new(format!(
             "cannot read {path}: {}",
-            errno_text(&error)
+            in_words(&error)
         ))),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn find(dev: &Path) -> Vec<PathBuf> {
 pub(crate) fn of(device: &Device) -> Result<Vec<(PathBuf, String)>, Error> {
     let source = &device.source;
     let found = fs::metadata(source).map_err(|e| {
-        let why = crate::parse::reason(&e);
+        let why = rcon_sys::errors::in_words(&e);
         Error::value(format!("stat {}: {why}", source.display()))
     })?;
     let kind = found.file_type();

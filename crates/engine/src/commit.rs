@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Engine;
 use crate::error::{Context, Error, Result};
-use crate::events::{Action, Event};
+use crate::events::Action;
 use crate::record::Config;
 use crate::rootfs;
 
@@ -129,7 +129,7 @@ impl Engine {
                 })
                 .map_err(Error::or_gone_reader)
         })?;
-        self.emit(&Event::container(&container, Action::Export));
+        self.emit_container(&container, Action::Export);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
-use crate::error::{Context, Error, Result, describe};
+use crate::error::{Context, Error, Result};
 use crate::record::Container;
 use crate::rootfs::View;
 use crate::rootfs::notes::Notes;
@@ -239,7 +239,7 @@ fn send_here(path: &Path, maps: &rcon_sys::ids::IdMaps, out: &io::PipeWriter) ->
     let missing = |error: Errno| {
         Error::Invalid(format!(
             "{text:?} could not be found on the host: {}",
-            describe(&error.into())
+            rcon_sys::errors::in_words(&error.into())
         ))
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -284,7 +284,7 @@ fn missing(path: &str, container: &Container, error: Errno) -> Error {
     Error::Invalid(format!(
         "{path:?} could not be found on container {}: {}",
         container.config.name,
-        describe(&error.into())
+        rcon_sys::errors::in_words(&error.into())
     ))
 }
 

@@ -35,7 +35,7 @@ impl Engine {
     ) -> Result<(Container, Lock, Snapshot)> {
         let state = State {
             creator: ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get()),
-            boot_id: crate::process_ref::boot_id(),
+            boot_id: rcon_sys::process::boot_id().to_owned(),
             ..State::default()
         };
         self.create_as(request, state, Durable::No)
@@ -95,6 +95,7 @@ impl Engine {
         lock: Lock,
         durable: Durable,
     ) -> Result<(Container, Lock, Snapshot)> {
+        let mut cidfile = None;
         let result = (|| {
             self.take_name(request, &mut config)?;
             let snapshot = self.make_snapshot(&config.id, &request.image)?;
@@ -112,6 +113,7 @@ impl Engine {
             }
             if let Some(path) = &request.cidfile {
                 write_cidfile(path, &config.id)?;
+                cidfile = Some(path);
             }
             let dir = self.paths.container(&config.id);
             fs::rename(unborn, &dir).on("create", &dir)?;
@@ -131,6 +133,9 @@ impl Engine {
             let _ = self.discard_anonymous_volumes(&config, None);
             let _ = files::remove_tree(unborn);
             let _ = files::remove_tree(&self.paths.container(&config.id));
+            if let Some(path) = cidfile {
+                let _ = files::remove_file(path);
+            }
         })?;
         let container = Container { config, state };
         self.emit_container(&container, Action::Create);
@@ -250,5 +255,9 @@ fn write_cidfile(path: &Path, id: &str) -> Result<()> {
         .mode(0o644)
         .open(path)
         .on("create", path)?;
-    file.write_all(id.as_bytes()).on("write", path)
+    let written = file.write_all(id.as_bytes()).on("write", path);
+    // Half of it would only keep the next container from being made.
+    written.inspect_err(|_| {
+        let _ = files::remove_file(path);
+    })
 }

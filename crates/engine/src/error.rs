@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use rcon_sys::errors::in_words;
+
 /// Everything the engine can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,7 +70,7 @@ pub enum Error {
     #[error("no volume with name {0:?} found: no such volume")]
     NoSuchVolume(String),
     /// A file, process or socket operation failed.
-    #[error("{what}: {}", describe(.source))]
+    #[error("{what}: {}", in_words(.source))]
     Io {
         /// What was being done, and to what.
         what: String,
@@ -259,20 +261,6 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 
     fn on(self, verb: &str, path: &Path) -> Result<T> {
         self.map_err(|e| Error::io(format!("cannot {verb} {}", path.display()), e))
-    }
-}
-
-/// The error in words, without "(os error N)".
-pub(crate) fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => {
-            let text = nix::errno::Errno::from_raw(code).desc().to_string();
-            let mut letters = text.chars();
-            letters.next().map_or(text.clone(), |first| {
-                first.to_lowercase().chain(letters).collect()
-            })
-        }
-        None => error.to_string(),
     }
 }
 

@@ -27,9 +27,9 @@ pub use follow::EventRequest;
 pub use select::EventFilters;
 
 /// The log's name in the run directory.
-const FILE: &str = "events.log";
+pub(crate) const FILE: &str = "events.log";
 /// The log before.
-const OLD: &str = "events.log.1";
+pub(crate) const OLD: &str = "events.log.1";
 /// How large a log may get.
 const LIMIT: u64 = 4 * 1024 * 1024;
 

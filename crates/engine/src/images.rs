@@ -1,7 +1,7 @@
 //! Images, as far as containers and the command line need them.
 
 use rcon_image::{ImportOptions, LoadedImage, Progress, PullOptions, Reference, Source};
-use rcon_store::{ImageHold, ImageRecord, NewImage};
+use rcon_store::{ImageHold, ImageRecord, NewImage, Store};
 
 use crate::error::{Error, Result};
 use crate::events::{Action, Event};
@@ -118,14 +118,9 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<ImageRecord>> {
-        let ids: Vec<String> = self.in_worker(|store| {
-            let images = rcon_image::pull_each(store, name, options, progress);
-            images.map(|images| images.into_iter().map(|image| image.id).collect())
-        })?;
-        for id in &ids {
-            self.emit(&Event::image_id(id, Action::Pull, name));
-        }
-        ids.iter().map(|id| self.known(id)).collect()
+        self.pull_several(name, |store| {
+            rcon_image::pull_each(store, name, options, progress)
+        })
     }
 
     /// `pull --all-tags`.
@@ -138,9 +133,18 @@ impl Engine {
         options: &PullOptions,
         progress: &dyn Progress,
     ) -> Result<Vec<ImageRecord>> {
+        self.pull_several(name, |store| {
+            rcon_image::pull_all_tags(store, name, options, progress)
+        })
+    }
+
+    fn pull_several(
+        &self,
+        name: &str,
+        pull: impl FnOnce(&Store) -> rcon_image::Result<Vec<ImageRecord>>,
+    ) -> Result<Vec<ImageRecord>> {
         let ids: Vec<String> = self.in_worker(|store| {
-            let images = rcon_image::pull_all_tags(store, name, options, progress);
-            images.map(|images| images.into_iter().map(|image| image.id).collect())
+            pull(store).map(|images| images.into_iter().map(|image| image.id).collect())
         })?;
         for id in &ids {
             self.emit(&Event::image_id(id, Action::Pull, name));

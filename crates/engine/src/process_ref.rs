@@ -10,18 +10,6 @@ use rustix::process::Pid;
 
 use crate::record::ProcessRef;
 
-/// This boot, so that process numbers of an earlier one are not believed.
-pub(crate) fn boot_id() -> String {
-    static BOOT_ID: OnceLock<String> = OnceLock::new();
-    BOOT_ID
-        .get_or_init(|| {
-            fs::read_to_string("/proc/sys/kernel/random/boot_id")
-                .map(|t| t.trim().to_string())
-                .unwrap_or_default()
-        })
-        .clone()
-}
-
 /// The state and the start time of a process (fields 3 and 22 of `/proc/PID/stat`, proc_pid_stat(5)).
 fn stat(pid: i32) -> Option<(u8, u64)> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;

@@ -221,14 +221,6 @@ impl Stat {
     }
 }
 
-fn page_size() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    size.ok()
-        .flatten()
-        .and_then(|size| u64::try_from(size).ok())
-        .unwrap_or(4096)
-}
-
 fn ticks(count: u64) -> Duration {
     Duration::from_millis(count * (1000 / TICKS))
 }
@@ -249,7 +241,7 @@ pub(crate) fn usage(container: &Container) -> Usage {
         memory_limit: memory_of_host(),
         ..Usage::default()
     };
-    let page = page_size();
+    let page = rcon_sys::memory::page_size() as u64;
     let pids = pids(container);
     for pid in &pids {
         let stat = fs::read(format!("/proc/{pid}/stat")).ok();
@@ -355,7 +347,7 @@ fn process(pid: i32, now: Duration) -> Option<Process> {
         system_time: ticks(stat.system),
         elapsed: now.saturating_sub(ticks(stat.start)),
         virtual_size: stat.size,
-        resident: stat.pages * page_size(),
+        resident: stat.pages * rcon_sys::memory::page_size() as u64,
         uid: id(&uids, 1),
         real_uid: id(&uids, 0),
         gid: id(&gids, 1),

@@ -7,11 +7,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rcon_sys::process::boot_id;
+
 use crate::error::Result;
 use crate::events::{Action, Event};
 use crate::files::{self, Durable};
 use crate::monitor::Ends;
-use crate::process_ref::boot_id;
 use crate::record::{Container, ProcessRef, State, Status};
 use crate::records::{Lock, load, save_state};
 use crate::{Engine, limits};

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::error::{Context, Result};
 use crate::events::{Action, Event};
-use crate::{Engine, ListRequest, RemoveRequest, files};
+use crate::{Engine, ListRequest, RemoveRequest, events, files};
 
 impl Engine {
     /// Removes all containers, images, volumes and secrets.
@@ -44,7 +44,7 @@ impl Engine {
         ] {
             files::remove_tree(&dir)?;
         }
-        for name in ["events.log", "events.log.1"] {
+        for name in [events::FILE, events::OLD] {
             files::remove_file(&self.paths.runroot.join(name))?;
         }
         fs::create_dir_all(self.paths.names()).on("create", &self.paths.names())

@@ -4,7 +4,9 @@
 //! The user's own file (`CONTAINERS_STORAGE_CONF`, or `~/.config/containers/storage.conf`) may say
 //! `graphroot`, `runroot` and `rootless_storage_path`; the system's only the last, its other places
 //! are root's. `additionalimagestores` of either names stores of others that are read as well (the user's own come first); a
-//! place where there is only podman's is left to podman. `driver = "vfs"` of either is heeded, any other means the best that works; `mount_program` says where fuse-overlayfs is, should it be needed. rcon keeps its things in a folder of its own there, beside podman's.
+//! place where there is only podman's is left to podman. `driver = "vfs"` of either is heeded, any other means the best that
+//! works; `mount_program` says where fuse-overlayfs is, should it be needed. rcon keeps its things in a folder of its own
+//! there, beside podman's.
 
 use std::path::{Path, PathBuf};
 
@@ -67,10 +69,7 @@ impl Places {
     pub(crate) fn load() -> Result<Places> {
         let named = std::env::var_os("CONTAINERS_STORAGE_CONF").filter(|v| !v.is_empty());
         let own = named.map(PathBuf::from).or_else(|| {
-            let config = std::env::var_os("XDG_CONFIG_HOME")
-                .map(PathBuf::from)
-                .filter(|p| p.is_absolute())
-                .or_else(|| Some(rcon_sys::passwd::home_dir()?.join(".config")))?;
+            let config = rcon_sys::passwd::config_dir()?;
             Some(config.join("containers/storage.conf"))
         });
         let own = own.map(|file| read(&file)).transpose()?.flatten();
@@ -116,7 +115,7 @@ fn read(file: &Path) -> Result<Option<Said>> {
         }
         // Others' files are not for us.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(None),
-        Err(error) => Err(wrong(crate::error::describe(&error))),
+        Err(error) => Err(wrong(rcon_sys::errors::in_words(&error))),
     }
 }
 

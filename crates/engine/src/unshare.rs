@@ -60,7 +60,7 @@ impl Engine {
         Err(Error::Remote {
             message: format!(
                 "cannot run {program:?}: {}",
-                crate::error::describe(&source)
+                rcon_sys::errors::in_words(&source)
             ),
             code: if source.kind() == std::io::ErrorKind::NotFound {
                 127

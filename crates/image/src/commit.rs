@@ -84,18 +84,13 @@ pub fn commit(
         unpack::stream(store, Cancellable(tree, cancel.clone()), None)
     })?;
     let digest = hold.meta().diff_id.clone();
-    tell(progress, &digest, BlobKind::Layer, hold.meta().size);
+    progress.at_once(&digest, BlobKind::Layer, hold.meta().size);
     document.insert("config".to_owned(), Value::Object(config));
     let layers = layers(store, &record, &hold, opts);
     describe(&mut document, &layers, opts);
     let config = manifest::write(&Value::Object(document));
     let config_digest = Digest::sha256(&config);
-    tell(
-        progress,
-        &config_digest,
-        BlobKind::Config,
-        config.len() as u64,
-    );
+    progress.at_once(&config_digest, BlobKind::Config, config.len() as u64);
     let (media_type, config_type) = match opts.format {
         Format::Oci => (OCI_MANIFEST, OCI_CONFIG),
         Format::Docker => (DOCKER_MANIFEST, DOCKER_CONFIG),
@@ -116,18 +111,6 @@ pub fn commit(
         names: opts.name.iter().map(Reference::to_string).collect(),
         repo_digests: Vec::new(),
     })?)
-}
-
-fn tell(progress: &dyn Progress, digest: &Digest, kind: BlobKind, size: u64) {
-    progress.event(PullEvent::Start {
-        digest: digest.clone(),
-        kind,
-        size: Some(size),
-    });
-    progress.event(PullEvent::Done {
-        digest: digest.clone(),
-        kind,
-    });
 }
 
 /// The layers of the new image, lowest first, and what its manifest says of each.

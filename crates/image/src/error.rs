@@ -3,6 +3,7 @@
 use crate::Platform;
 use crate::reference::ParseError;
 use rcon_store::Digest;
+use rcon_sys::errors::in_words;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -219,7 +220,7 @@ pub enum Error {
         why: String,
     },
     /// A file operation failed.
-    #[error("{what}: {}", io_text(.source))]
+    #[error("{what}: {}", in_words(.source))]
     Io {
         /// What was being done, with the path.
         what: String,
@@ -395,22 +396,6 @@ impl Error {
             what: what.into(),
             why: why.into(),
         }
-    }
-}
-
-/// An I/O error in words: no number, no capital.
-pub(crate) fn io_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = match text.find(" (os error ") {
-        Some(end) => &text[..end],
-        None => &text,
-    };
-    let mut chars = text.chars();
-    match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(chars).collect()
-        }
-        _ => text.to_owned(),
     }
 }
 

@@ -102,18 +102,7 @@ fn finish(
     progress: &dyn Progress,
 ) -> Result<ImageRecord> {
     let diff_id = hold.meta().diff_id.clone();
-    let told = |digest: &Digest, kind, size| {
-        progress.event(PullEvent::Start {
-            digest: digest.clone(),
-            kind,
-            size: Some(size),
-        });
-        progress.event(PullEvent::Done {
-            digest: digest.clone(),
-            kind,
-        });
-    };
-    told(&diff_id, BlobKind::Layer, hold.meta().size);
+    progress.at_once(&diff_id, BlobKind::Layer, hold.meta().size);
     let platform = opts.platform.clone().unwrap_or_default();
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
     let mut history = json!({
@@ -136,7 +125,7 @@ fn finish(
     document["history"] = json!([history]);
     let config = manifest::write(&document);
     let config_digest = Digest::sha256(&config);
-    told(&config_digest, BlobKind::Config, config.len() as u64);
+    progress.at_once(&config_digest, BlobKind::Config, config.len() as u64);
     let manifest = manifest::write(&json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,

@@ -222,7 +222,7 @@ async fn attempt<'scope, 'env>(
 /// The blocking part: bytes to files. The layer becomes visible if the download said that its
 /// blob was right, and if the tar has the digest that the configuration names.
 fn unpack(store: &Store, mut receiver: Receiver, diff_id: &Digest) -> Result<LayerHold> {
-    let result = unpack_stream(store, &mut receiver, diff_id);
+    let result = crate::archive::unpack::stream(store, &mut receiver, Some(diff_id));
     if let Err(Error::Store(rcon_store::Error::Stream(e))) = &result
         && e.kind() != io::ErrorKind::Unsupported
     {
@@ -230,13 +230,4 @@ fn unpack(store: &Store, mut receiver: Receiver, diff_id: &Digest) -> Result<Lay
         receiver.drain();
     }
     result
-}
-
-fn unpack_stream(store: &Store, receiver: &mut Receiver, diff_id: &Digest) -> Result<LayerHold> {
-    let stream_error = rcon_store::Error::Stream;
-    let mut stage = store.stage_layer_with(diff_id.algorithm())?;
-    let mut tar = rcon_store::decompress(receiver).map_err(stream_error)?;
-    stage.unpack(&mut tar)?;
-    tar.into_source().map_err(stream_error)?;
-    Ok(stage.commit(diff_id)?)
 }

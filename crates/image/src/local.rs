@@ -60,10 +60,8 @@ fn by_reference(store: &Store, reference: &Reference) -> Result<Option<ImageReco
     // Pulled by tag, asked for by digest: the repository and the manifest agree.
     let name = reference.name();
     let named = |image: &ImageRecord| image.names.iter().any(|n| repository_of(n) == name);
-    let found = store.images()?.into_iter();
-    Ok(found
-        .into_iter()
-        .find(|i| i.manifest_digest == *digest && named(i)))
+    let mut images = store.images()?.into_iter();
+    Ok(images.find(|i| i.manifest_digest == *digest && named(i)))
 }
 
 /// `libpod/banner` finds `quay.io/libpod/banner`.

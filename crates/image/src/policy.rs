@@ -5,9 +5,9 @@
 //! anything and to reject are followed. Those that ask for signatures are not: an image that needs
 //! one is refused, never taken unchecked.
 
-use crate::error::io_text;
-use crate::registries::config_dir;
 use crate::{Error, Reference, Result};
+use rcon_sys::errors::in_words;
+use rcon_sys::passwd::config_dir;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -68,7 +68,7 @@ impl Policy {
             Err(e) => {
                 return Err(Error::ConfigFile {
                     file: file.to_owned(),
-                    why: io_text(&e),
+                    why: in_words(&e),
                 });
             }
         };

@@ -99,6 +99,21 @@ pub trait Progress: Sync {
     fn event(&self, event: PullEvent);
 }
 
+impl dyn Progress + '_ {
+    /// A blob that took no time: it was at hand.
+    pub(crate) fn at_once(&self, digest: &Digest, kind: BlobKind, size: u64) {
+        self.event(PullEvent::Start {
+            digest: digest.clone(),
+            kind,
+            size: Some(size),
+        });
+        self.event(PullEvent::Done {
+            digest: digest.clone(),
+            kind,
+        });
+    }
+}
+
 /// Says nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;

@@ -140,10 +140,7 @@ pub fn pull_with(
                     Err(e) => failed.push(e),
                 }
             }
-            Err(match failed.len() {
-                1 => failed.remove(0),
-                _ => Error::Several(failed),
-            })
+            Err(all_of(failed))
         })
     })
 }
@@ -194,12 +191,17 @@ pub fn pull_all_tags(
                 }
                 return Ok(records);
             }
-            Err(match failed.len() {
-                1 => failed.remove(0),
-                _ => Error::Several(failed),
-            })
+            Err(all_of(failed))
         })
     })
+}
+
+/// What went wrong with each source, as one error.
+fn all_of(mut failed: Vec<Error>) -> Error {
+    match failed.len() {
+        1 => failed.remove(0),
+        _ => Error::Several(failed),
+    }
 }
 
 fn candidates(
@@ -366,16 +368,8 @@ impl<'a> Pull<'a, '_, '_> {
         .await?;
 
         let digest = &chosen.manifest.config.digest;
-        let kind = BlobKind::Config;
-        self.progress.event(PullEvent::Start {
-            digest: digest.clone(),
-            kind,
-            size: Some(config_bytes.len() as u64),
-        });
-        self.progress.event(PullEvent::Done {
-            digest: digest.clone(),
-            kind,
-        });
+        let size = config_bytes.len() as u64;
+        self.progress.at_once(digest, BlobKind::Config, size);
         self.progress.event(PullEvent::Writing);
         Ok(self.store.put_image(NewImage {
             manifest: chosen.bytes,

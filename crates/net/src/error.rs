@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use rcon_sys::errors::in_words;
+
 use crate::ports::mapping::Protocol;
 
 /// An error of this crate.
@@ -105,19 +107,6 @@ impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let what = what.into();
         move |source| Error::Io { what, source }
-    }
-}
-
-/// The reason in words, as Go programs (podman's messages) and `strerror` put it, without a number.
-fn in_words(error: &io::Error) -> String {
-    let Some(code) = error.raw_os_error() else {
-        return error.to_string();
-    };
-    let text = nix::errno::Errno::from_raw(code).desc();
-    let mut chars = text.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().collect::<String>() + chars.as_str(),
-        None => text.to_owned(),
     }
 }
 

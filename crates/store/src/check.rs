@@ -6,7 +6,7 @@
 
 use std::io;
 
-use crate::digest::{Algorithm, Digest};
+use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::images::image_path;
 use crate::names;
@@ -137,19 +137,14 @@ impl Store {
             Ok(None) => return Ok(Some("its record is missing".to_owned())),
             Err(error) => return Ok(Some(error.to_string())),
         };
-        let hash = |bytes: &[u8], algorithm: Algorithm| {
-            let mut hasher = crate::Hasher::new(algorithm);
-            hasher.update(bytes);
-            hasher.finish()
-        };
         match record.config() {
-            Ok(bytes) if hash(&bytes, Algorithm::Sha256).hex() == id => {}
+            Ok(bytes) if Digest::sha256(&bytes).hex() == id => {}
             Ok(_) => return Ok(Some("its configuration has another digest".to_owned())),
             Err(error) => return Ok(Some(error.to_string())),
         }
         let expected = &record.manifest_digest;
         match record.manifest() {
-            Ok(bytes) if hash(&bytes, expected.algorithm()) == *expected => {}
+            Ok(bytes) if Digest::of(expected.algorithm(), &bytes) == *expected => {}
             Ok(_) => return Ok(Some("its manifest has another digest".to_owned())),
             Err(error) => return Ok(Some(error.to_string())),
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rcon_sys::errors::in_words;
+
 use crate::digest::{Digest, DigestError};
 
 /// The result of a store's function.
@@ -242,13 +244,7 @@ impl fmt::Display for Why<'_> {
         match self.0.raw_os_error() {
             // The list speaks of sockets here.
             Some(libc::EOPNOTSUPP) => f.write_str("the file system does not support it"),
-            Some(number) => {
-                let words = nix::errno::Errno::from_raw(number).desc();
-                let mut letters = words.chars();
-                let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-                f.write_str(&first.into_iter().chain(letters).collect::<String>())
-            }
-            None => self.0.fmt(f),
+            _ => f.write_str(&in_words(self.0)),
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod counting;
 pub mod descriptors;
+pub mod errors;
 pub mod fdpass;
 pub mod floor;
 pub mod forbidden;

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use nix::sys::mman::{MapFlags, ProtFlags};
 
 /// The size of a page of memory, in bytes.
-fn page_size() -> usize {
+pub fn page_size() -> usize {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
         .ok()
         .flatten()

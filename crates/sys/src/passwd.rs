@@ -128,6 +128,22 @@ pub fn home_dir() -> Option<PathBuf> {
     })
 }
 
+/// Where the user's settings are: `XDG_CONFIG_HOME` when it is an absolute path, else `~/.config`.
+pub fn config_dir() -> Option<PathBuf> {
+    below_home("XDG_CONFIG_HOME", ".config")
+}
+
+/// Where what can be had again is kept: `XDG_CACHE_HOME` when it is an absolute path, else `~/.cache`.
+pub fn cache_dir() -> Option<PathBuf> {
+    below_home("XDG_CACHE_HOME", ".cache")
+}
+
+fn below_home(variable: &str, usual: &str) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from);
+    let named = named.filter(|path| path.is_absolute());
+    named.or_else(|| Some(home_dir()?.join(usual)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

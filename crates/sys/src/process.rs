@@ -282,6 +282,15 @@ fn start_time_in(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// The name of this run of the machine (random(4)); empty where it cannot be read.
+pub fn boot_id() -> &'static str {
+    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    BOOT.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        text.map(|text| text.trim().to_owned()).unwrap_or_default()
+    })
+}
+
 /// Which kind of namespace `file` is, as a flag `CLONE_NEW*` of clone(2).
 ///
 /// Fails with `ENOTTY` for what is no namespace.

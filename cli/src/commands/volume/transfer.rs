@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
+use rcon_sys::errors::in_words;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, errno_text};
+use crate::failure::{Failure, Outcome};
 use crate::usage::arity;
 
 /// The arguments of `volume export`.
@@ -35,7 +36,7 @@ impl Command for VolumeExport {
                     Failure::new(format!(
                         "cannot create {}: {}",
                         path.display(),
-                        errno_text(&e)
+                        in_words(&e)
                     ))
                 })?;
                 engine.export_volume(&name, &file)?;
@@ -73,7 +74,7 @@ impl Command for VolumeImport {
             "-" => engine.import_volume(&name, std::io::stdin())?,
             path => {
                 let file = File::open(path)
-                    .map_err(|e| Failure::new(format!("open {path}: {}", errno_text(&e))))?;
+                    .map_err(|e| Failure::new(format!("open {path}: {}", in_words(&e))))?;
                 engine.import_volume(&name, file)?;
             }
         }

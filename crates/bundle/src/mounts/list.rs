@@ -251,7 +251,7 @@ fn further(options: &Options) -> Result<Vec<Entry>, Error> {
             Error::value(format!(
                 "container-init binary not found on the host: stat {}: {}",
                 path.display(),
-                crate::parse::reason(&e)
+                rcon_sys::errors::in_words(&e)
             ))
         })?;
         list.push(Entry::new(INIT, "bind", path, "bind,ro,rprivate"));
@@ -336,7 +336,7 @@ fn users_source(mount: &UserMount, context: &Context) -> Result<Entry, Error> {
         }
         Source::Bind(path) => {
             std::fs::metadata(path).map_err(|e| {
-                let message = format!("statfs {}: {}", path.display(), crate::parse::reason(&e));
+                let message = format!("statfs {}: {}", path.display(), rcon_sys::errors::in_words(&e));
                 match e.kind() {
                     std::io::ErrorKind::NotFound => Error::with_hint(
                         message,

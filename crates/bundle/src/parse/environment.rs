@@ -24,7 +24,8 @@ pub fn environment<P: AsRef<Path>>(
     for file in files {
         let name = file.as_ref().display().to_string();
         let failed = |why: String| Error::value(format!("parsing env file {name:?}: {why}"));
-        let text = fs::read(file).map_err(|e| failed(format!("open {name}: {}", reason(&e))))?;
+        let text = fs::read(file)
+            .map_err(|e| failed(format!("open {name}: {}", rcon_sys::errors::in_words(&e))))?;
         let text = String::from_utf8(text).map_err(|_| failed("it is not UTF-8 text".into()))?;
         if text.contains('\0') {
             return Err(failed("it holds a NUL byte".into()));
@@ -103,25 +104,6 @@ pub(crate) fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
     match env.iter_mut().find(|(n, _)| n == name) {
         Some(entry) => entry.1 = value.to_string(),
         None => env.push((name.to_string(), value.to_string())),
-    }
-}
-
-/// The plain words of an input/output error, without "(os error N)".
-pub(crate) fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        std::io::ErrorKind::IsADirectory => "is a directory".into(),
-        std::io::ErrorKind::NotADirectory => "not a directory".into(),
-        _ => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let mut chars = text.chars();
-            chars
-                .next()
-                .map(|c| c.to_lowercase().chain(chars).collect())
-                .unwrap_or_default()
-        }
     }
 }
 

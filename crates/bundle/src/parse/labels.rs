@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::environment::reason;
 use crate::Error;
 
 /// Reads all `--label-file` files, then all `--label` words: `KEY[=VALUE]`; what comes later wins.
@@ -19,8 +18,8 @@ pub fn labels<P: AsRef<Path>>(
     let mut map = BTreeMap::new();
     for file in files {
         let name = file.as_ref().display().to_string();
-        let text =
-            fs::read_to_string(file).map_err(|e| failed(format!("open {name}: {}", reason(&e))))?;
+        let text = fs::read_to_string(file)
+            .map_err(|e| failed(format!("open {name}: {}", rcon_sys::errors::in_words(&e))))?;
         for line in text.lines() {
             let line = line.trim_start();
             if !line.is_empty() && !line.starts_with('#') {

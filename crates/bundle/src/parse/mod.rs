@@ -19,8 +19,8 @@ mod user;
 mod words;
 
 pub use device::{device, device_rule};
+pub(crate) use environment::set;
 pub use environment::{environment, host_environment};
-pub(crate) use environment::{reason, set};
 pub(crate) use expand::expand;
 pub use hosts::{HostAddress, HostEntry, add_host};
 pub use labels::{annotations, labels};

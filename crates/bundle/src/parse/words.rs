@@ -72,7 +72,7 @@ pub fn time_zone(text: &str) -> Result<Option<String>, Error> {
         Err(error) => Err(Error::value(format!(
             "running container create option: stat {}: {}",
             path.display(),
-            super::reason(&error)
+            rcon_sys::errors::in_words(&error)
         ))),
     }
 }
@@ -95,7 +95,7 @@ pub fn init_path(text: &str, here: &std::path::Path) -> Result<std::path::PathBu
         Ok(_) => Ok(path),
         Err(error) => Err(Error::value(format!(
             "container-init binary not found on the host: stat {text}: {}",
-            super::reason(&error)
+            rcon_sys::errors::in_words(&error)
         ))),
     }
 }

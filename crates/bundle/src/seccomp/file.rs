@@ -10,7 +10,6 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxS
 use oci_spec::runtime::{LinuxSeccompOperator, LinuxSyscall};
 use serde::Deserialize;
 
-use crate::parse::reason;
 use crate::{Caps, Error};
 
 /// What a rule with ERRNO answers when it does not say: EPERM.
@@ -69,7 +68,7 @@ pub(super) fn read(path: &Path, caps: &Caps) -> Result<LinuxSeccomp, Error> {
     let text = fs::read(path).map_err(|e| {
         Error::value(format!(
             "opening seccomp profile failed: open {shown}: {}",
-            reason(&e)
+            rcon_sys::errors::in_words(&e)
         ))
     })?;
     let failed =

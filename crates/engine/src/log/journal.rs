@@ -45,7 +45,7 @@ impl Journal {
                 format!(
                     "the journal of systemd is not to be had here ({}): {}",
                     path.display(),
-                    crate::error::describe(&error)
+                    rcon_sys::errors::in_words(&error)
                 ),
             )
         })?;

@@ -24,9 +24,7 @@ use crate::lifecycle::LogDriver;
 use crate::log::Log;
 use crate::record::{Config, Container, Network, ProcessRef, State, Status};
 use crate::sharing::Place;
-use crate::{
-    Engine, accounts, bundling, files, hostfiles, limits, ports, process_ref, protocol, records,
-};
+use crate::{Engine, accounts, bundling, files, hostfiles, limits, ports, protocol, records};
 
 /// What each start of a container is made of, beside its record.
 pub(super) struct Given {
@@ -129,7 +127,7 @@ fn write_down(
         command: given.command,
         pipes: made.pipes.inodes.clone(),
         has_files: given.files.fds().next().is_some(),
-        boot_id: process_ref::boot_id(),
+        boot_id: rcon_sys::process::boot_id().to_owned(),
         ports: made.ports.to_vec(),
         restarts: state.restarts,
         health: (lifecycle.health.check.is_some() && !made.held).then(HealthState::default),

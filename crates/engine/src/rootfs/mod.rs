@@ -75,7 +75,7 @@ impl Engine {
             )));
         }
         if container.state.status.is_alive() {
-            let process = container.state.process.filter(|_| true);
+            let process = container.state.process;
             if let Some((process, pidfd)) = process.and_then(|p| Some((p, p.open()?))) {
                 return Ok(View::Running { process, pidfd });
             }

@@ -318,7 +318,7 @@ fn bad(path: &Path) -> io::Error {
 }
 
 fn at(path: &Path, error: io::Error) -> io::Error {
-    let text = crate::error::describe(&error);
+    let text = rcon_sys::errors::in_words(&error);
     io::Error::new(error.kind(), format!("/{}: {text}", path.display()))
 }
 

@@ -168,7 +168,7 @@ impl Engine {
                     return Err(Error::Invalid(format!(
                         "mounting volume {name}: {}: {}",
                         device.display(),
-                        crate::error::describe(&error)
+                        rcon_sys::errors::in_words(&error)
                     )));
                 }
                 VolumeAt::Bind(device, given.for_mounting())

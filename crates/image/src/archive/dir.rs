@@ -6,7 +6,7 @@ use super::{ArchiveImage, ArchiveLayer};
 use crate::manifest::{self, CONFIG_MAX, Config, Document};
 use crate::registry::MANIFEST_MAX;
 use crate::{Error, Result};
-use rcon_store::{Digest, Hasher};
+use rcon_store::Digest;
 
 /// The manifest.
 const MANIFEST: &str = "manifest.json";
@@ -23,19 +23,7 @@ pub(crate) fn read(files: &Files) -> Result<Option<ArchiveImage>> {
         )));
     };
     let name = manifest.config.digest.hex();
-    let config = files
-        .read(name, CONFIG_MAX)?
-        .ok_or_else(|| files.damaged(format!("{name} is missing")))?;
-    let mut hasher = Hasher::new(manifest.config.digest.algorithm());
-    hasher.update(&config);
-    let actual = hasher.finish();
-    if actual != manifest.config.digest {
-        return Err(Error::DigestMismatch {
-            what: format!("loading {}", files.name),
-            expected: manifest.config.digest,
-            actual,
-        });
-    }
+    let config = files.read_blob(name, &manifest.config.digest, CONFIG_MAX)?;
     let parsed = Config::parse(&config, manifest.layers.len(), &what)?;
     let layers = manifest.layers.into_iter().zip(parsed.diff_ids());
     Ok(Some(ArchiveImage {

@@ -2,7 +2,8 @@
 
 use super::source::{Cancel, Cancellable, damaged};
 use crate::{Error, Result};
-use rcon_store::Store;
+use rcon_store::{Digest, Store};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// An archive does not hold more files: each layer is one.
 const FILES_MAX: usize = 20_000;
+/// Nor does one of them have a longer name, or more said about it: the library keeps that in memory, whatever its length.
+const HEADERS_MAX: u64 = 4 << 20;
 /// Links to links are followed so far.
 const LINKS_MAX: usize = 8;
 
@@ -96,10 +99,15 @@ impl Files {
             _ => damaged(name, &e),
         };
         let mut index = HashMap::new();
-        let mut archive = tar::Archive::new(&file);
+        let left = Cell::new(HEADERS_MAX);
+        let mut archive = tar::Archive::new(Headers {
+            file: &file,
+            left: &left,
+        });
         for entry in archive.entries_with_seek().map_err(bad)? {
             cancel.check().map_err(bad)?;
             let entry = entry.map_err(bad)?;
+            left.set(HEADERS_MAX);
             let Some(path) = plain_name(&entry.path_bytes()) else {
                 continue;
             };
@@ -208,6 +216,22 @@ impl Files {
         Ok(Some(bytes))
     }
 
+    /// A small file that must be there, and be what its digest says.
+    pub fn read_blob(&self, path: &str, expected: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let bytes = self
+            .read(path, limit)?
+            .ok_or_else(|| self.damaged(format!("{path} is missing")))?;
+        let actual = Digest::of(expected.algorithm(), &bytes);
+        if actual != *expected {
+            return Err(Error::DigestMismatch {
+                what: format!("loading {}", self.name),
+                expected: expected.clone(),
+                actual,
+            });
+        }
+        Ok(bytes)
+    }
+
     /// An error about this archive.
     pub fn damaged(&self, why: impl Into<String>) -> Error {
         Error::Archive {
@@ -247,6 +271,27 @@ fn joined(dir: &str, path: &str) -> Option<String> {
         }
     }
     Some(parts.join("/"))
+}
+
+/// An archive of which only what is in front of each file is read, and no more than [`HEADERS_MAX`] of that at once.
+struct Headers<'a> {
+    file: &'a File,
+    left: &'a Cell<u64>,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buf)?;
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.ok_or(io::ErrorKind::InvalidData)?);
+        Ok(count)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
 }
 
 /// A part of a file, read without moving anybody else's position.
@@ -314,6 +359,21 @@ mod tests {
         assert!(files.read("b/layer.tar", 2).is_err());
         assert!(files.read("loop", 2).unwrap().is_none());
         assert!(files.read("none", 2).unwrap().is_none());
+    }
+
+    #[test]
+    fn names_without_end_are_not_kept_in_memory() {
+        let mut builder = tar::Builder::new(tempfile::tempfile().unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(2 * HEADERS_MAX);
+        let name = io::repeat(b'a').take(2 * HEADERS_MAX);
+        builder.append_data(&mut header, "long", name).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        builder.append_data(&mut header, "x", io::empty()).unwrap();
+        let file = reopen(builder.into_inner().unwrap());
+        assert!(Files::index(file, "test", &Cancel::default()).is_err());
     }
 
     fn reopen(mut file: File) -> File {

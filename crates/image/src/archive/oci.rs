@@ -5,8 +5,7 @@ use super::source::blob_file;
 use super::{ArchiveImage, ArchiveLayer};
 use crate::manifest::{self, CONFIG_MAX, Config, Descriptor, Document, NESTING_MAX};
 use crate::registry::MANIFEST_MAX;
-use crate::{Error, Platform, Reference, Result};
-use rcon_store::Hasher;
+use crate::{Platform, Reference, Result};
 
 /// The table of contents.
 pub(crate) const CONTENTS: &str = "index.json";
@@ -101,19 +100,5 @@ fn image(files: &Files, mut entry: Descriptor, wanted: &Platform) -> Result<Arch
 
 /// A small blob, checked.
 fn blob(files: &Files, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
-    let path = blob_file(blob);
-    let bytes = files
-        .read(&path, limit)?
-        .ok_or_else(|| files.damaged(format!("{path} is missing")))?;
-    let mut hasher = Hasher::new(blob.digest.algorithm());
-    hasher.update(&bytes);
-    let actual = hasher.finish();
-    if actual != blob.digest {
-        return Err(Error::DigestMismatch {
-            what: format!("loading {}", files.name),
-            expected: blob.digest.clone(),
-            actual,
-        });
-    }
-    Ok(bytes)
+    files.read_blob(&blob_file(blob), &blob.digest, limit)
 }

@@ -3,10 +3,10 @@
 //! Reading a terminal, a pipe or a socket may block for ever. Such sources are read by a thread
 //! that nobody waits for; whoever wants the bytes looks now and then whether they are still wanted.
 
-use crate::error::io_text;
 use crate::load::Source;
 use crate::manifest::Descriptor;
 use crate::{Error, Result};
+use rcon_sys::errors::in_words;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
@@ -167,7 +167,7 @@ pub(crate) fn shown(source: &Source) -> String {
 pub(crate) fn damaged(archive: &str, error: &io::Error) -> Error {
     Error::Archive {
         archive: archive.to_owned(),
-        why: io_text(error),
+        why: in_words(error),
     }
 }
 

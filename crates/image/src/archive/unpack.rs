@@ -38,14 +38,8 @@ pub(crate) fn image(
         }
     }
     holds.extend(layers(store, files, &missing, progress)?);
-    let digest = Digest::sha256(&image.config);
-    let kind = BlobKind::Config;
-    progress.event(PullEvent::Start {
-        digest: digest.clone(),
-        kind,
-        size: Some(image.config.len() as u64),
-    });
-    progress.event(PullEvent::Done { digest, kind });
+    let size = image.config.len() as u64;
+    progress.at_once(&Digest::sha256(&image.config), BlobKind::Config, size);
     progress.event(PullEvent::Writing);
     Ok(store.put_image(NewImage {
         manifest: image.manifest,

@@ -4,11 +4,11 @@
 //! the file is replaced whole, is readable by its owner alone, and two writers wait for each other.
 
 use super::Credentials;
-use crate::error::io_text;
 use crate::reference::canonical_registry;
 use crate::{Error, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rcon_sys::errors::in_words;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -43,7 +43,7 @@ impl AuthFile {
             {
                 Map::new()
             }
-            Err(e) => return Err(err(io_text(&e))),
+            Err(e) => return Err(err(in_words(&e))),
         };
         Ok(AuthFile {
             path: path.to_owned(),

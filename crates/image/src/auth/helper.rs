@@ -2,9 +2,9 @@
 //! protocol: a verb as argument, a server on standard input, JSON on standard output).
 
 use super::Credentials;
-use crate::error::io_text;
 use crate::registry::clean;
 use crate::{Error, Result};
+use rcon_sys::errors::in_words;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -82,7 +82,7 @@ fn call(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>> {
         .spawn();
     let mut child = started.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => fail(helper, "not found in PATH"),
-        _ => fail(helper, io_text(&e)),
+        _ => fail(helper, in_words(&e)),
     })?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read is free not to.
@@ -90,7 +90,7 @@ fn call(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>> {
     }
     let output = child
         .wait_with_output()
-        .map_err(|e| fail(helper, io_text(&e)))?;
+        .map_err(|e| fail(helper, in_words(&e)))?;
     if output.status.success() {
         return Ok(Some(output.stdout));
     }

@@ -14,10 +14,11 @@
 mod file;
 mod helper;
 
-use crate::registries::{Registries, config_dir, home};
+use crate::registries::Registries;
 use crate::registry::{Client, Settings};
 use crate::{Error, Result, Silent, work};
 use file::{AuthFile, normalize};
+use rcon_sys::passwd::{config_dir, home_dir};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -241,7 +242,7 @@ fn usual_files() -> Vec<PathBuf> {
         .cloned()
         .or_else(|| std::env::var_os("DOCKER_CONFIG").map(PathBuf::from))
         .filter(|dir| !dir.as_os_str().is_empty())
-        .or_else(|| Some(home()?.join(".docker")));
+        .or_else(|| Some(home_dir()?.join(".docker")));
     files.extend(docker.map(|d| d.join("config.json")));
     files
 }

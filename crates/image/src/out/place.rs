@@ -2,8 +2,8 @@
 
 use super::Output;
 use crate::archive::source::Cancel;
-use crate::error::io_text;
 use crate::{Error, Result};
+use rcon_sys::errors::in_words;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -99,7 +99,7 @@ impl Archive {
         let (out, staged, name): (Box<dyn Write>, _, _) = match output {
             Output::Stdout => {
                 // Not through the standard library's buffer, which would keep a part of it.
-                let out = rustix_stdout().map_err(|e| writing("standard output", e))?;
+                let out = unbuffered_stdout().map_err(|e| writing("standard output", e))?;
                 (Box::new(out), None, "standard output".to_owned())
             }
             Output::Path(path) => {
@@ -129,7 +129,7 @@ impl Archive {
     }
 }
 
-fn rustix_stdout() -> io::Result<File> {
+fn unbuffered_stdout() -> io::Result<File> {
     use std::os::fd::AsFd;
     Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
@@ -221,7 +221,7 @@ impl Folder {
             Err(e) => Err(Error::Unsupported(format!(
                 "reading {}: {}",
                 path.display(),
-                io_text(&e)
+                in_words(&e)
             ))),
         }
     }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Mode, Registries, Registry, is_location};
-use crate::error::io_text;
 use crate::reference::Given;
 use crate::{Error, Result};
+use rcon_sys::errors::in_words;
 
 /// The system's folder.
 const SYSTEM: &str = "/etc/containers";
@@ -52,7 +52,7 @@ impl Registries {
     /// # Errors
     /// A file that is there but cannot be read or understood.
     pub fn load() -> Result<Registries> {
-        let user = config_dir().map(|d| d.join("containers"));
+        let user = rcon_sys::passwd::config_dir().map(|d| d.join("containers"));
         let system = Path::new(SYSTEM);
         let mut all = Registries::default();
         match std::env::var_os("CONTAINERS_REGISTRIES_CONF").filter(|v| !v.is_empty()) {
@@ -71,7 +71,7 @@ impl Registries {
                 all.add_file(&file, false)?;
             }
         }
-        if let Some(cache) = cache_dir() {
+        if let Some(cache) = rcon_sys::passwd::cache_dir() {
             all.add_file(&cache.join("containers/short-name-aliases.conf"), false)?;
         }
         Ok(all)
@@ -94,7 +94,7 @@ impl Registries {
             Err(e) => {
                 return Err(Error::ConfigFile {
                     file: file.to_owned(),
-                    why: io_text(&e),
+                    why: in_words(&e),
                 });
             }
         };
@@ -211,28 +211,4 @@ fn passes(e: &io::Error) -> bool {
         e.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
     )
-}
-
-/// `$XDG_CONFIG_HOME` or `~/.config`.
-pub(crate) fn config_dir() -> Option<PathBuf> {
-    xdg("XDG_CONFIG_HOME", ".config")
-}
-
-fn cache_dir() -> Option<PathBuf> {
-    xdg("XDG_CACHE_HOME", ".cache")
-}
-
-fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
-    std::env::var_os(variable)
-        .map(PathBuf::from)
-        .filter(|p| p.is_absolute())
-        .or_else(|| Some(home()?.join(below_home)))
-}
-
-/// The home folder, from the environment or the user data base.
-pub(crate) fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .filter(|p| p.is_absolute())
-        .or_else(rcon_sys::passwd::home_dir)
 }

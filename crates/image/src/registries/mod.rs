@@ -17,8 +17,6 @@ use std::path::PathBuf;
 
 mod files;
 
-pub(crate) use files::{config_dir, home};
-
 /// All files together.
 #[derive(Clone, Debug, Default)]
 pub struct Registries {

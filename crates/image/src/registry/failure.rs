@@ -2,7 +2,8 @@
 
 use super::dns::LookupError;
 use super::tls;
-use crate::error::{Failure, io_text};
+use crate::error::Failure;
+use rcon_sys::errors::in_words;
 use reqwest::Response;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
@@ -61,11 +62,11 @@ pub(crate) fn classify(error: &reqwest::Error, url: &str, no_roots: bool) -> Fai
         | io::ErrorKind::AddrNotAvailable
         | io::ErrorKind::PermissionDenied => Failure::Unreachable {
             url,
-            why: io_text(io),
+            why: in_words(io),
         },
         _ => Failure::Lost {
             url,
-            why: io_text(io),
+            why: in_words(io),
         },
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Client, MANIFEST_MAX};
 use crate::{Error, Reference, Result};
+use rcon_store::Digest;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LINK};
 use serde::Deserialize;
@@ -56,9 +57,7 @@ impl Client<'_> {
             .unwrap_or_default();
         let bytes = self.read_all(response, MANIFEST_MAX, &what).await?;
         if let Some(expected) = reference.digest() {
-            let mut hasher = rcon_store::Hasher::new(expected.algorithm());
-            hasher.update(&bytes);
-            let actual = hasher.finish();
+            let actual = Digest::of(expected.algorithm(), &bytes);
             if actual != *expected {
                 return Err(Error::DigestMismatch {
                     what,

@@ -5,9 +5,9 @@
 //! `*.key` of the same name our own certificate. A machine without any authority is no error by
 //! itself: it shows when a certificate has to be checked.
 
-use crate::error::io_text;
-use crate::registries::config_dir;
 use crate::{Error, Result};
+use rcon_sys::errors::in_words;
+use rcon_sys::passwd::config_dir;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -206,7 +206,7 @@ impl OwnFiles {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    std::fs::read(file).map_err(|e| Error::Tls(format!("{}: {}", file.display(), io_text(&e))))
+    std::fs::read(file).map_err(|e| Error::Tls(format!("{}: {}", file.display(), in_words(&e))))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {

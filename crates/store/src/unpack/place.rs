@@ -300,7 +300,7 @@ impl Placer<'_> {
         let target = Name::parse(&entry.link)
             .map_err(|_| entry.bad("it is a hard link to something outside of the layer"))?;
         if self.devices.contains(target.bytes()) {
-            self.skip_device(&name);
+            self.skip_device(name);
             return Ok(());
         }
         let (from_dir, from) = target

@@ -9,19 +9,17 @@
 //! test holds them). A message that is new within a version must do without an answer, for a monitor that does not know
 //! it says nothing; what cannot, and whatever changes a meaning, gets a socket of another name beside this one.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+mod socket;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
-
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::health::HealthStatus;
 use crate::record::ProcessRef;
 use crate::requests::Streams;
+
+pub(crate) use socket::{
+    CONTROL, NET, ask_health, ask_to_begin, await_attached, connect, connect_stream, listen,
+    listen_stream, tell, try_receive, try_send,
+};
 
 /// The most bytes of a stream that one message carries.
 pub const MAX_DATA: usize = 32 * 1024;
@@ -190,165 +188,6 @@ impl Reply<'_> {
             _ => return None,
         })
     }
-}
-
-/// Sends one message; false when the socket is full for now.
-pub(crate) fn try_send(socket: &OwnedFd, message: &[u8]) -> io::Result<bool> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    match rustix::io::retry_on_intr(|| rustix::net::send(socket, message, flags)) {
-        Ok(_) => Ok(true),
-        Err(Errno::AGAIN) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Receives one message; `Some(0)` is the end, `None` means that there is none for now.
-pub(crate) fn try_receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    loop {
-        match rustix::net::recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((_, length)) => return Ok(Some(length.min(buffer.len()))),
-            Err(Errno::AGAIN) => return Ok(None),
-            // The other side went without reading all of ours; said once, and what it sent before is still there.
-            Err(Errno::INTR | Errno::CONNRESET) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Listens at `dir/ctl`. The path goes by the directory's descriptor, because a socket's may have 107 bytes only.
-pub(crate) fn listen(dir: &Path) -> io::Result<OwnedFd> {
-    let handle = File::open(dir)?;
-    let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-    rustix::net::bind(
-        &socket,
-        &SocketAddrUnix::new(format!("/proc/self/fd/{}/ctl", handle.as_raw_fd()))?,
-    )?;
-    rustix::net::listen(&socket, 128)?;
-    Ok(socket)
-}
-
-/// Connects to the monitor listening at `dir/ctl`.
-pub(crate) fn connect(dir: &Path) -> io::Result<OwnedFd> {
-    let handle = File::open(dir)?;
-    let socket = socket(SocketFlags::CLOEXEC)?;
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/ctl", handle.as_raw_fd()))?;
-    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
-    Ok(socket)
-}
-
-/// The name of the socket at which a container's network is looked at (see [`rcon_net::control`]).
-pub(crate) const NET: &str = "net";
-
-/// The name of the monitor's socket.
-pub(crate) const CONTROL: &str = "ctl";
-
-/// Listens at `dir/name` for streams.
-pub(crate) fn listen_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
-    let handle = File::open(dir)?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = stream_socket(flags)?;
-    rustix::net::bind(
-        &socket,
-        &SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))?,
-    )?;
-    rustix::net::listen(&socket, 16)?;
-    Ok(socket)
-}
-
-/// Connects to the stream socket at `dir/name`.
-pub(crate) fn connect_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
-    let handle = File::open(dir)?;
-    let socket = stream_socket(SocketFlags::CLOEXEC)?;
-    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", handle.as_raw_fd()))?;
-    rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
-    Ok(socket)
-}
-
-fn stream_socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-}
-
-/// Waits until the monitor has heard that the command at the other end of `socket` wants to be attached. Should it say
-/// something else first, that; [`io::ErrorKind::UnexpectedEof`] when it goes without a word. It is not waited for without
-/// end: a monitor of an earlier version says nothing, and one that a machine is too busy for says it later.
-pub(crate) fn await_attached(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
-    let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    let limit = Timespec {
-        tv_sec: 5,
-        tv_nsec: 0,
-    };
-    if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit)))? == 0 {
-        return Ok(None);
-    }
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let length = match try_receive(socket, &mut buffer)? {
-        Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Some(length) => length,
-        None => return Ok(None),
-    };
-    buffer.truncate(length);
-    Ok(match Reply::decode(&buffer) {
-        Some(Reply::Attached) => None,
-        _ => Some(buffer),
-    })
-}
-
-/// Has the monitor listening at `dir/ctl` start the program that waits for that, and waits for what comes of it. Nothing
-/// when the monitor goes without a word.
-pub(crate) fn ask_to_begin(dir: &Path) -> io::Result<Option<Report>> {
-    let socket = connect(dir)?;
-    let mut message = Vec::new();
-    Request::Begin.encode(&mut message);
-    try_send(&socket, &message)?;
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let (_, length) = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
-        })?;
-        match Reply::decode(&buffer[..length]) {
-            Some(Reply::Begun(text)) => return Ok(serde_json::from_slice(text).ok()),
-            Some(Reply::Exited(_)) | None => return Ok(None),
-            Some(_) => {}
-        }
-    }
-}
-
-/// Tells the monitor listening at `dir/ctl` something that has no answer. One that is not there finds it in the record.
-pub(crate) fn tell(dir: &Path, what: &Request<'_>) {
-    let mut message = Vec::new();
-    what.encode(&mut message);
-    if let Ok(socket) = connect(dir) {
-        let _ = try_send(&socket, &message);
-    }
-}
-
-/// Asks the monitor listening at `dir/ctl` for a health check, and waits for what comes of it.
-pub(crate) fn ask_health(dir: &Path) -> Result<HealthStatus> {
-    let why = || "cannot reach the monitor of the container (it may have been killed)".to_string();
-    let socket = connect(dir).context(why)?;
-    let mut message = Vec::new();
-    Request::Health.encode(&mut message);
-    try_send(&socket, &message).context(why)?;
-    let mut buffer = vec![0; MAX_MESSAGE];
-    loop {
-        let received = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
-        });
-        let (_, length) = received.context(why)?;
-        match Reply::decode(&buffer[..length]) {
-            Some(Reply::Health(status)) => return Ok(status),
-            Some(Reply::Exited(_)) | None => {
-                return Err(Error::StateImproper(
-                    "the container ended while its health was checked".into(),
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-fn socket(flags: SocketFlags) -> rustix::io::Result<OwnedFd> {
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
 /// What the monitor reports to the command that started it, once.
