@@ -11,8 +11,15 @@ scenarios!(
     detached,
     sees_the_same_world,
     ends_with_the_container,
+    ends_when_its_command_does,
     confined_like_the_first,
 );
+
+/// What the command has left behind may write on and on: its exec is over.
+fn ends_when_its_command_does(t: &mut Rcon) {
+    sleeper(t, &[]);
+    t.run(&["exec", "c", "sh", "-c", "yes & exit 3"]).code(3);
+}
 
 fn sleeper(t: &Rcon, options: &[&str]) -> String {
     let image = t.pull("busybox");

@@ -9,6 +9,7 @@ scenarios!(
     by_hand,
     start_up,
     slow_checks_fail,
+    floods_end_in_time,
     updated,
     refusals
 );
@@ -182,6 +183,31 @@ fn slow_checks_fail(t: &mut Rcon) {
     // A check that was cut off leaves nothing in the container.
     let left = t.ok(&["exec", "c", "ps", "-o", "args"]);
     assert_eq!(left.matches("sleep 1000").count(), 1, "{left}");
+}
+
+/// The clock runs for a check that prints without end, too.
+fn floods_end_in_time(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--health-cmd",
+        "yes",
+        "--health-timeout",
+        "500ms",
+        "--health-interval",
+        "disable",
+        "--health-retries",
+        "1",
+        &image,
+        "sleep",
+        "1000",
+    ]);
+    t.run(&["healthcheck", "run", "c"]).code(1);
+    let code = "{{(index .State.Health.Log 0).ExitCode}}";
+    assert_eq!(t.inspect("c", code), "-1");
 }
 
 /// `update` changes the checks of a container that runs, of one that does not, and its variables for its next start.

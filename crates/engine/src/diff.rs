@@ -127,9 +127,9 @@ impl Engine {
             changes.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(changes)
         });
-        for id in &made {
-            self.discard_snapshot(id)?;
-        }
+        let discarded = made.iter().map(|id| self.discard_snapshot(id));
+        // Each of them, whatever becomes of the others.
+        discarded.fold(Ok(()), Result::and)?;
         changes
     }
 

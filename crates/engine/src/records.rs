@@ -269,7 +269,7 @@ impl Engine {
             });
         }
         let old = std::mem::replace(&mut config.name, new.to_string());
-        save_config(&dir, &config)?;
+        save_config(&dir, &config).inspect_err(|_| drop_name(&self.paths, new, &id))?;
         drop_name(&self.paths, &old, &id);
         let state = State::default();
         self.emit_container(&Container { config, state }, Action::Rename);

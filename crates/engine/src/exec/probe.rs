@@ -116,6 +116,9 @@ fn start(
     Ok((child, vec![out, err]))
 }
 
+/// How often an output is read before the clock is looked at.
+const READS: usize = 64;
+
 /// Reads what it prints until it ends; `None` when there is no time left, or nobody who waits.
 fn follow(
     child: &ExecChild,
@@ -137,7 +140,8 @@ fn follow(
         let _ = rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref()));
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         outputs.retain(|output| {
-            loop {
+            // What prints without end must not keep us from looking at the clock.
+            for _ in 0..READS {
                 match rustix::io::read(output, &mut buffer) {
                     Ok(0) => return false,
                     Ok(count) => keep(&buffer[..count]),
@@ -146,6 +150,7 @@ fn follow(
                     Err(_) => return false,
                 }
             }
+            true
         });
         if ready[0] {
             return process::wait_pidfd(&child.pidfd).ok().map(exit_code);

@@ -169,25 +169,42 @@ impl Relay {
         let status = process::wait_pidfd(&self.child.pidfd)
             .context(|| "cannot wait for the process".into())?;
         for at in (0..self.streams.outputs.len()).rev() {
-            while self.pass_output(at)? {}
+            self.pass_rest(at)?;
         }
         Ok(Outcome::Exited(exit_code(status)))
     }
 
-    /// Reads once and writes it all; false when there was nothing.
-    fn pass_output(&mut self, at: usize) -> Result<bool> {
+    /// Passes on what is in a pipe now, and nothing that somebody who holds it open writes meanwhile.
+    fn pass_rest(&mut self, at: usize) -> Result<()> {
+        let (fd, _) = &self.streams.outputs[at];
+        let mut left = match self.tty {
+            // What is still on its way through a terminal is not counted; and it hangs up on whoever has stayed.
+            true => u64::MAX,
+            false => rustix::io::ioctl_fionread(fd).unwrap_or(u64::MAX),
+        };
+        while left > 0 {
+            match self.pass_output(at)? {
+                0 => return Ok(()),
+                count => left = left.saturating_sub(count as u64),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once and writes it all; how much that was.
+    fn pass_output(&mut self, at: usize) -> Result<usize> {
         let Some((fd, to)) = self.streams.outputs.get(at) else {
-            return Ok(false);
+            return Ok(0);
         };
         let count = match rustix::io::read(fd, &mut self.buffer) {
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(0),
             // A terminal that nobody has open any more.
             Err(_) => 0,
         };
         if count == 0 {
             self.streams.outputs.remove(at);
-            return Ok(false);
+            return Ok(0);
         }
         let ours = if *to == 1 {
             rustix::stdio::stdout()
@@ -195,12 +212,12 @@ impl Relay {
             rustix::stdio::stderr()
         };
         match terminal::write_all(ours, &self.buffer[..count]) {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(count),
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 // Closing our end tells the program, as without us; a terminal has no such end.
                 self.streams.outputs.remove(at);
                 self.unheard = self.tty;
-                Ok(false)
+                Ok(0)
             }
             Err(e) => Err(e).context(|| "cannot write the output".into()),
         }
