@@ -7,6 +7,10 @@
 //!
 //! Users and groups are left as the user wrote them ([`Bundle::user`]), since names can only be looked up inside the root
 //! file system; the specification carries 0:0.
+//!
+//! To read in this order: `options` has what can be asked for, `image_config` what an image says; [`build`] goes through
+//! them part by part (`command`, `env`, `caps`, `limits`, `mounts`, `linux`, `seccomp`); [`parse`] and [`resources`] read the
+//! words of a command line. Nothing here starts, mounts or writes anything.
 
 #![forbid(unsafe_code)]
 

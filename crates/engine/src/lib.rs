@@ -8,7 +8,11 @@
 //! the truth from the processes themselves (`recovery`).
 //!
 //! [`Engine`] is the face of all this; the methods are in the files named after what they do. Everything may be called only
-//! from a program with a single thread: containers are made by forking.
+//! from a program with a single thread: containers are made by forking. Nothing here prints or reads a command line.
+//!
+//! To read in this order: [`record`] and [`records`] say what a container is on disk; `create`, `start`, [`monitor`] (its
+//! `setup`, then `serve`) and `stop` are its life; `recovery` and `remove` its ends. `bundling`, `rootfs` and `worker` are how
+//! the crates below are used; each other file is a command's.
 //!
 //! ```no_run
 //! use rcon_engine::{CreateRequest, Engine, ImageRequest, Network, Paths, StartRequest};
@@ -35,6 +39,8 @@ mod compact;
 pub mod copy;
 pub mod create;
 pub mod diff;
+#[cfg(test)]
+mod direction;
 pub mod doctor;
 pub mod error;
 pub mod events;

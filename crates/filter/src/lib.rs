@@ -4,6 +4,10 @@
 //! The default profile is one table ([`default`]). It is compiled when this crate is built, for the capabilities that
 //! containers usually have; [`program`] gives that program for the profile it was made of, and compiles any other. The
 //! build script compiles with the modules of this library, so both ways are one compiler.
+//!
+//! To read in this order: `table` says what is allowed, [`default`] under which conditions, `rules` makes a program of that
+//! with `assemble`; `tables` has the numbers. Nothing here loads a filter (`rcon_sys::seccomp` does) or knows of containers.
+#![forbid(unsafe_code)]
 
 mod assemble;
 pub mod default;

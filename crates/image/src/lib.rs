@@ -24,6 +24,9 @@
 //! Everything that unpacks must run where it may give files to any id of the mapping, that is
 //! inside `rcon_sys::userns::run`. Functions that write no layer ([`auth`], [`find_local`]) need
 //! nothing.
+//!
+//! To read in this order: [`reference`] and [`registries`], [`mod@pull`] and `layers`, `registry/` (its `mod.rs` has the map),
+//! `archive/` and [`out`]. Nothing here knows what a container is; how things lie on the disk is the store's.
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,13 @@
 //! From an OCI bundle to a process in its own namespaces, as an ordinary user.
 //!
 //! [`create`] makes a container and stops right before its program is executed; [`Created::start`]
-//! executes it. What takes the kernel long can be begun [`Ahead`]. [`exec`] starts a further program in a running container. Nothing here knows of
-//! images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
+//! executes it. What takes the kernel long can be begun [`Ahead`]. [`exec`] starts a further program in a running container.
+//! Nothing here knows of images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
 //! to do in the new network namespace. [`oci`] has the commands of an OCI runtime over it.
+//!
+//! To read in this order: `request` is what is asked for; `create` is our side of it, `channel` how both sides talk; `init` is
+//! the new process, step by step: `namespaces`, `rootfs` and `mounts`, `devices`, `credentials`, `seccomp`, `program`.
+//! [`cgroup`] has the limits, `emulate` the users that are made up where there is one id.
 
 #![forbid(unsafe_code)]
 

@@ -32,6 +32,9 @@
 //! ROOT/partial/ALGORITHM-HEX        what has come of a blob that is being fetched, or was
 //! ROOT/tmp/                         what is being made, and what is being removed
 //! ```
+//!
+//! To read in this order: `store`, then `stage` and `atomic`, by which everything appears and goes; `unpack/` (its `mod.rs`
+//! has the map), `layers/`, `images`, `snapshots`; `gc` and `check`. Registries, manifests and containers' lives are for others.
 #![forbid(unsafe_code)]
 
 mod additional;

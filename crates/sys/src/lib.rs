@@ -2,6 +2,18 @@
 //!
 //! The only crate of the workspace with unsafe code: every other one forbids it. Each module is
 //! one subject, with safe functions over it and typed or translated errors.
+//!
+//! It is what all others stand on, so it depends on none of them and knows of no container, image or network. What a good
+//! library has (rustix, nix) is taken from there, not wrapped again.
+//!
+//! | subject | modules |
+//! |---|---|
+//! | processes | `process` first: all that forks goes through it; `descriptors`, `fdpass`, `scheduling`, `stub` (PID 1), `trace` |
+//! | users and namespaces | `ids`, `userns`, `passwd`, `shift`, `forbidden` (why there are none), `floor` (the oldest kernel) |
+//! | files and mounts | `mount`, `fuse`, `owner` (owners that could not be given) |
+//! | networks | `netlink`, `tun`, `sockopt` |
+//! | filters | `seccomp`, `notify`, `bpf` |
+//! | memory and words | `memory`, `counting`, `errors` |
 
 pub mod bpf;
 pub mod counting;
