@@ -77,7 +77,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("unshare", "--rootless-netns"),
     (
         "update",
-        "--cpu-rt-period --cpu-rt-runtime --health-log-destination",
+        "--cpu-rt-period --cpu-rt-runtime --health-log-destination --ulimit",
     ),
 ];
 

@@ -319,7 +319,7 @@ fn waits_for_conditions(t: &mut Rcon) {
     for name in ["slow", "quick"] {
         t.ok(&["run", "-d", "--name", name, &image, "sh", "-c", script]);
     }
-    let first = t.start(&["wait", "--return-on-first", "slow", "quick"]);
+    let first = t.start(&["wait", "--exit-first-match", "slow", "quick"]);
     t.let_go("quick");
     first.wait().prints("9\n");
     t.ok(&["rm", "-f", "-t", "0", "slow", "quick"]);

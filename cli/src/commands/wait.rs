@@ -28,8 +28,9 @@ pub struct Wait {
     #[arg(short = 'l', long)]
     latest: bool,
     /// Return when the condition is true of one of the containers
-    #[arg(long)]
-    return_on_first: bool,
+    // The other name is that of the notes of podman's release.
+    #[arg(long, alias = "return-on-first")]
+    exit_first_match: bool,
     names: Vec<String>,
 }
 
@@ -55,7 +56,7 @@ impl Command for Wait {
             ..Selection::default()
         }
         .resolve(&engine)?;
-        if self.return_on_first {
+        if self.exit_first_match {
             let code = match engine.wait_for_one(&names, &request) {
                 Err(error) if self.ignore && is_missing(&error) => -1,
                 code => code?,

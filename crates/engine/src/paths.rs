@@ -186,7 +186,10 @@ fn fallback(uid: u32) -> Result<PathBuf> {
     match fs::DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => return Ok(path),
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e).on("create", &path),
+        Err(e) => {
+            let failed: Result<PathBuf> = Err(e).on("create", &path);
+            return failed.map_err(|error| error.in_wrong_place(true));
+        }
     }
     let meta = fs::symlink_metadata(&path).on("look at", &path)?;
     if !meta.is_dir() || meta.uid() != uid || meta.mode() & 0o077 != 0 {

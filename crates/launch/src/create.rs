@@ -49,6 +49,10 @@ pub struct Waiting {
 
 impl Waiting {
     /// Start the program, and wait until it is executed; see [`Created::start`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`](crate::Error::NotFound) and [`Error::NotExecutable`](crate::Error::NotExecutable),
+    /// of the program.
     pub fn start(mut self) -> Result<()> {
         let started = channel::send_go(&self.socket, 0)
             .and_then(|()| channel::wait_executed(&self.socket, &self.program));
@@ -311,6 +315,9 @@ fn look(
 
 impl Begun {
     /// Wait until the new process is set up. On the way, run the hooks that belong here.
+    ///
+    /// # Errors
+    /// What a step of the container's set-up, or a hook, failed with. Nothing is left of the container then.
     pub fn finish(mut self) -> Result<Created> {
         let (number, mut passed) = self
             .meet()

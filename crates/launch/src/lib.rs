@@ -1,7 +1,7 @@
 //! From an OCI bundle to a process in its own namespaces, as an ordinary user.
 //!
-//! [`create`] makes a container and stops right before its program is executed; [`Created::start`]
-//! executes it. What takes the kernel long can be begun [`Ahead`]. [`exec`] starts a further program in a running container.
+//! [`create()`] makes a container and stops right before its program is executed; [`Created::start`]
+//! executes it. What takes the kernel long can be begun [`Ahead`]. [`exec()`] starts a further program in a running container.
 //! Nothing here knows of images, names, logs or networks: the crate runs any OCI bundle, and is told by its caller what
 //! to do in the new network namespace. [`oci`] has the commands of an OCI runtime over it.
 //!

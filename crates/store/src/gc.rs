@@ -40,6 +40,9 @@ pub struct Collected {
 impl Store {
     /// Remove an image, its names, and the layers that nothing else uses. What a container is made of
     /// stays in any case.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`], [`Error::ReadOnlyImage`]; when files cannot be removed.
     pub fn remove_image(&self, id: &str) -> Result<RemovedImage> {
         self.remove_image_if(id, || Ok(()))
     }
@@ -83,6 +86,9 @@ impl Store {
 
     /// Remove all layers that no image and no container uses, for example of pulls that were
     /// never finished.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or files cannot be removed.
     pub fn collect_all_layers(&self) -> Result<Collected> {
         let mut all = Vec::new();
         for key in self.list("layers")? {

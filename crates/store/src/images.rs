@@ -90,11 +90,17 @@ pub struct ImageRecord {
 
 impl ImageRecord {
     /// The configuration, byte for byte.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub fn config(&self) -> Result<Vec<u8>> {
         self.file("config.json")
     }
 
     /// The manifest, byte for byte.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub fn manifest(&self) -> Result<Vec<u8>> {
         self.file("manifest.json")
     }
@@ -263,6 +269,9 @@ impl Store {
     }
 
     /// All images, in no order, with those of additional stores at the end.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or a record is damaged.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
         let mut images = Vec::new();
         for id in self.image_ids()? {
@@ -274,6 +283,9 @@ impl Store {
     }
 
     /// The image with this whole id (hexadecimal digits, or with `sha256:` in front).
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the record is damaged.
     pub fn image_by_id(&self, id: &str) -> Result<Option<ImageRecord>> {
         let id = id.strip_prefix("sha256:").unwrap_or(id);
         if !names::is_id(id) {
@@ -294,6 +306,9 @@ impl Store {
     }
 
     /// The image that has this full name, with a tag or with a digest.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the record is damaged.
     pub fn image_by_name(&self, name: &str) -> Result<Option<ImageRecord>> {
         match self.own_image_by_name(name)? {
             Some(own) => Ok(Some(own)),
@@ -348,6 +363,9 @@ impl Store {
     }
 
     /// Give the image one more name; another image that has it loses it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; when the store cannot be written.
     pub fn tag(&self, id: &str, name: &str) -> Result<ImageRecord> {
         let record = self
             .update_record(id, |record| {
@@ -361,6 +379,9 @@ impl Store {
     }
 
     /// Take a name from an image. It keeps its others, or none.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchImage`]; when the store cannot be written.
     pub fn untag(&self, id: &str, name: &str) -> Result<ImageRecord> {
         names::remove(self, name, id)?;
         self.update_record(id, |record| {
@@ -442,6 +463,9 @@ impl Store {
 
     /// Keep an image from being removed as long as the answer is kept; `None` if it is not here (any more). The owner
     /// of an additional store is kept from nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read or locked.
     pub fn hold_image(&self, id: &str) -> Result<Option<ImageHold>> {
         if let Some(lock) = self.lock_image(id, FlockOperation::LockShared)? {
             return Ok(Some(ImageHold(Some(Arc::new(lock)))));

@@ -49,6 +49,9 @@ impl Seen<'_> {
 
 impl Layered {
     /// The roots of `layers`, the top one first.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened.
     pub fn open<'a>(layers: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
         let mut all = Self::default();
         for layer in layers {
@@ -78,6 +81,9 @@ impl Layered {
     }
 
     /// All names that are seen, sorted.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
     pub fn names(&self) -> Result<Vec<OsString>> {
         // The topmost that has a name decides about it.
         let mut all: BTreeMap<OsString, bool> = BTreeMap::new();
@@ -114,6 +120,9 @@ impl Layered {
     }
 
     /// What is seen under a name.
+    ///
+    /// # Errors
+    /// When a directory cannot be looked into.
     pub fn find(&self, name: &OsStr) -> Result<Option<Seen<'_>>> {
         for part in &self.dirs {
             if let Some((stat, hides)) = part.find(name)? {
@@ -125,6 +134,9 @@ impl Layered {
     }
 
     /// Whether the topmost layer that has this name has it as a deletion.
+    ///
+    /// # Errors
+    /// When a directory cannot be looked into.
     pub fn deletes(&self, name: &OsStr) -> Result<bool> {
         for part in &self.dirs {
             if let Some((_, hides)) = part.find(name)? {
@@ -135,6 +147,9 @@ impl Layered {
     }
 
     /// The directory of that name, of those layers whose content is seen through it.
+    ///
+    /// # Errors
+    /// When there is no such directory, or it cannot be opened.
     pub fn enter(&self, name: &OsStr) -> Result<Self> {
         let mut inner = Self::default();
         for part in &self.dirs {

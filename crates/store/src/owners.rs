@@ -61,6 +61,9 @@ const LIST: u64 = 64 << 20;
 
 impl Snapshot {
     /// The owners of the files in [`Snapshot::upper`].
+    ///
+    /// # Errors
+    /// When the list of owners cannot be read.
     pub fn owners(&self) -> Result<Owners> {
         let path = self.upper.with_file_name(BESIDE);
         SideFile::read(&path)
@@ -101,6 +104,9 @@ impl Owners {
     ///
     /// A note counts while the file belongs to the root of the container, to whom everything
     /// belongs that could not be given to its owner.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
     pub fn of(&self, at: impl AsFd, name: &OsStr) -> io::Result<TrueOwner> {
         let stat = rustix::fs::statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let plain = TrueOwner::new(stat.st_uid, stat.st_gid);

@@ -33,6 +33,9 @@ pub struct Partial<'a> {
 
 impl Store {
     /// Take the fetching of a blob upon oneself; `None` if another process is at it.
+    ///
+    /// # Errors
+    /// When the store cannot be written or locked.
     pub fn partial_blob(&self, digest: &Digest) -> Result<Option<Partial<'_>>> {
         let path = path_of(digest);
         let what = || format!("cannot open {}", self.path(&path).display());
@@ -108,11 +111,17 @@ impl Partial<'_> {
     }
 
     /// Read some of them.
+    ///
+    /// # Errors
+    /// As pread(2).
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
 
     /// Add what came next.
+    ///
+    /// # Errors
+    /// As pwrite(2).
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, self.size)?;
         self.size += bytes.len() as u64;
@@ -120,6 +129,9 @@ impl Partial<'_> {
     }
 
     /// Forget all of it, but keep the others waiting.
+    ///
+    /// # Errors
+    /// As ftruncate(2).
     pub fn clear(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.size = 0;

@@ -26,6 +26,9 @@ impl Store {
     ];
 
     /// The layer, made when it is first asked for.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
     pub fn places(&self) -> Result<PathBuf> {
         let step = || format!("cannot make {}", self.path(PATH).display());
         match statat(self.dir(), PATH, AtFlags::SYMLINK_NOFOLLOW) {

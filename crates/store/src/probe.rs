@@ -44,6 +44,9 @@ impl Store {
     ///
     /// Tried once; after that the reading of one small file. Forks when it tries, so the caller
     /// must have one thread.
+    ///
+    /// # Errors
+    /// When the store cannot be written, or there can be no namespaces.
     pub fn probe_overlay(&self) -> Result<Overlay> {
         let here = self.here()?;
         let known = atomic::read(self.dir(), MEMORY, atomic::LIMIT)

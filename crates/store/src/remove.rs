@@ -169,6 +169,9 @@ pub struct TreeSize {
 }
 
 /// Measure the tree below a directory. Other file systems mounted in it are not entered.
+///
+/// # Errors
+/// When a directory cannot be read.
 pub fn tree_size(dir: impl AsFd) -> io::Result<TreeSize> {
     let mut size = TreeSize::default();
     let mut linked = HashSet::new();

@@ -324,6 +324,9 @@ impl Store {
     }
 
     /// The snapshot of a container, if it has one.
+    ///
+    /// # Errors
+    /// [`Error::BadSnapshotName`]; when what is noted of it is damaged.
     pub fn snapshot(&self, container_id: &str) -> Result<Option<Snapshot>> {
         let path = snapshot_path(container_id)?;
         let note = self.read_note(&path)?;
@@ -331,6 +334,9 @@ impl Store {
     }
 
     /// All containers that have a snapshot, and of which image.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
     pub fn snapshots(&self) -> Result<Vec<SnapshotUse>> {
         Ok(self
             .notes()?
@@ -357,6 +363,9 @@ impl Store {
 
     /// The first half of [`Store::remove_snapshot`]: it disappears, and is to be deleted when
     /// there is time. `None` if there is no such snapshot.
+    ///
+    /// # Errors
+    /// [`Error::BadSnapshotName`]; when the store cannot be written.
     pub fn detach_snapshot(&self, container_id: &str) -> Result<Option<DetachedSnapshot>> {
         let path = snapshot_path(container_id)?;
         Ok(Stage::take_directory(self, &path)?.map(DetachedSnapshot))
@@ -364,6 +373,9 @@ impl Store {
 
     /// What a container wrote. Walks its upper directory; without the ids of the container's
     /// files, parts of it may be out of sight.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub fn snapshot_size(&self, container_id: &str) -> Result<TreeSize> {
         let path = snapshot_path(container_id)?;
         let what = || format!("cannot read {}", self.path(&path).display());

@@ -50,6 +50,9 @@ impl Store {
     /// Open the store at `root`, made with mode 0700 if it does not exist.
     ///
     /// `maps` are the ids that layers are unpacked under and containers run with.
+    ///
+    /// # Errors
+    /// When it cannot be made or read; [`Error::Version`] when a newer rcon made it.
     pub fn open(root: &Path, maps: &IdMaps) -> Result<Self> {
         let root = std::path::absolute(root)
             .context(|| format!("cannot open the store {}", root.display()))?;

@@ -16,6 +16,9 @@ use rustix::net::{
 pub const MAX_FDS: usize = 32;
 
 /// Two connected sequenced-packet sockets, both close-on-exec.
+///
+/// # Errors
+/// As socketpair(2): without descriptors, or memory.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(
         AddressFamily::UNIX,
@@ -56,6 +59,9 @@ pub fn send_fds(socket: impl AsFd, data: &[u8], fds: &[BorrowedFd<'_>]) -> Resul
 /// Receive one message into `data`; its length and the files that came with it, close-on-exec.
 ///
 /// Length 0 is the end of the stream. Files beyond [`MAX_FDS`] are closed by the kernel.
+///
+/// # Errors
+/// As recvmsg(2).
 pub fn recv_fds(socket: impl AsFd, data: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -80,6 +86,9 @@ pub fn recv_fds(socket: impl AsFd, data: &mut [u8]) -> Result<(usize, Vec<OwnedF
 /// memory than the message has.
 ///
 /// For a socket that nobody else reads from at the same time.
+///
+/// # Errors
+/// As recvmsg(2).
 pub fn recv_message(socket: impl AsFd, most: usize) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let look = RecvFlags::PEEK | RecvFlags::TRUNC;
     let (_, length) = retry_on_intr(|| recv(&socket, &mut [0_u8; 0][..], look))?;

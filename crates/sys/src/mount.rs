@@ -64,6 +64,9 @@ pub fn copy_of_path(path: &Path, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// As [`copy_of_path`], of what the descriptor `of` is open on.
+///
+/// # Errors
+/// As [`copy_of_path`].
 pub fn copy_of(of: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     open_tree(of, "", tree_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH)
 }
@@ -75,6 +78,9 @@ fn tree_flags(recursive: bool) -> OpenTreeFlags {
 }
 
 /// Put the detached mount `mount` on what `target` is open on.
+///
+/// # Errors
+/// As move_mount(2): without rights over this mount namespace, or where the target is gone.
 pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     move_mount(
         mount,
@@ -87,6 +93,9 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 
 /// Put the detached mount `mount` on the entry `name` of the folder `folder`, which must be one
 /// that nobody else changes: symbolic links are not followed, but the entry is looked up by name.
+///
+/// # Errors
+/// As [`attach`]; `ENOENT` where there is no such entry.
 pub fn attach_to_entry(mount: impl AsFd, folder: impl AsFd, name: &str) -> Result<()> {
     move_mount(
         mount,
@@ -101,6 +110,9 @@ pub fn attach_to_entry(mount: impl AsFd, folder: impl AsFd, name: &str) -> Resul
 /// attributes that it has stay, as a user namespace must keep those of its parent.
 ///
 /// An access time attribute takes the place of the one that was there.
+///
+/// # Errors
+/// As mount_setattr(2).
 pub fn set_attributes(
     mount: impl AsFd,
     set: Attributes,

@@ -92,6 +92,9 @@ impl Listener {
     }
 
     /// Wait for a call; `None` when no process is left that could make one.
+    ///
+    /// # Errors
+    /// As the ioctl SECCOMP_IOCTL_NOTIF_RECV.
     pub fn next(&self) -> io::Result<Option<Call>> {
         loop {
             if !self.tells_end && self.is_deserted()? {
@@ -186,6 +189,9 @@ impl Listener {
     }
 
     /// Give the caller a copy of `fd`, whose number is what the call gives (Linux 5.14).
+    ///
+    /// # Errors
+    /// `ENOENT` when the caller waits no more; else as the ioctl SECCOMP_IOCTL_NOTIF_ADDFD.
     pub fn give(&self, call: &Call, fd: BorrowedFd<'_>, close_on_exec: bool) -> io::Result<()> {
         let request = AddFd {
             id: call.id,
@@ -224,6 +230,9 @@ fn checked(good: bool) -> io::Result<()> {
 }
 
 /// Read the memory of a thread at `address`, as far as there is any; how much was read.
+///
+/// # Errors
+/// As process_vm_readv(2): the thread is gone or not ours, or nothing is at the address.
 pub fn read_memory(thread: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -241,6 +250,9 @@ pub fn read_memory(thread: i32, address: u64, buffer: &mut [u8]) -> io::Result<u
 }
 
 /// Write to the memory of a thread at `address`.
+///
+/// # Errors
+/// As process_vm_writev(2); `EFAULT` when not all could be written.
 pub fn write_memory(thread: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
     let local = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -284,11 +296,17 @@ pub fn read_text(thread: i32, address: u64, buffer: &mut [u8; 4096]) -> io::Resu
 }
 
 /// The status of a file (stat(2)), with `flags` of fstatat(2).
+///
+/// # Errors
+/// As fstatat(2).
 pub fn status(path: &CStr, flags: i32) -> io::Result<libc::stat> {
     status_at(libc::AT_FDCWD, path, flags)
 }
 
 /// The status of what `fd` is.
+///
+/// # Errors
+/// As fstat(2).
 pub fn status_of(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
     status_at(fd.as_raw_fd(), c"", libc::AT_EMPTY_PATH)
 }
@@ -303,11 +321,17 @@ fn status_at(dir: i32, path: &CStr, flags: i32) -> io::Result<libc::stat> {
 }
 
 /// The status of a file (statx(2)).
+///
+/// # Errors
+/// As statx(2).
 pub fn status_x(path: &CStr, flags: i32, mask: u32) -> io::Result<libc::statx> {
     status_x_at(libc::AT_FDCWD, path, flags, mask)
 }
 
 /// The status of what `fd` is (statx(2)).
+///
+/// # Errors
+/// As statx(2).
 pub fn status_x_of(fd: BorrowedFd<'_>, flags: i32, mask: u32) -> io::Result<libc::statx> {
     status_x_at(fd.as_raw_fd(), c"", flags | libc::AT_EMPTY_PATH, mask)
 }
@@ -323,6 +347,9 @@ fn status_x_at(dir: i32, path: &CStr, flags: i32, mask: u32) -> io::Result<libc:
 }
 
 /// Write a status to the memory of a thread, as the kernel would.
+///
+/// # Errors
+/// As [`write_memory`].
 pub fn write_status(thread: i32, address: u64, status: &libc::stat) -> io::Result<()> {
     // SAFETY: a plain structure without padding on 64-bit machines, where libc's is the kernel's.
     let bytes = unsafe {
@@ -332,6 +359,9 @@ pub fn write_status(thread: i32, address: u64, status: &libc::stat) -> io::Resul
 }
 
 /// As [`write_status`], for statx(2).
+///
+/// # Errors
+/// As [`write_memory`].
 pub fn write_status_x(thread: i32, address: u64, status: &libc::statx) -> io::Result<()> {
     // SAFETY: the kernel's own structure, which has no padding.
     let bytes = unsafe {
@@ -341,11 +371,17 @@ pub fn write_status_x(thread: i32, address: u64, status: &libc::statx) -> io::Re
 }
 
 /// The soft limit of a process for real-time processor time (RLIMIT_RTTIME).
+///
+/// # Errors
+/// As prlimit(2).
 pub fn mark(thread: i32) -> io::Result<u64> {
     limit(thread, None).map(|limit| limit.rlim_cur)
 }
 
 /// Set that limit; the hard one stays.
+///
+/// # Errors
+/// As prlimit(2).
 pub fn set_mark(thread: i32, value: u64) -> io::Result<()> {
     let now = limit(thread, None)?;
     let wanted = libc::rlimit64 {
@@ -370,6 +406,9 @@ fn limit(thread: i32, wanted: Option<libc::rlimit64>) -> io::Result<libc::rlimit
 }
 
 /// A copy of descriptor `fd` of another process (pidfd_getfd(2)).
+///
+/// # Errors
+/// As pidfd_getfd(2): `EBADF` for a number that is not open there, `EPERM` for processes of others.
 pub fn copy_fd(pidfd: BorrowedFd<'_>, fd: i32) -> io::Result<OwnedFd> {
     use std::os::fd::FromRawFd;
     // SAFETY: plain numbers.

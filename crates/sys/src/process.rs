@@ -40,6 +40,9 @@ pub fn fork() -> io::Result<Fork> {
 /// Make a copy of this process in new namespaces.
 ///
 /// As [`clone_into`] without a cgroup.
+///
+/// # Errors
+/// As [`clone_into`].
 pub fn clone(namespaces: CloneFlags) -> io::Result<Fork> {
     clone_into(namespaces, None)
 }
@@ -71,6 +74,9 @@ fn namespace_flags(namespaces: CloneFlags) -> io::Result<u64> {
 ///
 /// The new process is in the process id namespace that setns(2) has chosen for children. The
 /// parent tells it from others by its pidfd, which this process has to hand on.
+///
+/// # Errors
+/// As [`fork`].
 pub fn fork_sibling() -> io::Result<Fork> {
     copy(libc::CLONE_PARENT as u64, 0, None)
 }
@@ -78,6 +84,9 @@ pub fn fork_sibling() -> io::Result<Fork> {
 /// As [`fork_sibling`], in new `namespaces` and in the cgroup `cgroup` as with [`clone_into`].
 ///
 /// Where the cgroup cannot be entered so, the new process is in ours.
+///
+/// # Errors
+/// As [`clone_into`].
 pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let flags = libc::CLONE_PARENT as u64 | namespace_flags(namespaces)?;
     match copy(flags, 0, cgroup) {
@@ -162,11 +171,17 @@ pub fn exit_now(code: i32) -> ! {
 ///
 /// Cleared by changes of ids and by executing a set-user-id program. The parent may have ended
 /// already: compare `getppid` with what it was before the fork.
+///
+/// # Errors
+/// As prctl(2).
 pub fn set_pdeathsig(signal: Option<Signal>) -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(signal)?)
 }
 
 /// Become the parent of every orphan among our descendants, as PID 1 is (`PR_SET_CHILD_SUBREAPER`).
+///
+/// # Errors
+/// As prctl(2).
 pub fn set_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(
         rustix::process::getpid(),
@@ -174,12 +189,18 @@ pub fn set_subreaper() -> io::Result<()> {
 }
 
 /// The name of this process in `ps` and `/proc/PID/comm`; cut after 15 bytes by the kernel.
+///
+/// # Errors
+/// As prctl(2).
 pub fn set_name(name: &str) -> io::Result<()> {
     let name = std::ffi::CString::new(name)?;
     Ok(rustix::thread::set_name(&name)?)
 }
 
 /// A name for the process `pid` that stays its own (pidfd_open(2)).
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
 pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(
         pid,
@@ -211,6 +232,9 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
 }
 
 /// Wait for the child behind `pidfd` to end, and reap it.
+///
+/// # Errors
+/// `ECHILD` when it is not our child, or has been waited for.
 pub fn wait_pidfd(pidfd: impl AsFd) -> io::Result<ExitStatus> {
     loop {
         match wait(pidfd.as_fd(), WaitIdOptions::EXITED) {

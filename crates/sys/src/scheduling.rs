@@ -55,6 +55,9 @@ pub fn set_policy(policy: &Policy) -> io::Result<()> {
 
 /// The priority of this process at disks (ioprio_set(2)): 1 is real time, 2 best effort, 3 idle; 0
 /// is the highest level of a class and 7 the lowest.
+///
+/// # Errors
+/// As ioprio_set(2): real time takes a privilege.
 pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
     const OF_PROCESS: libc::c_int = 1;
     let priority = libc::c_int::from(class) << 13 | libc::c_int::from(level);
@@ -63,6 +66,9 @@ pub fn set_io_priority(class: u8, level: u8) -> io::Result<()> {
 }
 
 /// From which memory nodes this process gets its memory (set_mempolicy(2)).
+///
+/// # Errors
+/// As set_mempolicy(2).
 pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
     let mut mask = [0_u64; 16];
     for node in nodes {
@@ -80,6 +86,9 @@ pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
 }
 
 /// On which processors this process may run (sched_setaffinity(2)).
+///
+/// # Errors
+/// As sched_setaffinity(2): `EINVAL` when none of them is there for us.
 pub fn set_processors(processors: &[u32]) -> io::Result<()> {
     let mut set = nix::sched::CpuSet::new();
     for processor in processors {

@@ -55,6 +55,9 @@ impl Worker {
     }
 
     /// Read all the child writes and wait for its end.
+    ///
+    /// # Errors
+    /// When it cannot be read or waited for.
     pub fn finish(self) -> io::Result<(ExitStatus, Vec<u8>)> {
         let mut text = Vec::new();
         let read = std::fs::File::from(self.output).read_to_end(&mut text);
@@ -78,6 +81,9 @@ pub fn run(
 }
 
 /// As [`run`], without waiting.
+///
+/// # Errors
+/// As [`run`].
 pub fn spawn(maps: &IdMaps, f: impl FnOnce(&mut dyn Write) -> i32) -> io::Result<Worker> {
     let (output, writer) = pipe()?;
     let (go, ready) = pipe()?;
@@ -129,6 +135,9 @@ pub fn run_in(
 }
 
 /// As [`run_in`], without waiting.
+///
+/// # Errors
+/// As [`run_in`].
 pub fn spawn_in(
     userns: BorrowedFd<'_>,
     f: impl FnOnce(&mut dyn Write) -> i32,
@@ -180,6 +189,9 @@ pub fn has_power() -> bool {
 }
 
 /// Take uid 0, gid 0 and, where that is allowed, no supplementary groups.
+///
+/// # Errors
+/// As setresuid(2) and setresgid(2): the ids are not mapped.
 pub fn become_root(groups: bool) -> io::Result<()> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     if groups {

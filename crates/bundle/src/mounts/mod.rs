@@ -1,6 +1,6 @@
 //! Mounts: what users ask for (`-v`, `--mount`, `--tmpfs`) and the list a container gets.
 //!
-//! [`volume`], [`mount`] and [`tmpfs`] read one flag each, [`combine`] puts them together and refuses two mounts in one
+//! [`volume()`], [`mount`] and [`tmpfs()`] read one flag each, [`combine`] puts them together and refuses two mounts in one
 //! place. The whole list, podman's own mounts and the user's, sorted so that a parent comes before what is below it, is made
 //! by `list`. Volumes stay names here: whoever keeps volumes says where they are ([`crate::Context::volumes`]).
 

@@ -120,7 +120,7 @@ impl Engine {
         findings.push(cgroups(place));
         findings.push(self.directories(place));
         findings.push(session(place));
-        findings.push(ports());
+        findings.push(ports(place));
         findings
     }
 
@@ -388,7 +388,7 @@ fn session(place: Place) -> Finding {
     }
 }
 
-fn ports() -> Finding {
+fn ports(place: Place) -> Finding {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let first = text.ok().and_then(|text| text.trim().parse::<u16>().ok());
     let root = rustix::process::geteuid().is_root();
@@ -404,9 +404,7 @@ fn ports() -> Finding {
                 "ports below cannot be published",
             )
         }
-        .helped_by(Some(
-            "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
-        )),
+        .helped_by(remedy(Missing::Ports, place)),
     }
 }
 
@@ -423,7 +421,7 @@ mod tests {
                 "{finding:?}"
             );
         }
-        assert_eq!(ports().grade, Grade::Good);
+        assert_eq!(ports(Place::look("")).grade, Grade::Good);
     }
 
     #[test]

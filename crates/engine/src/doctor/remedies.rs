@@ -29,6 +29,8 @@ pub(crate) enum Missing {
     Linger,
     /// A proc file system without anything mounted over it.
     Proc,
+    /// Leave to publish ports below 1024.
+    Ports,
 }
 
 /// What whoever starts the container around us says there; `None` on a machine, and for what is
@@ -114,6 +116,12 @@ fn outside(missing: Missing, around: Around) -> Option<&'static str> {
         (Missing::Privileges, GitLabPod) => {
             "in the runner's config.toml: [runners.kubernetes] allow_privilege_escalation = true"
         }
+        // Docker gives them all by itself.
+        (Missing::Ports, Podman) => "podman run --sysctl net.ipv4.ip_unprivileged_port_start=80 …",
+        (Missing::Ports, Rcon) => "rcon run --sysctl net.ipv4.ip_unprivileged_port_start=80 …",
+        (Missing::Ports, Kubernetes) => {
+            "in the pod: securityContext: {sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: \"80\"}]}"
+        }
         // Docker 28.
         (Missing::Cgroup, Docker) => "docker run --security-opt writable-cgroups=true …",
         (Missing::Cgroup, GitLab) => {
@@ -139,6 +147,7 @@ pub(crate) fn remedy(missing: Missing, place: Place) -> Option<&'static str> {
         // What says that they are missing knows what to do on a machine.
         Missing::Namespaces | Missing::Proc | Missing::Cgroup | Missing::Privileges => return None,
         Missing::Storage => "rcon --root DIRECTORY, on a local disk",
+        Missing::Ports => "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
         Missing::Tun => "sudo modprobe tun",
         Missing::TunPermission => "sudo chmod 0666 /dev/net/tun",
         Missing::Mappers => match (place.around, place.family) {
@@ -169,7 +178,7 @@ pub(super) fn with_range(remedy: &str, first: u32, last: u32) -> String {
 mod tests {
     use super::*;
 
-    const MISSING: [Missing; 11] = [
+    const MISSING: [Missing; 12] = [
         Missing::Privileges,
         Missing::Namespaces,
         Missing::Mappers,
@@ -181,6 +190,7 @@ mod tests {
         Missing::RuntimeDir,
         Missing::Linger,
         Missing::Proc,
+        Missing::Ports,
     ];
     const FAMILIES: [Family; 6] = [
         Family::Debian,

@@ -93,7 +93,7 @@ pub fn controllers() -> Vec<String> {
                 false => listed(&own),
             }
         }
-        Host::Legacy(dirs) => dirs.into_keys().collect(),
+        Host::Legacy(dirs) if may_make(&dirs) => dirs.into_keys().collect(),
         _ => Vec::new(),
     }
 }
@@ -103,10 +103,16 @@ pub fn missing() -> Option<Error> {
     let host = Host::look();
     let there = match &host {
         Host::Unified { own } => is_writable(own) || super::scope::is_reachable(),
-        Host::Legacy(dirs) => !dirs.is_empty(),
+        Host::Legacy(dirs) => may_make(dirs),
         Host::Missing => false,
     };
     (!there).then(|| Error::Unavailable(host.lack()))
+}
+
+/// Whether cgroups can be made in all of `dirs`, those of the first version: in a container they are mounted read-only.
+pub(super) fn may_make(dirs: &BTreeMap<String, PathBuf>) -> bool {
+    let may = |dir: &PathBuf| rustix::fs::access(dir, Access::WRITE_OK).is_ok();
+    !dirs.is_empty() && dirs.values().all(may)
 }
 
 /// Whether systemd is what this system was booted with, see sd_booted(3).
@@ -203,5 +209,16 @@ mod tests {
         );
         assert_eq!(dirs["memory"], Path::new("/sys/fs/cgroup/memory/1"));
         assert_eq!(dirs["cpu"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut dirs = BTreeMap::new();
+        assert!(!may_make(&dirs));
+        dirs.insert("cpu".to_owned(), dir.path().to_owned());
+        assert!(may_make(&dirs));
+        dirs.insert("memory".to_owned(), dir.path().join("not-there"));
+        assert!(!may_make(&dirs));
     }
 }

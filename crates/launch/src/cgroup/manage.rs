@@ -273,8 +273,7 @@ fn in_legacy(
     own: &std::collections::BTreeMap<String, PathBuf>,
     note: &mut dyn FnMut(&Cgroup),
 ) -> Result<Option<Way>> {
-    let may = |dir: &PathBuf| rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
-    if own.is_empty() || !own.values().all(may) {
+    if !host::may_make(own) {
         return Ok(None);
     }
     let mut parents = own.clone();

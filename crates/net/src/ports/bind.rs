@@ -1,6 +1,6 @@
 //! Binding published ports on the host, before the container starts.
 //!
-//! A port without a host address is bound twice, on 0.0.0.0 and on [::] with IPV6_V6ONLY, so that
+//! A port without a host address is bound twice, on 0.0.0.0 and on `[::]` with IPV6_V6ONLY, so that
 //! what is listening is what is written and IPv4 clients never appear as `::ffff:` addresses.
 
 use std::io;

@@ -208,12 +208,18 @@ impl Store {
     }
 
     /// What is known of a layer, under whichever id map it is here; `None` if it is not.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or what it notes is damaged.
     pub fn layer_meta(&self, diff_id: &Digest) -> Result<Option<LayerMeta>> {
         Ok(self.hold_layer_anywhere(diff_id)?.map(|hold| hold.meta))
     }
 
     /// Keep a layer from being removed; `None` if it is not here. One that lies in an additional store, and can be
     /// used there, is here as well; its owner may remove it all the same.
+    ///
+    /// # Errors
+    /// When the store cannot be read or locked.
     pub fn hold_layer(&self, diff_id: &Digest) -> Result<Option<LayerHold>> {
         if let Some(own) = self.hold_own_layer(diff_id)? {
             return Ok(Some(own));
@@ -300,6 +306,9 @@ impl Store {
 
     /// The trees of an image's layers, the top one first, under whichever id map all of them are:
     /// this store's, if they are.
+    ///
+    /// # Errors
+    /// [`Error::LayerMissing`], [`Error::OtherIds`].
     pub fn image_trees(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
         let mut keys = self.list("layers")?;
         for other in &self.additional {

@@ -30,11 +30,17 @@ impl Store {
     /// Begin to unpack a layer whose diff id is a SHA-256 digest, as nearly all are.
     ///
     /// Call this in a process that is root of a user namespace with the store's id maps.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
     pub fn stage_layer(&self) -> Result<LayerStage<'_>> {
         self.stage_layer_with(Algorithm::Sha256)
     }
 
     /// Begin to unpack a layer whose diff id is of the given kind.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
     pub fn stage_layer_with(&self, algorithm: Algorithm) -> Result<LayerStage<'_>> {
         self.sweep_once();
         let stage = Stage::new(self, "layer")?;
@@ -143,6 +149,9 @@ impl LayerStage<'_> {
     ///
     /// If another process was faster its layer is taken, and this one dropped. The layer stays
     /// as long as the result is kept, and after that as long as an image refers to it.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`]; when the store cannot be written.
     pub fn commit(mut self, expected: &Digest) -> Result<LayerHold> {
         let Some(unpacked) = self.unpacked.take() else {
             return Err(Error::Archive {

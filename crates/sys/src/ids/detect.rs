@@ -60,7 +60,11 @@ pub(super) fn subordinate(
         format!("as root: usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {who}")
     };
     let ranges = |file: &str, own: u32, limits: &[(u32, u32)]| {
-        let text = fs::read(file).map_err(|_| format!("{file} cannot be read; {}", remedy()))?;
+        // Nobody has any where there is no such file, as in images of containers.
+        let text = match fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            text => text.map_err(|_| format!("{file} cannot be read; {}", remedy()))?,
+        };
         let text = String::from_utf8_lossy(&text);
         let found = parse_subids(&text, name.as_deref(), uid);
         if found.is_empty() {

@@ -57,6 +57,9 @@ impl IdError {
 ///
 /// newuidmap and newgidmap run side by side. The child must not have been waited for, so that its
 /// id is still its own.
+///
+/// # Errors
+/// When newuidmap or newgidmap cannot be run or refuses, or a map file cannot be written.
 pub fn write_maps(pid: Pid, maps: &IdMaps) -> Result<(), IdError> {
     write_maps_and(pid, maps, || ())
 }

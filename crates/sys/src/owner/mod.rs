@@ -142,6 +142,9 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
 }
 
 /// What the attribute of `name` in the directory `at` says (a link is not followed).
+///
+/// # Errors
+/// As getxattr(2), but for there being none, or no such attributes.
 pub fn noted(at: impl AsFd, name: &std::ffi::OsStr) -> io::Result<Option<TrueOwner>> {
     let folder = format!("/proc/self/fd/{}", at.as_fd().as_raw_fd());
     let mut value = [0; LONGEST];
@@ -150,6 +153,9 @@ pub fn noted(at: impl AsFd, name: &std::ffi::OsStr) -> io::Result<Option<TrueOwn
 }
 
 /// What the attribute of an open file or directory says.
+///
+/// # Errors
+/// As fgetxattr(2), but for there being none, or no such attributes.
 pub fn noted_on(file: impl AsFd) -> io::Result<Option<TrueOwner>> {
     let mut value = [0; LONGEST];
     let read = rustix::fs::fgetxattr(file, TRUE_OWNER, &mut value);

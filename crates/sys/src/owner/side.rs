@@ -47,6 +47,9 @@ const FUSE: u32 = 0x6573_5546;
 impl FileKey {
     /// That of `name` in the directory `at` (not following a link), or of `at` itself when `name`
     /// is empty; with its type. `None` for what is the kernel's own: nothing of it lasts.
+    ///
+    /// # Errors
+    /// As statx(2).
     pub fn of(
         at: impl AsFd,
         name: impl rustix::path::Arg,
@@ -121,6 +124,9 @@ impl Known {
 
 impl SideFile {
     /// The one at `path` for reading; empty if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened or read, or is damaged.
     pub fn read(path: &Path) -> io::Result<Self> {
         match File::open(path) {
             Ok(file) => Self::from_file(file),
@@ -130,6 +136,9 @@ impl SideFile {
     }
 
     /// The one at `path` for reading and adding to; made if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened, made or read, or is damaged.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let options = options.read(true).append(true).create(true).mode(0o600);
@@ -137,6 +146,9 @@ impl SideFile {
     }
 
     /// The one that is open as `file`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
     pub fn from_file(file: File) -> io::Result<Self> {
         let mut side = Self {
             file: Some(file),
@@ -147,6 +159,9 @@ impl SideFile {
     }
 
     /// Take in what others have added since.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
     pub fn refresh(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else {
             return Ok(());
@@ -197,6 +212,9 @@ impl SideFile {
     }
 
     /// Note the owner of a file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
     pub fn set(&mut self, key: FileKey, owner: TrueOwner) -> io::Result<()> {
         let kind = owner.device.map_or(0, Device::type_bits);
         let number = owner.device.map_or(0, |device| device.number);
