@@ -25,7 +25,7 @@
 //! inside `rcon_sys::userns::run`. Functions that write no layer ([`auth`], [`find_local`]) need
 //! nothing.
 //!
-//! To read in this order: [`reference`] and [`registries`], [`mod@pull`] and `layers`, `registry/` (its `mod.rs` has the map),
+//! To read in this order: [`mod@reference`] and [`registries`], [`mod@pull`] and `layers`, `registry/` (its `mod.rs` has the map),
 //! `archive/` and [`out`]. Nothing here knows what a container is; how things lie on the disk is the store's.
 
 #![forbid(unsafe_code)]
