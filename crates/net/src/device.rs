@@ -26,7 +26,7 @@ const GSO_UDP_L4: u8 = 5;
 /// What says in the type that TCP uses ECN (VIRTIO_NET_HDR_GSO_ECN).
 const GSO_ECN: u8 = 0x80;
 
-/// Room for the longest frame.
+/// Room for the longest frame, in bytes.
 pub(crate) const FRAME_LEN: usize = HEADROOM + MAX_PACKET;
 
 /// The side of the tap that frames come from.

@@ -19,13 +19,16 @@ use crate::stack::GATEWAY_MAC;
 const DEVICE: &str = "tap0";
 /// The device's index: loopback is the first of a new namespace, the tap the second.
 const DEVICE_INDEX: u32 = 2;
-/// The transmit queue, in packets: the kernel's default for Ethernet devices.
+/// The transmit queue, in packets: the kernel's default (DEFAULT_TX_QUEUE_LEN).
 const TX_QUEUE_LEN: u32 = 1000;
 
-/// The firewall mark of connections that the port relay dials with a client's own address.
+/// The firewall mark of connections that the port relay dials with a client's own address. Marks,
+/// tables and priorities are the namespace's own, and no other is in use when it is new.
 pub(crate) const MARK: u32 = 100;
-/// The routing table of marked packets, and the priority of the rule that sends them there.
+/// The routing table of marked packets.
 const MARK_TABLE: u8 = 100;
+/// The priority of the rule that sends them there: before the kernel's own for the main table, 32766
+/// (ip-rule(8)).
 const MARK_PRIORITY: u32 = 100;
 
 /// Sets up the network namespace the calling thread is in: a new one, over which it has
@@ -191,9 +194,9 @@ pub(crate) fn begins_with_reno() -> bool {
         .is_ok_and(|value| value.trim_end() == "reno")
 }
 
-/// The congestion control that TCP begins with.
+/// The congestion control that TCP begins with (ip-sysctl).
 const CONGESTION: &str = "ipv4/tcp_congestion_control";
-/// Has accepted connections inherit the mark of the packet that opened them.
+/// Has accepted connections inherit the mark of the packet that opened them (ip-sysctl).
 const FWMARK_ACCEPT: &str = "ipv4/tcp_fwmark_accept";
 
 fn write_setting(name: &str, value: &str) -> io::Result<()> {

@@ -11,6 +11,7 @@ pub(crate) struct Key {
     generation: u32,
 }
 
+/// With the place's 32 bits and the 8 of what it is, the 64 of an event of epoll (epoll_ctl(2)).
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 impl Key {

@@ -11,9 +11,10 @@ use crate::slab::{Key, Slab};
 
 /// How many may look at a time: they are the user's own programs.
 const MAX_CLIENTS: usize = 16;
-/// The longest request, in bytes.
+/// The longest request, in bytes: the longest of today has less than a hundred.
 const MAX_LINE: usize = 4096;
-/// Who does not read answers gets no more than this, in bytes.
+/// Who does not read answers gets no more than this, in bytes: a list of as many flows as there may
+/// be, twice.
 const MAX_OUTPUT: usize = 32 * 1024 * 1024;
 
 /// Those who look.

@@ -33,11 +33,13 @@ use crate::stack::udp::{self, Datagram};
 use crate::stack::usage::Usage;
 use crate::timers::Deadline;
 
-/// How long a client is remembered after its last datagram in either direction.
+/// How long a client is remembered after its last datagram in either direction: as long as a
+/// flow out that was answered.
 const LIFETIME: Duration = Duration::from_secs(180);
-/// How many datagrams are taken from one port in one turn.
+/// How many datagrams are taken from one port in one turn, so that no port starves the others.
 const BATCH: usize = 64;
-/// How many other ports are tried for a client whose own is taken by another behind the gateway.
+/// How many other ports are tried for a client whose own is taken by another behind the gateway:
+/// few ports in a row are taken, and no more work than this is done for one datagram.
 const PORT_ATTEMPTS: u16 = 64;
 
 /// The published UDP ports, and who speaks to them.

@@ -40,8 +40,11 @@ pub(super) type Call = (i64, Who, Only);
 use Only::{Any, First, FirstHas, Second};
 use Who::{All, Relay};
 
+/// Sockets of the internet, and no others (socket(2)).
 const FAMILIES: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+/// Names of threads, and of memory, as allocators give it (prctl(2)).
 const NAME: &[u32] = &[libc::PR_SET_NAME as u32, libc::PR_SET_VMA as u32];
+/// Sizes of pipes, and what sockets are made with (fcntl(2)).
 const PIPES: &[u32] = &[
     libc::F_GETPIPE_SZ as u32,
     libc::F_SETPIPE_SZ as u32,
@@ -50,6 +53,7 @@ const PIPES: &[u32] = &[
     libc::F_GETFL as u32,
     libc::F_SETFL as u32,
 ];
+/// What waits in sockets (tcp(7)).
 const QUEUES: &[u32] = &[
     libc::FIONBIO as u32,
     libc::FIONREAD as u32,

@@ -30,7 +30,8 @@ const REQUEST_V4: u8 = 8;
 const REPLY_V4: u8 = 0;
 const REQUEST_V6: u8 = 128;
 const REPLY_V6: u8 = 129;
-/// The length of an echo header: type, code, checksum, identifier, sequence number.
+/// The length of an echo header: type, code, checksum, identifier, sequence number
+/// (RFC 792; RFC 4443 §4.1), in bytes.
 const HEADER_LEN: usize = 8;
 
 /// The pings under way.

@@ -11,12 +11,13 @@ use smoltcp::time::{Duration, Instant};
 use super::link::MAX_PACKET;
 use super::packet::Packet;
 
-/// How many datagrams may wait for fragments; the oldest makes room for another.
+/// How many datagrams may wait for fragments, a MiB of them at most; the oldest makes room for another.
 const MAX_WAITING: usize = 16;
 /// How long a datagram waits: on this link, the next fragment is behind the one before. RFC 791
 /// suggests 15 seconds for the world at large.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How many fragments a datagram may have: enough for the longest at the smallest MTU, 68.
+/// How many fragments a datagram may have: the longest at the smallest MTU, 68
+/// (RFC 791 §3.2), has 1366, of 48 bytes each.
 const MAX_PARTS: usize = 1400;
 
 /// The datagrams that wait for fragments.

@@ -13,7 +13,7 @@ const UNREACHABLE_V4: u8 = 3;
 const UNREACHABLE_V6: u8 = 1;
 /// Parameter problem (RFC 4443 §3.4).
 const PARAMETER_PROBLEM_V6: u8 = 4;
-/// The header before the quoted packet, in bytes.
+/// The header before the quoted packet, in bytes (RFC 792; RFC 4443 §3).
 const HEADER_LEN: usize = 8;
 /// How much of the offending packet is quoted, in bytes: IPv4 errors stay within 576 (RFC 1812
 /// §4.3.2.3); more than the headers serves nobody here.

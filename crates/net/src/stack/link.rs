@@ -6,7 +6,8 @@ use crate::control::Traffic;
 
 /// The length of an Ethernet header, in bytes (IEEE 802.3).
 pub(crate) const ETHERNET_LEN: usize = 14;
-/// The room before each IP packet for what the link puts there, in bytes.
+/// The room before each IP packet for what the link puts there, in bytes: the header of
+/// <linux/virtio_net.h> and Ethernet's.
 pub(crate) const HEADROOM: usize = VNET_HDR_LEN + ETHERNET_LEN;
 /// The longest IPv4 packet, in bytes: its total length has 16 bits (RFC 791 §3.1).
 pub(crate) const MAX_PACKET_V4: usize = 65535;

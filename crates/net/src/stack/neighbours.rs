@@ -12,9 +12,10 @@ use super::policy::Target;
 use super::{GATEWAY_MAC, Io};
 use crate::config::{DNS_V6, GATEWAY_V6, ROUTER_V6};
 
-/// The length of an ARP packet for IPv4 over Ethernet, in bytes.
+/// The length of an ARP packet for IPv4 over Ethernet, in bytes (RFC 826).
 const ARP_LEN: usize = 28;
-/// Hardware type Ethernet, protocol type IPv4, their address lengths, operation request.
+/// Hardware type Ethernet, protocol type IPv4, their address lengths, operation request
+/// (RFC 826).
 const ARP_REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
 /// The same, operation reply.
 const ARP_REPLY: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 2];
@@ -40,15 +41,19 @@ pub(crate) fn arp(io: &mut Io, request: &[u8]) {
     io.link.send_frame(frame, ETHERTYPE_ARP, Finish::Whole);
 }
 
-/// Router solicitation, router advertisement, neighbour solicitation, neighbour advertisement,
-/// redirect (RFC 4861 §4): the ICMPv6 types of neighbour discovery.
+/// Router solicitation (RFC 4861 §4.1): the first of the ICMPv6 types of neighbour discovery.
 const ROUTER_SOLICITATION: u8 = 133;
+/// Router advertisement (RFC 4861 §4.2).
 const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Neighbour solicitation (RFC 4861 §4.3).
 const NEIGHBOUR_SOLICITATION: u8 = 135;
+/// Neighbour advertisement (RFC 4861 §4.4).
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Redirect (RFC 4861 §4.5).
 const REDIRECT: u8 = 137;
-/// The options that tell a source's, a target's hardware address (RFC 4861 §4.6.1).
+/// The option that tells the source's hardware address (RFC 4861 §4.6.1).
 const SOURCE_LINK_LAYER: u8 = 1;
+/// The option that tells the target's hardware address (RFC 4861 §4.6.1).
 const TARGET_LINK_LAYER: u8 = 2;
 /// How long we say that we are a router, in seconds: the default of RFC 4861 §6.2.1.
 const ROUTER_LIFETIME: u16 = 1800;

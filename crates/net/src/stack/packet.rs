@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::link::{Finish, HEADROOM};
 
-/// Protocol numbers (IANA).
+/// ICMP (RFC 792). These numbers of protocols are IANA's.
 pub(crate) const ICMP: u8 = 1;
 /// TCP (RFC 9293).
 pub(crate) const TCP: u8 = 6;
@@ -23,9 +23,9 @@ pub(crate) const IPV6_LEN: usize = 40;
 pub(crate) const UDP_LEN: usize = 8;
 /// The length of a TCP header without options, in bytes (RFC 9293 §3.1).
 pub(crate) const TCP_LEN: usize = 20;
-/// Where the checksum is in a TCP header.
+/// Where the checksum is in a TCP header, in bytes (RFC 9293 §3.1).
 pub(crate) const TCP_CHECKSUM: usize = 16;
-/// Where the checksum is in a UDP header.
+/// Where the checksum is in a UDP header, in bytes (RFC 768).
 const UDP_CHECKSUM: u16 = 6;
 /// The time to live of packets of our own, in hops (RFC 1340's recommendation).
 pub(crate) const HOP_LIMIT: u8 = 64;

@@ -347,10 +347,18 @@ mod tests {
 
     #[test]
     fn bulk_goes_through_whole_while_the_receiver_stalls() {
+        bulk(Pipes::default());
+    }
+
+    #[test]
+    fn bulk_goes_through_whole_without_pipes() {
+        bulk(Pipes::refused());
+    }
+
+    fn bulk(mut pipes: Pipes) {
         let (client, mut user) = pair();
         let (server, mut service) = pair();
         let mut relay = Pair::new(client, server);
-        let mut pipes = Pipes::default();
         let mut buffer = vec![0; 4096];
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
         let (mut sent, mut received) = (0, Vec::new());

@@ -38,6 +38,15 @@ pub(super) struct Pipes {
 }
 
 impl Pipes {
+    /// As where the user's pipes hold all they may.
+    #[cfg(test)]
+    pub(super) fn refused() -> Pipes {
+        Pipes {
+            refusals: u32::MAX,
+            ..Pipes::default()
+        }
+    }
+
     /// An empty pipe that is large enough, if there is one to be had.
     pub(super) fn get(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.idle.pop() {
@@ -94,5 +103,10 @@ mod tests {
             pipes.put(pipe);
             assert_eq!(pipes.idle.len(), 1);
         }
+        // After a refusal those that are there are lent, and others not asked for so soon.
+        pipes.refusals = 2;
+        pipes.idle.clear();
+        assert!(pipes.get().is_none() && pipes.get().is_none());
+        assert_eq!(pipes.refusals, 0);
     }
 }

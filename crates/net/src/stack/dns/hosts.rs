@@ -7,9 +7,11 @@ use super::message::Question;
 
 /// How long an answer may be remembered, in seconds: not long, the file may change.
 const TTL: u32 = 5;
-/// Types of records (RFC 1035 §3.2.2, RFC 3596 §2.1) and the class of the internet.
+/// The type of records with an IPv4 address (RFC 1035 §3.2.2).
 const A: u16 = 1;
+/// The type of records with an IPv6 address (RFC 3596 §2.1).
 const AAAA: u16 = 28;
+/// The class of the internet (RFC 1035 §3.2.4).
 const IN: u16 = 1;
 
 /// Names and addresses.

@@ -1,6 +1,6 @@
 //! DNS messages, as far as a relay reads and writes them (RFC 1035 §4).
 
-/// The length of the header, in bytes.
+/// The length of the header, in bytes (RFC 1035 §4.1.1, as are its bits and codes).
 const HEADER_LEN: usize = 12;
 /// In the third byte: this is a response.
 const RESPONSE: u8 = 0x80;
@@ -8,9 +8,11 @@ const RESPONSE: u8 = 0x80;
 const RECURSION_DESIRED: u8 = 0x01;
 /// In the fourth byte: recursion is available.
 const RECURSION_AVAILABLE: u8 = 0x80;
-/// Response codes.
+/// Response code: the server failed.
 const SERVER_FAILURE: u8 = 2;
+/// Response code: the server does not know such queries.
 const NOT_IMPLEMENTED: u8 = 4;
+/// Response code: the server will not.
 const REFUSED: u8 = 5;
 /// The longest name, in bytes (RFC 1035 §2.3.4).
 const MAX_NAME_LEN: usize = 255;
@@ -113,7 +115,7 @@ impl<'a> Question<'a> {
 
     /// The response with these records' data, all of the type and class that were asked for.
     pub(crate) fn answer(&self, records: &[Vec<u8>], ttl: u32) -> Vec<u8> {
-        /// A pointer to the name in the question, which follows the header.
+        /// A pointer to the name in the question, which follows the header (RFC 1035 §4.1.4).
         const NAME: [u8; 2] = [0xc0, HEADER_LEN as u8];
         let mut response = response_header(self.query, 0, true, records.len() as u16);
         response.extend_from_slice(self.raw);

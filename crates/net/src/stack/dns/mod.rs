@@ -33,7 +33,8 @@ use names::Names;
 
 /// The port of name servers (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
-/// How many queries may be under way; further ones are refused.
+/// How many queries may be under way, three times what dnsmasq takes (dns-forward-max); further ones
+/// are refused.
 pub(crate) const MAX_QUERIES: usize = 512;
 /// How long until the next server is asked too: resolvers in the container wait 5 seconds
 /// (resolv.conf(5)), and should see a second attempt within that.
@@ -43,7 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LIFETIME: Duration = Duration::from_secs(10);
 /// How often the list of servers is gone through, as resolvers do (resolv.conf(5): attempts).
 const ROUNDS: usize = 2;
-/// How long a query waits for the news of the host's files.
+/// How long a query waits for the news of the host's files: the one who is asked does nothing else,
+/// and nobody who looks up a name sees a fifth of a second.
 const LOOK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The name server.

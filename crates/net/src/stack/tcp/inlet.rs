@@ -16,7 +16,8 @@ use super::engine::{GENEROUS, MODEST};
 use super::later::Later;
 use super::segment::{self, ACK, Header, MAX_BLOCKS, SYN, Wishes};
 
-/// By how much the window must have grown to be worth a segment of its own, in bytes.
+/// By how much the window must have grown to be worth a segment of its own, in bytes: a largest segment.
+/// RFC 9293 §3.8.6.2.2 says one segment, or half the buffer.
 const WORTH_TELLING: u32 = 64 * 1024;
 
 /// The receiving half.

@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use crate::stack::link::{Finish, HEADROOM};
 use crate::stack::packet::{self, Packet, TCP, TCP_CHECKSUM, TCP_LEN, be16, be32};
 
-/// Control bits.
+/// No more data from the sender: a control bit (RFC 9293 §3.1).
 pub(crate) const FIN: u8 = 0x01;
+/// Synchronize sequence numbers (RFC 9293 §3.1).
 pub(crate) const SYN: u8 = 0x02;
+/// Reset the connection (RFC 9293 §3.1).
 pub(crate) const RST: u8 = 0x04;
+/// The acknowledgment field is significant (RFC 9293 §3.1).
 pub(crate) const ACK: u8 = 0x10;
 
 /// What the headers of a segment say.
@@ -106,6 +109,7 @@ fn for_each_option(bytes: &mut [u8], mut visit: impl FnMut(&mut [u8])) -> Option
 /// Reads what a SYN asks for, and makes it ask for a maximum segment size of `mss`, if that is
 /// given. `None` when its options make no sense.
 pub(crate) fn prepare_syn(bytes: &mut [u8], mss: Option<u16>) -> Option<Wishes> {
+    /// What counts where none is asked for (RFC 9293 §3.7.1).
     const DEFAULT: u16 = 536;
     /// The least that makes sense: Linux's TCP_MIN_SND_MSS.
     const LEAST: u16 = 48;

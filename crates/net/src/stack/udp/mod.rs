@@ -27,7 +27,8 @@ use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
 use train::Train;
 
-/// How long a flow is kept that was never answered (RFC 4787 REQ-5 leaves that to us; as conntrack).
+/// How long a flow is kept that was never answered: as nf_conntrack_udp_timeout. The two minutes of RFC
+/// 4787 REQ-5 are for those that are.
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// How long a flow is kept that was answered (as nf_conntrack_udp_timeout_stream was for long).
 const ANSWERED: Duration = Duration::from_secs(180);
