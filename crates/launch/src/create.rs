@@ -51,8 +51,7 @@ impl Waiting {
     /// Start the program, and wait until it is executed; see [`Created::start`].
     ///
     /// # Errors
-    /// [`Error::NotFound`](crate::Error::NotFound) and [`Error::NotExecutable`](crate::Error::NotExecutable),
-    /// of the program.
+    /// [`Error::NotFound`] and [`Error::NotExecutable`], of the program.
     pub fn start(mut self) -> Result<()> {
         let started = channel::send_go(&self.socket, 0)
             .and_then(|()| channel::wait_executed(&self.socket, &self.program));
