@@ -1,6 +1,6 @@
 //! What is kept of flows that nobody uses, and for how long. Time is counted, not waited for.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use rustix::net::{RecvFlags, SendFlags};
 use smoltcp::time::Duration;
@@ -33,6 +33,66 @@ fn say(bench: &Bench, message: &[u8]) {
 
 fn usage(bench: &Bench) -> [Usage; 2] {
     [bench.stack.udp.usage(), bench.stack.dns.usage()]
+}
+
+/// Has the container send an ICMPv6 message; gives what it is answered, without the IPv6 header.
+fn neighbourly(bench: &mut Bench, from: Ipv6Addr, message: &[u8]) -> Vec<Vec<u8>> {
+    let to = "ff02::2".parse().unwrap();
+    let mut buffer = vec![0; HEADROOM + packet::IPV6_LEN];
+    buffer.extend_from_slice(message);
+    let length = message.len() as u16;
+    packet::finish_ip(
+        &mut buffer,
+        from.into(),
+        to,
+        packet::ICMPV6,
+        length,
+        2,
+        false,
+    )
+    .unwrap();
+    // Neighbour discovery believes no one who may be far away (RFC 4861 §7.1.1).
+    buffer[HEADROOM + 7] = 255;
+    bench.packet(&buffer.split_off(HEADROOM));
+    let sent = bench.packets.borrow_mut().split_off(0);
+    let hop_limits: Vec<u8> = sent.iter().map(|packet| packet[7]).collect();
+    assert!(
+        hop_limits.iter().all(|limit| *limit == 255),
+        "{hop_limits:?}"
+    );
+    sent.iter()
+        .map(|packet| packet[packet::IPV6_LEN..].to_vec())
+        .collect()
+}
+
+#[test]
+fn router_and_neighbours_are_found() {
+    let mut bench = Bench::new(None, true).unwrap();
+    let us: Ipv6Addr = "fd00::64".parse().unwrap();
+    let mut asked = vec![133, 0, 0, 0, 0, 0, 0, 0];
+    let answer = neighbourly(&mut bench, us, &asked);
+    // A router for half an hour (RFC 4861 §4.2), whose prefix nobody is to make addresses of.
+    assert_eq!(answer.len(), 1);
+    assert_eq!((answer[0][0], &answer[0][6..8]), (134, &[7, 8][..]));
+    assert_eq!((answer[0].len(), answer[0][16]), (24, 1));
+
+    asked[0] = 135;
+    for (target, ours) in [("fd00::2", true), ("fd00::3", true), ("fd00::99", false)] {
+        let target: Ipv6Addr = target.parse().unwrap();
+        let asked = [&asked[..], &target.octets()].concat();
+        let answer = neighbourly(&mut bench, us, &asked);
+        assert_eq!(answer.len(), usize::from(ours), "{target}");
+        if ours {
+            assert_eq!((answer[0][0], answer[0][4]), (136, 0xe0));
+            assert_eq!(answer[0][8..24], target.octets());
+            assert_eq!(answer[0][24..26], [2, 1]);
+        }
+    }
+    // What claims to be a router or neighbour is heard and changes nothing.
+    for kind in [134, 136, 137] {
+        let claim = [&[kind][..], &[0; 39]].concat();
+        assert!(neighbourly(&mut bench, us, &claim).is_empty());
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The whole stack against frames, without a tap and without a network.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 
 use smoltcp::time::Duration;
 
@@ -120,6 +122,33 @@ fn who_moves_much_may_hold_much_until_it_rests() {
     assert!(window <= GENEROUS as u32 - 40_000, "{window}");
     // And who rests has given back the right to hold much.
     assert_eq!(lab.stack.tcp.engines.as_ref().unwrap().generous, 0);
+}
+
+#[test]
+fn a_flood_of_syns_is_answered_with_resets_beyond_the_bound() {
+    let mut lab = bench(None);
+    lab.stack.io.limits.tcp_flows = 8;
+    let ports = 1000..3000u16;
+    let (mut taken, mut reset) = (HashSet::new(), 0);
+    for port in ports.clone() {
+        let from = SocketAddr::new("10.0.2.100".parse().unwrap(), port);
+        let to = "192.0.2.1:80".parse().unwrap();
+        lab.packet(&segment(from, to, 1000, 0, SYN, &OPTIONS, b""));
+        lab.turn();
+        lab.turn();
+        for (header, _) in lab.sent() {
+            assert_eq!(header.acknowledgment, 1001);
+            match header.control {
+                // Asked again, as nobody answers.
+                control if control == SYN | ACK => drop(taken.insert(header.destination_port)),
+                control if control == RST | ACK => reset += 1,
+                control => panic!("{control:#x}"),
+            }
+        }
+    }
+    assert_eq!((taken.len(), reset), (8, ports.len() - 8));
+    assert_eq!(lab.stack.tcp.flows.len(), 8);
+    assert_eq!(lab.stack.tcp.usage().turned_away as usize, reset);
 }
 
 #[test]
