@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use rcon_engine::{Container, ListRequest};
+use rcon_engine::{Container, Engine, ListRequest, Overview};
 use serde_json::{Value, json};
 
 use super::ps_fields::{blank, command, fields, object, pid, ports, status};
@@ -139,40 +139,66 @@ impl Ps {
             filters: super::select::filters(&self.filter)?,
         };
         let engine = context.engine()?;
-        let mut containers = engine.list(&request)?;
         let by_size = self.sort.as_deref() == Some("size");
-        let mut sizes = Sizes::new();
-        if self.size || by_size {
-            let ids: Vec<String> = containers.iter().map(|c| c.config.id.clone()).collect();
-            let images = engine.images()?;
-            let (written, _) = engine.sizes(&ids, &[])?;
-            for c in &containers {
-                let image = images.iter().find(|i| i.id == c.config.image_id);
-                let written = written.get(c.id()).copied().unwrap_or(0);
-                let size = (written, written + image.map_or(0, |i| i.size));
-                sizes.insert(c.config.id.clone(), size);
+        let sized = self.size || by_size;
+        let table = matches!(Format::parse(self.format.as_deref()), Format::Default);
+        let mut rows: Vec<Row> = match table && !sized && request.filters.is_empty() {
+            true => {
+                let found = engine.overview(request.all, request.last)?.into_iter();
+                found.map(|short| Row { short, whole: None }).collect()
             }
-        }
-        sort(&mut containers, self.sort.as_deref());
+            false => engine.list(&request)?.into_iter().map(Row::from).collect(),
+        };
+        let sizes = if sized {
+            sizes(&engine, &rows)?
+        } else {
+            Sizes::new()
+        };
+        sort(&mut rows, self.sort.as_deref());
         if by_size {
-            containers.sort_by_key(|c| sizes.get(c.id()).map(|size| size.1));
+            rows.sort_by_key(|row| sizes.get(&row.short.id).map(|size| size.1));
         }
-        output::print(&self.render(&containers, &sizes, Utc::now())?)?;
+        output::print(&self.render(&rows, &sizes, Utc::now())?)?;
         Ok(0)
     }
+}
+
+/// A container of the list: what its line says, and where that is not enough all of it.
+struct Row {
+    short: Overview,
+    whole: Option<Box<Container>>,
+}
+
+impl From<Container> for Row {
+    fn from(container: Container) -> Row {
+        Row {
+            short: Overview::from(&container),
+            whole: Some(Box::new(container)),
+        }
+    }
+}
+
+fn sizes(engine: &Engine, rows: &[Row]) -> Result<Sizes, Failure> {
+    let ids: Vec<String> = rows.iter().map(|row| row.short.id.clone()).collect();
+    let images = engine.images()?;
+    let (written, _) = engine.sizes(&ids, &[])?;
+    let whole = rows.iter().filter_map(|row| row.whole.as_ref());
+    let size = |c: &Box<Container>| {
+        let image = images.iter().find(|i| i.id == c.config.image_id);
+        let written = written.get(c.id()).copied().unwrap_or(0);
+        let size = (written, written + image.map_or(0, |i| i.size));
+        (c.config.id.clone(), size)
+    };
+    Ok(whole.map(size).collect())
 }
 
 /// What each container wrote, and that with its image.
 type Sizes = std::collections::BTreeMap<String, (u64, u64)>;
 
 impl Ps {
-    fn render(
-        &self,
-        containers: &[Container],
-        sizes: &Sizes,
-        now: DateTime<Utc>,
-    ) -> Result<String, Failure> {
-        let size = |c: &Container| match sizes.get(c.id()) {
+    fn render(&self, listed: &[Row], sizes: &Sizes, now: DateTime<Utc>) -> Result<String, Failure> {
+        let containers = || listed.iter().filter_map(|row| row.whole.as_deref());
+        let size = |id: &str| match sizes.get(id) {
             Some((written, all)) if self.size => format!(
                 "{} (virtual {})",
                 human::size(*written, ""),
@@ -181,31 +207,27 @@ impl Ps {
             _ => String::new(),
         };
         let rows = || {
-            containers
-                .iter()
+            containers()
                 .map(|c| {
                     let mut row = fields(c, !self.no_trunc, now);
-                    row["Size"] = size(c).into();
+                    row["Size"] = size(c.id()).into();
                     if self.ns {
-                        namespaces::add(&mut row, pid(c));
+                        namespaces::add(&mut row, pid(&c.state));
                     }
                     row
                 })
                 .collect::<Vec<_>>()
         };
-        let id = |c: &Container| {
-            if self.no_trunc {
-                c.config.id.clone()
-            } else {
-                c.config.short_id().to_owned()
-            }
+        let id = |row: &Row| match self.no_trunc {
+            true => row.short.id.clone(),
+            false => human::short(&row.short.id).to_owned(),
         };
         match Format::parse(self.format.as_deref()) {
-            Format::Default if self.quiet => Ok(containers.iter().map(|c| id(c) + "\n").collect()),
+            Format::Default if self.quiet => Ok(listed.iter().map(|row| id(row) + "\n").collect()),
             Format::Default if self.ns => {
-                let rows = containers
+                let rows = listed
                     .iter()
-                    .map(|c| (id(c), c.config.name.clone(), pid(c)));
+                    .map(|row| (id(row), row.short.name.clone(), pid(&row.short.state)));
                 Ok(namespaces::table(rows, !self.noheading))
             }
             Format::Default => {
@@ -215,16 +237,17 @@ impl Ps {
                     let more = self.size.then_some("SIZE");
                     table.row(COLUMNS.into_iter().chain(pods).chain(more));
                 }
-                for c in containers {
-                    let more = self.size.then(|| size(c));
+                for row in listed {
+                    let c = &row.short;
+                    let more = self.size.then(|| size(&c.id));
                     let row = [
-                        id(c),
-                        c.config.image_name.clone(),
-                        command(c, !self.no_trunc),
-                        human::ago(c.config.created, now),
-                        status(c, now),
+                        id(row),
+                        c.image_name.clone(),
+                        command(&c.words, !self.no_trunc),
+                        human::ago(c.created, now),
+                        status(&c.state, now),
                         ports(c.ports()),
-                        c.config.name.clone(),
+                        c.name.clone(),
                     ];
                     let pods = [String::new(), String::new()];
                     let pods = pods.into_iter().filter(|_| self.pod);
@@ -239,11 +262,11 @@ impl Ps {
                         object["Size"] = json!({"rootFsSize": all, "rwSize": written});
                     }
                     if self.ns {
-                        object["Namespaces"] = namespaces::object(pid(c));
+                        object["Namespaces"] = namespaces::object(pid(&c.state));
                     }
                     object
                 };
-                let objects = containers.iter().map(object).collect();
+                let objects = containers().map(object).collect();
                 Ok(json::pretty(&Value::Array(objects), 2))
             }
             Format::Lines(text) => format::lines("ps", &text, &rows()),
@@ -269,15 +292,15 @@ fn sort_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn sort(containers: &mut [Container], key: Option<&str>) {
+fn sort(rows: &mut [Row], key: Option<&str>) {
     match key {
-        Some("command") => containers.sort_by_key(|c| command(c, false)),
-        Some("id") => containers.sort_by(|a, b| a.config.id.cmp(&b.config.id)),
-        Some("image") => containers.sort_by(|a, b| a.config.image_name.cmp(&b.config.image_name)),
-        Some("names") => containers.sort_by(|a, b| a.config.name.cmp(&b.config.name)),
-        Some("runningfor") => containers.sort_by_key(|c| c.state.started),
-        Some("status") => containers.sort_by_key(|c| c.state.status.as_str()),
-        _ => containers.sort_by_key(|c| c.config.created),
+        Some("command") => rows.sort_by_key(|row| command(&row.short.words, false)),
+        Some("id") => rows.sort_by(|a, b| a.short.id.cmp(&b.short.id)),
+        Some("image") => rows.sort_by(|a, b| a.short.image_name.cmp(&b.short.image_name)),
+        Some("names") => rows.sort_by(|a, b| a.short.name.cmp(&b.short.name)),
+        Some("runningfor") => rows.sort_by_key(|row| row.short.state.started),
+        Some("status") => rows.sort_by_key(|row| row.short.state.status.as_str()),
+        _ => rows.sort_by_key(|row| row.short.created),
     }
 }
 
@@ -308,7 +331,7 @@ mod tests {
     fn the_table_is_podmans() {
         let now = Utc::now();
         let text = Ps::default()
-            .render(&[container(now)], &Sizes::new(), now)
+            .render(&[container(now).into()], &Sizes::new(), now)
             .unwrap();
         assert_eq!(
             text,
@@ -325,7 +348,9 @@ mod tests {
             ..Ps::default()
         };
         assert_eq!(
-            quiet.render(&[container(now)], &Sizes::new(), now).unwrap(),
+            quiet
+                .render(&[container(now).into()], &Sizes::new(), now)
+                .unwrap(),
             "2b8ffd109ec9\n"
         );
     }
@@ -338,7 +363,8 @@ mod tests {
                 format: Some(text.into()),
                 ..Ps::default()
             };
-            ps.render(&[container(now)], &Sizes::new(), now).unwrap()
+            ps.render(&[container(now).into()], &Sizes::new(), now)
+                .unwrap()
         };
         assert_eq!(
             of("{{.ID}} {{.Names}} {{.Status}}"),

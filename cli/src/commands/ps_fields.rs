@@ -1,7 +1,7 @@
 //! What `rcon ps` says of a container: the cells of its table, the fields of its templates, and its JSON.
 
 use chrono::{DateTime, Utc};
-use rcon_engine::{Container, Network, PortMapping, Status, bundle};
+use rcon_engine::{Container, Network, PortMapping, State, Status, bundle};
 use serde_json::{Value, json};
 
 use crate::output::human;
@@ -9,33 +9,33 @@ use crate::output::table::ellipsis;
 
 /// The user's words after the image or the image's own, without the entry point.
 pub fn words(c: &Container) -> Vec<String> {
-    bundle::command(&c.config.image_config, &c.config.options)
-        .map_or_else(|_| c.config.options.command.clone(), |c| c.shown)
+    let (options, image) = (&c.config.options, &c.config.image_config);
+    bundle::shown(
+        options.entrypoint.as_deref(),
+        options.command.clone(),
+        image.cmd.clone(),
+    )
 }
 
-pub fn command(c: &Container, cut: bool) -> String {
-    let text = bundle::display(&words(c));
+pub fn command(words: &[String], cut: bool) -> String {
+    let text = bundle::display(words);
     if cut { ellipsis(&text, 17) } else { text }
 }
 
 /// `Up 2 minutes`, `Exited (0) 3 seconds ago`, `Created`, …
-pub fn status(c: &Container, now: DateTime<Utc>) -> String {
+pub fn status(state: &State, now: DateTime<Utc>) -> String {
     let since =
         |time: Option<DateTime<Utc>>| time.map_or_else(String::new, |t| human::duration(now - t));
-    match c.state.status {
+    match state.status {
         Status::Running => {
-            let up = since(c.state.started);
-            match c.state.health {
+            let up = since(state.started);
+            match state.health {
                 Some(health) => format!("Up {up} ({})", health.status.as_str()),
                 None => format!("Up {up}"),
             }
         }
         Status::Paused => "Paused".into(),
-        Status::Exited => format!(
-            "Exited ({}) {} ago",
-            c.state.exit_code,
-            since(c.state.finished)
-        ),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(state.finished)),
         Status::Created => "Created".into(),
         Status::Initialized => "Initialized".into(),
         Status::Stopping => "Stopping".into(),
@@ -43,10 +43,10 @@ pub fn status(c: &Container, now: DateTime<Utc>) -> String {
 }
 
 /// As [`status`], with the `ago` that podman says of this field.
-pub fn state(c: &Container, now: DateTime<Utc>) -> String {
-    match c.state.status {
-        Status::Running => status(c, now) + " ago",
-        _ => status(c, now),
+pub fn state(state: &State, now: DateTime<Utc>) -> String {
+    match state.status {
+        Status::Running => status(state, now) + " ago",
+        _ => status(state, now),
     }
 }
 
@@ -90,8 +90,8 @@ pub fn mounts(c: &Container) -> Vec<&str> {
     all
 }
 
-pub fn pid(c: &Container) -> i32 {
-    match (c.state.status.has_process(), c.state.process) {
+pub fn pid(state: &State) -> i32 {
+    match (state.status.has_process(), state.process) {
         (true, Some(process)) => process.pid,
         _ => 0,
     }
@@ -130,7 +130,7 @@ pub fn object(c: &Container, now: DateTime<Utc>) -> Value {
         "Names": [c.config.name],
         "Namespaces": {},
         "Networks": [],
-        "Pid": pid(c),
+        "Pid": pid(&c.state),
         "Pod": "",
         "PodName": "",
         "Ports": if ports.is_empty() { Value::Null } else { Value::Array(ports) },
@@ -138,7 +138,7 @@ pub fn object(c: &Container, now: DateTime<Utc>) -> Value {
         "StartedAt": human::unix(c.state.started),
         "Restarts": c.state.restarts,
         "State": c.state.status.as_str(),
-        "Status": status(c, now),
+        "Status": status(&c.state, now),
         "Created": c.config.created.timestamp(),
     })
 }
@@ -158,12 +158,12 @@ pub fn fields(c: &Container, cut: bool, now: DateTime<Utc>) -> Value {
         ("ID", json!(cut_id(&c.config.id))),
         ("ImageID", json!(cut_id(&c.config.image_id))),
         ("Names", json!(c.config.name)),
-        ("Command", json!(command(c, cut))),
+        ("Command", json!(command(&words(c), cut))),
         ("Created", json!(human::moment(c.config.created))),
         ("CreatedAt", json!(human::moment(c.config.created))),
         ("CreatedHuman", json!(human::ago(c.config.created, now))),
         ("RunningFor", json!(human::ago(c.config.created, now))),
-        ("State", json!(state(c, now))),
+        ("State", json!(state(&c.state, now))),
         ("Ports", json!(ports(c.ports()))),
         ("Networks", json!("")),
         ("Labels", json!(labels)),

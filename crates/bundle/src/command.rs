@@ -24,10 +24,7 @@ pub fn command(image: &ImageConfig, options: &Options) -> Result<Command, Error>
     if entrypoint == [""] {
         entrypoint.clear();
     }
-    let shown = match &options.command[..] {
-        [] if given.is_none_or(<[String]>::is_empty) => image.cmd.clone(),
-        command => command.to_vec(),
-    };
+    let shown = shown(given, options.command.clone(), image.cmd.clone());
     let args = [entrypoint.clone(), shown.clone()].concat();
     if args.is_empty() {
         return Err(Error::NoCommand);
@@ -42,6 +39,18 @@ pub fn command(image: &ImageConfig, options: &Options) -> Result<Command, Error>
         shown,
         entrypoint,
     })
+}
+
+/// The part of a command without the entrypoint: what the user says, or the image, which the user's entrypoint silences.
+pub fn shown(
+    entrypoint: Option<&[String]>,
+    command: Vec<String>,
+    image: Vec<String>,
+) -> Vec<String> {
+    match command.is_empty() && entrypoint.is_none_or(<[String]>::is_empty) {
+        true => image,
+        false => command,
+    }
 }
 
 /// A command as `ps` shows it in one line; cutting it to the width of a column is left to the table.

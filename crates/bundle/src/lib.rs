@@ -36,7 +36,7 @@ use oci_spec::runtime::{Process, Root, Spec, User};
 use serde_json::Value;
 
 pub use caps::{Caps, capabilities};
-pub use command::{Command, command, display};
+pub use command::{Command, command, display, shown};
 pub use error::Error;
 pub use image_config::ImageConfig;
 pub use limits::HardLimits;

@@ -63,6 +63,7 @@ pub mod login;
 pub mod monitor;
 pub mod names;
 mod outgoing;
+pub mod overview;
 pub mod paths;
 mod ports;
 mod process_ref;
@@ -104,6 +105,7 @@ pub use keys::DetachKeys;
 pub use lifecycle::{Health, Lifecycle, LogDriver, LogOptions, RestartPolicy, SdNotify};
 pub use limits::{CgroupChoice, CgroupMode};
 pub use log::{LogLine, Stream};
+pub use overview::Overview;
 pub use paths::{Paths, wish_for};
 pub use record::{Config, Container, NameOptions, Network, ProcessRef, State, Status, VolumeUse};
 pub use requests::{

@@ -16,7 +16,7 @@ use crate::events::Action;
 use crate::files::{self, Durable};
 use crate::lifecycle::RestartPolicy;
 use crate::protocol::{self, Request};
-use crate::record::{Config, Container, Status};
+use crate::record::{Config, Container, State, Status};
 use crate::records::{self, Lock};
 use crate::{Engine, Paths, processes};
 
@@ -24,7 +24,7 @@ use crate::{Engine, Paths, processes};
 const ROUNDS: u32 = 16;
 
 /// The file in the runtime folder.
-const FILE: &str = "cgroup";
+pub(crate) const FILE: &str = "cgroup";
 
 /// `--cgroups`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,10 +149,13 @@ pub(crate) fn of(paths: &Paths, id: &str) -> Option<Cgroup> {
 
 /// Shows a container that is stopped by its freezer as paused.
 pub(crate) fn look(paths: &Paths, container: &mut Container) {
-    if container.state.status == Status::Running
-        && of(paths, container.id()).is_some_and(|cgroup| cgroup.is_frozen())
-    {
-        container.state.status = Status::Paused;
+    look_at(paths, &container.config.id, &mut container.state);
+}
+
+/// As [`look`], at a state alone.
+pub(crate) fn look_at(paths: &Paths, id: &str, state: &mut State) {
+    if state.status == Status::Running && of(paths, id).is_some_and(|cgroup| cgroup.is_frozen()) {
+        state.status = Status::Paused;
     }
 }
 

@@ -41,7 +41,15 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    !matches!(poll(&mut fds, Some(&now)), Ok(0))
+    matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))), Ok(found) if found > 0)
+}
+
+/// Whether any process has this number.
+fn has_process(pid: Pid) -> bool {
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
 }
 
 impl ProcessRef {
@@ -74,7 +82,15 @@ impl ProcessRef {
     /// Whether it is still alive. One that has ended and only waits for its parent to notice is not.
     pub fn is_there(&self) -> bool {
         // A program whose first thread has ended looks dead in /proc while others go on; its descriptor knows better.
-        open(self.pid).is_some_and(|pidfd| self.is(&pidfd) && !has_ended(&pidfd))
+        let Some(pid) = Pid::from_raw(self.pid) else {
+            return false;
+        };
+        match rcon_sys::process::pidfd_open(pid) {
+            Ok(pidfd) => self.is(&pidfd) && !has_ended(&pidfd),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => false,
+            // We may open no more files, or may not ask so: what runs must not be taken for ended.
+            Err(_) => has_process(pid),
+        }
     }
 
     /// Its state, a letter as in proc_pid_stat(5).
@@ -140,6 +156,9 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         assert!(!child_ref.unwrap().is_there());
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        assert!(has_process(pid));
         child.wait().unwrap();
+        assert!(!has_process(pid) && !child_ref.unwrap().is_there());
     }
 }
