@@ -1,5 +1,6 @@
 //! `rcon ps`
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -154,9 +155,14 @@ impl Ps {
         } else {
             Sizes::new()
         };
-        sort(&mut rows, self.sort.as_deref());
-        if by_size {
-            rows.sort_by_key(|row| sizes.get(&row.short.id).map(|size| size.1));
+        let size = |row: &Row| sizes.get(&row.short.id).map(|size| size.1);
+        match &self.sort {
+            // They come in the order in which they were created.
+            None => {}
+            Some(key) => rows.sort_by(|a, b| match by_size {
+                true => size(a).cmp(&size(b)),
+                false => order(key, &a.short, &b.short),
+            }),
         }
         output::print(&self.render(&rows, &sizes, Utc::now())?)?;
         Ok(0)
@@ -182,8 +188,8 @@ fn sizes(engine: &Engine, rows: &[Row]) -> Result<Sizes, Failure> {
     let ids: Vec<String> = rows.iter().map(|row| row.short.id.clone()).collect();
     let images = engine.images()?;
     let (written, _) = engine.sizes(&ids, &[])?;
-    let whole = rows.iter().filter_map(|row| row.whole.as_ref());
-    let size = |c: &Box<Container>| {
+    let whole = rows.iter().filter_map(|row| row.whole.as_deref());
+    let size = |c: &Container| {
         let image = images.iter().find(|i| i.id == c.config.image_id);
         let written = written.get(c.id()).copied().unwrap_or(0);
         let size = (written, written + image.map_or(0, |i| i.size));
@@ -292,15 +298,15 @@ fn sort_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn sort(rows: &mut [Row], key: Option<&str>) {
+fn order(key: &str, a: &Overview, b: &Overview) -> Ordering {
     match key {
-        Some("command") => rows.sort_by_key(|row| command(&row.short.words, false)),
-        Some("id") => rows.sort_by(|a, b| a.short.id.cmp(&b.short.id)),
-        Some("image") => rows.sort_by(|a, b| a.short.image_name.cmp(&b.short.image_name)),
-        Some("names") => rows.sort_by(|a, b| a.short.name.cmp(&b.short.name)),
-        Some("runningfor") => rows.sort_by_key(|row| row.short.state.started),
-        Some("status") => rows.sort_by_key(|row| row.short.state.status.as_str()),
-        _ => rows.sort_by_key(|row| row.short.created),
+        "command" => command(&a.words, false).cmp(&command(&b.words, false)),
+        "id" => a.id.cmp(&b.id),
+        "image" => a.image_name.cmp(&b.image_name),
+        "names" => a.name.cmp(&b.name),
+        "runningfor" => a.state.started.cmp(&b.state.started),
+        "status" => a.state.status.as_str().cmp(b.state.status.as_str()),
+        _ => a.created.cmp(&b.created),
     }
 }
 

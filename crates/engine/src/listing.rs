@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use chrono::{DateTime, Utc};
+use rcon_sys::memory::Untouched;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -13,10 +14,13 @@ use serde::de::DeserializeOwned;
 use crate::error::{Context, Error, Result};
 use crate::overview::{Overview, Part};
 use crate::record::{Config, Container, FORMAT, State, Status};
-use crate::{Engine, ListRequest, Paths, limits, records};
+use crate::{Engine, ListRequest, Paths, limits, process_ref, records};
 
 /// What a record rarely exceeds.
 const ROOM: usize = 64 * 1024;
+
+/// How many of those that are alive are looked at by one call.
+const AT_ONCE: usize = 32;
 
 /// What a list can be of.
 trait Entry {
@@ -27,9 +31,8 @@ trait Entry {
     fn by_run(config: &Self::Config) -> Option<bool>;
     fn new(id: String, config: Self::Config, state: State) -> Self;
     fn of(container: Container) -> Self;
-    fn created(&self) -> DateTime<Utc>;
-    fn id(&self) -> &str;
-    fn state(&self) -> &State;
+    /// What they are sorted by: when they were created, and the beginning of the id.
+    fn rank(&self) -> Rank;
 }
 
 impl Entry for Container {
@@ -51,16 +54,8 @@ impl Entry for Container {
         container
     }
 
-    fn created(&self) -> DateTime<Utc> {
-        self.config.created
-    }
-
-    fn id(&self) -> &str {
-        &self.config.id
-    }
-
-    fn state(&self) -> &State {
-        &self.state
+    fn rank(&self) -> Rank {
+        (self.config.created, beginning(&self.config.id))
     }
 }
 
@@ -83,17 +78,23 @@ impl Entry for Overview {
         Overview::from(&container)
     }
 
-    fn created(&self) -> DateTime<Utc> {
-        self.created
+    fn rank(&self) -> Rank {
+        (self.created, beginning(&self.id))
     }
+}
 
-    fn id(&self) -> &str {
-        &self.id
-    }
+type Rank = (DateTime<Utc>, Option<[u8; 16]>);
 
-    fn state(&self) -> &State {
-        &self.state
-    }
+fn beginning(id: &str) -> Option<[u8; 16]> {
+    id.as_bytes().first_chunk().copied()
+}
+
+/// What was read of a container that says it is alive, with its process and who looks after it.
+struct Alive<C> {
+    id: String,
+    config: C,
+    state: State,
+    held: [OwnedFd; 2],
 }
 
 /// The folder of all containers.
@@ -101,7 +102,7 @@ struct Reader {
     dir: OwnedFd,
     /// Where those that run have what is theirs.
     runtime: Option<OwnedFd>,
-    buffer: Vec<u8>,
+    buffer: Untouched,
     path: String,
 }
 
@@ -119,7 +120,7 @@ impl Reader {
         Ok(Reader {
             dir: File::open(&path).on("open", &path)?.into(),
             runtime: File::open(paths.runtime("")).ok().map(OwnedFd::from),
-            buffer: vec![0; ROOM],
+            buffer: Untouched::new(ROOM),
             path: String::new(),
         })
     }
@@ -140,7 +141,7 @@ impl Reader {
             Err(_) => return Read::Unusual,
         };
         // Files are replaced whole, so less than there is room for is all.
-        let text = match rustix::io::read(&file, &mut self.buffer) {
+        let text = match rustix::io::read(&file, &mut self.buffer[..]) {
             Ok(count) if count < ROOM => &self.buffer[..count],
             _ => return Read::Unusual,
         };
@@ -206,46 +207,76 @@ impl Engine {
     fn entries<E: Entry>(&self, only_alive: bool, last: Option<usize>) -> Result<Vec<E>> {
         let mut reader = Reader::open(&self.paths)?;
         let mut all = Vec::new();
+        let (mut alive, mut doubtful) = (Vec::new(), Vec::new());
         for id in self.ids()? {
-            let read = reader.files::<E>(&id);
-            let found = match read.and_then(|read| self.if_true(&id, read, &mut reader)) {
-                Some((config, state)) => Ok(Some(E::new(id, config, state))),
-                None => self.current(&id).map(|found| found.map(E::of)),
-            };
-            match found {
-                Ok(Some(entry)) if only_alive && !entry.state().status.is_alive() => {}
-                Ok(Some(entry)) => all.push(entry),
+            match reader.files::<E>(&id) {
+                Some((config, state)) if state.status.is_alive() => match state.hold() {
+                    Some(held) => alive.push(Alive {
+                        id,
+                        config,
+                        state,
+                        held,
+                    }),
+                    None => doubtful.push(id),
+                },
+                Some((config, state)) if state.is_true() && !state.is_ending() => {
+                    if !only_alive {
+                        all.push(E::new(id, config, state));
+                    }
+                }
+                _ => doubtful.push(id),
+            }
+            if alive.len() == AT_ONCE {
+                self.sort_out(&mut alive, &mut reader, &mut all, &mut doubtful);
+            }
+        }
+        self.sort_out(&mut alive, &mut reader, &mut all, &mut doubtful);
+        for id in doubtful {
+            match self.current(&id) {
+                Ok(Some(container)) => {
+                    if !only_alive || container.state.status.is_alive() {
+                        all.push(E::of(container));
+                    }
+                }
                 // Removed since we read the directory; or damaged by a crash of the machine, which must not hide the others.
                 Ok(None) | Err(Error::Damaged(..)) => {}
                 Err(error) => return Err(error),
             }
         }
-        // The records are large: they are moved once, when it is known where to.
-        all.sort_by_cached_key(|entry| {
-            let beginning = entry.id().as_bytes().first_chunk::<16>().copied();
-            (entry.created(), beginning)
-        });
+        let mut order: Vec<_> = all.iter().map(E::rank).zip(0..).collect();
+        order.sort_unstable();
         if let Some(last) = last {
-            all.drain(..all.len().saturating_sub(last));
+            order.drain(..order.len().saturating_sub(last));
         }
-        Ok(all)
+        // The records are large: they are moved once, when it is known where to.
+        let mut all: Vec<Option<E>> = all.into_iter().map(Some).collect();
+        let order = order.into_iter();
+        Ok(order
+            .filter_map(|(_, at): (_, usize)| all[at].take())
+            .collect())
     }
 
-    /// What was read of a container, if there is nothing about it to be mended.
-    fn if_true<C>(
+    /// Looks whether those that say so are alive, and so are their monitors.
+    fn sort_out<E: Entry>(
         &self,
-        id: &str,
-        (config, mut state): (C, State),
+        alive: &mut Vec<Alive<E::Config>>,
         reader: &mut Reader,
-    ) -> Option<(C, State)> {
-        let fine = match state.status.is_alive() {
-            true => state.has(state.process) && !state.has_lost_monitor(),
-            false => state.is_true() && !state.is_ending(),
-        };
-        if fine && state.status == Status::Running && reader.may_have_cgroup(id) {
-            limits::look_at(&self.paths, id, &mut state);
+        all: &mut Vec<E>,
+        doubtful: &mut Vec<String>,
+    ) {
+        let held: Vec<&OwnedFd> = alive.iter().flat_map(|alive| &alive.held).collect();
+        let ended = process_ref::which_ended(&held);
+        for (found, ended) in alive.drain(..).zip(ended.chunks(2)) {
+            let mut state = found.state;
+            if ended.contains(&true) {
+                doubtful.push(found.id);
+                continue;
+            }
+            if state.status == Status::Running && reader.may_have_cgroup(&found.id) {
+                limits::look_at(&self.paths, &found.id, &mut state);
+            }
+            all.push(E::new(found.id, found.config, state));
         }
-        fine.then_some((config, state))
     }
 }
 

@@ -35,13 +35,23 @@ fn open(pid: i32) -> Option<OwnedFd> {
     rcon_sys::process::pidfd_open(Pid::from_raw(pid)?).ok()
 }
 
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+/// Which of these processes have ended.
+pub(crate) fn which_ended(pidfds: &[&OwnedFd]) -> Vec<bool> {
+    let mut fds: Vec<PollFd<'_>> = pidfds
+        .iter()
+        .map(|pidfd| PollFd::new(*pidfd, PollFlags::IN))
+        .collect();
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    matches!(rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now))), Ok(found) if found > 0)
+    // What cannot be asked for says nothing, and so nothing has ended.
+    let _ = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&now)));
+    fds.iter().map(|fd| !fd.revents().is_empty()).collect()
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    which_ended(&[pidfd]).contains(&true)
 }
 
 /// Whether any process has this number.
@@ -112,9 +122,14 @@ impl ProcessRef {
         status.filter(|_| fields.first() == Some(&"Z") && self.is(&pidfd))
     }
 
+    /// A handle on the process, surely this one and no other, which may have ended; `None` when it is gone.
+    pub(crate) fn hold(&self) -> Option<OwnedFd> {
+        open(self.pid).filter(|pidfd| self.is(pidfd))
+    }
+
     /// A handle on the process, surely this one and no other; `None` when it is gone.
     pub fn open(&self) -> Option<OwnedFd> {
-        open(self.pid).filter(|pidfd| self.is(pidfd) && !has_ended(pidfd))
+        self.hold().filter(|pidfd| !has_ended(pidfd))
     }
 }
 

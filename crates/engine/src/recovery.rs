@@ -4,6 +4,7 @@
 //! A container whose monitor was killed lives on, and gets another monitor ([`crate::monitor`]). One that has ended with
 //! nobody there to see it is written down as ended, and one that a killed `run` never started is removed.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,16 @@ impl State {
     /// Whether a process of this record runs, in this boot.
     pub(crate) fn has(&self, process: Option<ProcessRef>) -> bool {
         self.boot_id == boot_id() && process.is_some_and(|p| p.is_there())
+    }
+
+    /// Its process and its monitor, or who stands in for that, to be looked at; `None` where there is more to find out.
+    pub(crate) fn hold(&self) -> Option<[OwnedFd; 2]> {
+        let hold = |process: Option<ProcessRef>| process?.hold();
+        if self.boot_id != boot_id() {
+            return None;
+        }
+        let keeper = || hold(self.monitor).or_else(|| hold(self.command));
+        Some([hold(self.process)?, keeper()?])
     }
 
     /// Whether the command that made it was killed before it was started.

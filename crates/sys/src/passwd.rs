@@ -94,7 +94,10 @@ fn read_lossy(path: &Path) -> Option<String> {
 /// The user of this machine with the id `uid`, from `/etc/passwd`.
 pub fn lookup_uid(uid: u32) -> Option<User> {
     let text = read_lossy(Path::new("/etc/passwd"))?;
-    users(&text).find(|user| user.uid == uid)
+    // Most lines need not be taken apart.
+    let field = format!(":{uid}:");
+    let lines = text.lines().filter(|line| line.contains(&field));
+    lines.flat_map(users).find(|user| user.uid == uid)
 }
 
 /// The group of this machine with the id `gid`, from `/etc/group`.
