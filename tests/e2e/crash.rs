@@ -264,7 +264,7 @@ fn campaign(t: &mut Rcon) {
     t.ok(&["run", "--rm", &image, "true"]);
     let whole = started.elapsed();
     let seed = chance::seed();
-    let rounds = chance::asked_for("RCON_TEST_CRASHES").unwrap_or(10);
+    let rounds = chance::asked_for("RCON_TEST_CRASHES").unwrap_or(12);
     let mut dice = Dice::new();
     let mut campaign = Campaign {
         t,
@@ -289,10 +289,10 @@ fn campaign(t: &mut Rcon) {
         let sleeper = [
             "run", "-d", "--name", "work", "-p", &publish, &image, "sh", "-c", count,
         ];
-        let kind = round % 10;
+        let kind = round % 12;
         campaign.namespaces.clear();
         // What the command works on is there first.
-        if (3..10).contains(&kind) {
+        if (3..=11).contains(&kind) {
             t.ok(&sleeper);
             if let Some((process, _)) = campaign.recorded() {
                 let own = leaks::namespaces_of(std::process::id().cast_signed());
@@ -312,6 +312,8 @@ fn campaign(t: &mut Rcon) {
             6 => vec!["restart", "-t", "0", "work"],
             7 => vec!["commit", "-q", "work", "localhost/committed:1"],
             8 => vec!["kill", "work"],
+            9 => vec!["pause", "work"],
+            10 => vec!["rename", "work", "made"],
             _ => {
                 campaign.victim = Victim::Monitor;
                 vec!["logs", "--tail", "1", "work"]

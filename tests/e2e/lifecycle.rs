@@ -11,6 +11,7 @@ use crate::lab::{Rcon, eventually, leaks};
 scenarios!(
     stop,
     stop_of_the_deaf,
+    stopping,
     kill_,
     wait,
     restart,
@@ -87,6 +88,35 @@ fn stop_of_the_deaf(t: &mut Rcon) {
     let since = Instant::now();
     t.run(&["stop", "d"]).prints("d\n");
     assert!(since.elapsed() < Duration::from_secs(5));
+}
+
+/// A container that has been asked to end says so until it has.
+fn stopping(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.05; done";
+    t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", script]);
+    eventually("the trap is set", 20, || {
+        (t.run(&["logs", "c"]).stdout == "ready\n").then_some(())
+    });
+    let stop = t.start(&["stop", "-t", "100", "c"]);
+    eventually("it is being stopped", 20, || {
+        (t.inspect("c", "{{.State.Status}}") == "stopping").then_some(())
+    });
+    let listed = |words: &[&str]| {
+        let words = [&["ps", "--format", "{{.Names}} {{.Status}}"], words].concat();
+        t.ok(&words)
+    };
+    assert_eq!(listed(&[]), "c Stopping");
+    assert_eq!(listed(&["--filter", "status=stopping"]), "c Stopping");
+    assert_eq!(listed(&["--filter", "status=running"]), "");
+    t.run(&["rm", "c"]).refused(2);
+    t.run(&["start", "c"]).code(0);
+    t.run(&["kill", "c"]).code(0);
+    stop.wait().prints("c\n");
+    assert_eq!(
+        t.inspect("c", "{{.State.Status}} {{.State.ExitCode}}"),
+        "exited 137"
+    );
 }
 
 fn kill_(t: &mut Rcon) {

@@ -61,6 +61,7 @@ mod ports_live;
 mod ps;
 mod pulling;
 mod push;
+mod races;
 mod readers;
 mod records;
 mod registry;

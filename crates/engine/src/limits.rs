@@ -191,15 +191,18 @@ impl Engine {
     /// [`Error::StateImproper`] when it does not run; where there is no freezer for it.
     pub fn pause(&self, name_or_id: &str) -> Result<String> {
         let container = self.container(name_or_id)?;
+        let improper = || {
+            let id = container.id();
+            Error::StateImproper(format!("{id:?} is not running, can't pause"))
+        };
         if container.state.status != Status::Running {
-            return Err(Error::StateImproper(format!(
-                "{:?} is not running, can't pause",
-                container.id()
-            )));
+            return Err(improper());
         }
-        self.cgroup_of(&container)?
-            .freeze(true)
-            .map_err(rcon_launch::Error::from)?;
+        let cgroup = self.cgroup_of(&container)?.ok_or_else(improper)?;
+        match cgroup.freeze(true) {
+            Err(cgroup::Error::Gone) => return Err(improper()),
+            done => done.map_err(rcon_launch::Error::from)?,
+        }
         Ok(container.config.id)
     }
 
@@ -210,15 +213,16 @@ impl Engine {
     pub fn unpause(&self, name_or_id: &str) -> Result<String> {
         let container = self.container(name_or_id)?;
         let cgroup = of(&self.paths, container.id());
-        match (container.state.status, cgroup) {
-            (Status::Paused, Some(cgroup)) => {
-                cgroup.freeze(false).map_err(rcon_launch::Error::from)?;
-                Ok(container.config.id)
-            }
-            _ => Err(Error::StateImproper(format!(
+        let cgroup = cgroup.filter(|_| container.state.status == Status::Paused);
+        match cgroup.map(|cgroup| cgroup.freeze(false)) {
+            None | Some(Err(cgroup::Error::Gone)) => Err(Error::StateImproper(format!(
                 "{:?} is not paused, can't unpause",
                 container.id()
             ))),
+            Some(done) => {
+                done.map_err(rcon_launch::Error::from)?;
+                Ok(container.config.id)
+            }
         }
     }
 
@@ -250,9 +254,15 @@ impl Engine {
             container.state.status.has_process(),
             all.and_then(|all| all.resources),
         ) {
-            self.cgroup_of(&container)?
-                .limit(&resources)
-                .map_err(|e| Error::from(rcon_launch::Error::from(e)))?;
+            let limited = match self.cgroup_of(&container)? {
+                Some(cgroup) => cgroup.limit(&resources),
+                None => Ok(()),
+            };
+            match limited {
+                // It has ended meanwhile: they are those of its next start.
+                Ok(()) | Err(cgroup::Error::Gone) => {}
+                Err(error) => return Err(Error::from(rcon_launch::Error::from(error)).into()),
+            }
         }
         let dir = self.paths.container(container.id());
         let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
@@ -269,29 +279,40 @@ impl Engine {
         Ok(now.id)
     }
 
-    /// The cgroup of a running container; made around its processes if it has none.
-    fn cgroup_of(&self, container: &Container) -> Result<Cgroup> {
+    /// The cgroup of a running container; made around its processes if it has none. `None` when it does not run any more.
+    fn cgroup_of(&self, container: &Container) -> Result<Option<Cgroup>> {
         let id = container.id();
         let gone = || Error::NoSuchContainer(id.to_string());
         let _lock = Lock::take(&self.paths.container(id))?.ok_or_else(gone)?;
         if let Some(cgroup) = of(&self.paths, id) {
-            return Ok(cgroup);
+            return Ok(Some(cgroup));
         }
+        let lives = || container.state.has(container.state.process);
+        let Some(first) = container.state.process.filter(|_| lives()) else {
+            return Ok(None);
+        };
         let mut config = container.config.clone();
         // The limits come by themselves; here only a place is wanted.
         config.options.resources = Resources::default();
         let settings = settings(&config, true)?.ok_or_else(|| {
             Error::Invalid("the container was made without a cgroup (--cgroups=disabled)".into())
         })?;
-        let prepared = cgroup::prepare(&settings).map_err(rcon_launch::Error::from)?;
-        let prepared = prepared.ok_or_else(gone)?;
-        let Some(first) = container.state.process else {
-            prepared.abandon();
-            return Err(gone());
+        // Known before it is made: we may be killed.
+        let prepared = cgroup::prepare_noting(&settings, &mut |cgroup| {
+            let _ = note(&self.paths, id, cgroup);
+        });
+        let prepared = prepared.map_err(rcon_launch::Error::from)?;
+        let entered = prepared.ok_or_else(gone)?.enter(&[first.pid]);
+        let cgroup = match entered {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                let _ = files::remove_file(&self.paths.runtime(id).join(FILE));
+                return match lives() {
+                    true => Err(rcon_launch::Error::from(error).into()),
+                    false => Ok(None),
+                };
+            }
         };
-        let cgroup = prepared
-            .enter(&[first.pid])
-            .map_err(rcon_launch::Error::from)?;
         // The rest follows; until the last of them is in, one that is not may have a child that is not.
         for _ in 0..ROUNDS {
             let inside = cgroup.pids();
@@ -304,8 +325,13 @@ impl Engine {
                 let _ = cgroup.enter(pid);
             }
         }
-        note(&self.paths, id, &cgroup)?;
-        Ok(cgroup)
+        let noted = note(&self.paths, id, &cgroup);
+        if !lives() {
+            // Its monitor may have looked before there was anything to see.
+            let _ = cgroup.remove();
+            return Ok(None);
+        }
+        noted.map(|()| Some(cgroup))
     }
 
     /// The most processes a container may have, as far as that is known.

@@ -7,6 +7,9 @@
 //!
 //! Names are symbolic links in `container-names/` that point to the id: making one is atomic, and fails when it is there.
 //!
+//! While a container is given another name it has two, and `containers/.rename-ID` says so: should the command be killed, the
+//! next one leaves it the name that is in its record.
+//!
 //! A container is made as `containers/.ID` and takes its real name when all of it is there. What a creator leaves that was
 //! killed in between has a lock that nobody holds, and is removed by the next command that comes along.
 
@@ -27,6 +30,9 @@ use crate::{Engine, Paths};
 /// The state of a container until it first runs, when a `run` makes it. It is a file of its own because ext4 writes a file
 /// out at once when another is renamed over it, which the start would wait for.
 pub(crate) const CREATOR: &str = "creator.json";
+
+/// What the file's name begins with that is there while a container is given another name.
+const RENAMING: &str = ".rename-";
 
 /// In the directory of a container that is being made with volumes of its own.
 pub(crate) const MAKING: &str = "making";
@@ -165,6 +171,12 @@ pub(crate) fn claim_name(paths: &Paths, name: &str, id: &str) -> Result<bool> {
             Err(e) => return Err(e).on("create", &link),
         }
         match name_holder(paths, name) {
+            // It may have another name since, of which somebody was killed over.
+            Some(holder) if renaming(paths, &holder).exists() && holder != id => {
+                if !finish_rename(paths, &holder)? {
+                    return Ok(false);
+                }
+            }
             Some(holder) if holder_exists(paths, &holder)? => return Ok(false),
             Some(holder) => drop_name(paths, name, &holder),
             None => {}
@@ -191,6 +203,36 @@ pub(crate) fn drop_name(paths: &Paths, name: &str, id: &str) {
     if name_holder(paths, name).as_deref() == Some(id) {
         let _ = fs::remove_file(paths.names().join(name));
     }
+}
+
+/// The file that is there while a container is given another name.
+fn renaming(paths: &Paths, id: &str) -> PathBuf {
+    paths.containers().join(format!("{RENAMING}{id}"))
+}
+
+/// Takes away the name that a container has beside the one in its record; false when somebody is just giving it another.
+fn finish_rename(paths: &Paths, id: &str) -> Result<bool> {
+    let dir = paths.container(id);
+    let lock = Lock::try_take(&dir)?;
+    if lock.is_none() && dir.exists() {
+        return Ok(false);
+    }
+    let name = load(&dir)?.map(|container| container.config.name);
+    keep_name(paths, id, name.as_deref())?;
+    Ok(true)
+}
+
+/// Takes away every name of a container but this one, by who holds its lock.
+fn keep_name(paths: &Paths, id: &str, name: Option<&str>) -> Result<()> {
+    let names = paths.names();
+    for entry in fs::read_dir(&names).on("read", &names)?.flatten() {
+        let found = entry.file_name();
+        let found = found.to_string_lossy();
+        if name != Some(&*found) {
+            drop_name(paths, &found, id);
+        }
+    }
+    files::remove_file(&renaming(paths, id))
 }
 
 /// Where a container is while it is being made.
@@ -243,6 +285,8 @@ impl Engine {
             } else if let Some(id) = name.strip_prefix('.').filter(|id| is_id(id)) {
                 // Failing is no harm: the next command tries again.
                 let _ = self.sweep_remains(id);
+            } else if let Some(id) = name.strip_prefix(RENAMING).filter(|id| is_id(id)) {
+                let _ = finish_rename(&self.paths, id);
             }
         }
         Ok(ids)
@@ -261,16 +305,27 @@ impl Engine {
         let dir = self.paths.container(&id);
         let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
         let mut config = load(&dir)?.ok_or_else(gone)?.config;
+        let renaming = renaming(&self.paths, &id);
+        if renaming.exists() {
+            keep_name(&self.paths, &id, Some(&config.name))?;
+        }
+        File::create(&renaming).on("create", &renaming)?;
         if !claim_name(&self.paths, new, &id)? {
             let holder = name_holder(&self.paths, new).unwrap_or_default();
+            files::remove_file(&renaming)?;
             return Err(Error::NameInUse {
                 name: new.to_string(),
                 id: holder,
             });
         }
         let old = std::mem::replace(&mut config.name, new.to_string());
-        save_config(&dir, &config).inspect_err(|_| drop_name(&self.paths, new, &id))?;
+        if let Err(error) = save_config(&dir, &config) {
+            drop_name(&self.paths, new, &id);
+            files::remove_file(&renaming)?;
+            return Err(error);
+        }
         drop_name(&self.paths, &old, &id);
+        files::remove_file(&renaming)?;
         let state = State::default();
         self.emit_container(&Container { config, state }, Action::Rename);
         Ok(())
@@ -337,6 +392,46 @@ mod tests {
         assert!(!claim_name(&paths, "x", &b).unwrap());
         drop(lock);
         assert!(claim_name(&paths, "x", &b).unwrap());
+    }
+
+    #[test]
+    fn a_rename_that_was_cut_off_leaves_one_name() {
+        let (_dir, paths) = paths();
+        let mut config = crate::record::test_config("new");
+        let id = config.id.clone();
+        let dir = paths.container(&id);
+        fs::create_dir(&dir).unwrap();
+        let cut_off = |name: &str, config: &mut Config| {
+            config.name = name.to_string();
+            save_config(&dir, config).unwrap();
+            for name in ["old", "new"] {
+                let _ = symlink(&id, paths.names().join(name));
+            }
+            fs::write(renaming(&paths, &id), "").unwrap();
+        };
+        // Before and after the record was written.
+        for (kept, other) in [("old", "new"), ("new", "old")] {
+            cut_off(kept, &mut config);
+            let lock = Lock::take(&dir).unwrap();
+            assert!(!claim_name(&paths, other, &"b".repeat(64)).unwrap());
+            drop(lock);
+            assert!(claim_name(&paths, other, &"b".repeat(64)).unwrap());
+            assert_eq!(name_holder(&paths, kept).as_deref(), Some(id.as_str()));
+            assert!(!renaming(&paths, &id).exists());
+            drop_name(&paths, other, &"b".repeat(64));
+        }
+        // Also by who gives it another one.
+        let engine = Engine::open(paths.clone()).unwrap();
+        cut_off("old", &mut config);
+        engine.rename("old", "third").unwrap();
+        assert_eq!(fs::read_dir(paths.names()).unwrap().count(), 1);
+        engine.rename("third", "old").unwrap();
+        // The container has gone since.
+        cut_off("old", &mut config);
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(finish_rename(&paths, &id).unwrap());
+        assert_eq!(fs::read_dir(paths.names()).unwrap().count(), 0);
+        assert!(!renaming(&paths, &id).exists());
     }
 
     #[test]

@@ -64,7 +64,11 @@ impl Engine {
     fn stop_run(&self, container: &Container, timeout: Option<u32>) -> Result<()> {
         if container.state.status == Status::Paused {
             // Frozen, it could do nothing about being asked.
-            self.unpause(container.id())?;
+            match self.unpause(container.id()) {
+                // Somebody else was quicker, or it has ended.
+                Err(Error::StateImproper(_)) => {}
+                done => drop(done?),
+            }
         }
         let mut end = End::of(self, container);
         end.announce(Request::Stopping);

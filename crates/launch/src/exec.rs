@@ -19,7 +19,7 @@ use crate::program::{self, OwnFile, Plan, Prepared};
 use crate::request::{ExecChild, ExecRequest, Target};
 use crate::root::Root;
 use crate::seccomp::{Filter, Listener};
-use crate::{channel, namespaces, schedule, support};
+use crate::{cgroup, channel, namespaces, schedule, support};
 
 /// Start a program in the container whose first process is `target`, and wait until it is
 /// executed.
@@ -144,7 +144,11 @@ struct Baggage {
 
 fn set_out(target: &Target, request: &ExecRequest<'_>, namespaces: CloneFlags) -> Result<Baggage> {
     if let Some(cgroup) = request.cgroup {
-        cgroup.enter(std::process::id().cast_signed())?;
+        let entered = cgroup.enter(std::process::id().cast_signed());
+        entered.map_err(|error| match error {
+            cgroup::Error::Gone => Error::Died("it is not running".to_owned()),
+            error => error.into(),
+        })?;
     }
     program::set_oom_score(request.process, request.known_as.is_none())?;
     let affinity = request.process.exec_cpu_affinity().as_ref();

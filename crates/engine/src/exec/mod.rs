@@ -11,6 +11,7 @@ use oci_spec::runtime::Process;
 use rcon_launch::{ExecChild, Size, Stdio, Target};
 use rcon_sys::descriptors;
 use rcon_sys::process::{self, Fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
@@ -78,6 +79,7 @@ impl Engine {
             },
         )
         .map_err(|error| match error {
+            rcon_launch::Error::Died(_) if ends(&target.pidfd) => Error::ExecNotRunning,
             // podman's code for this, other than at a start.
             rcon_launch::Error::NoWorkdir(_) => Error::Remote {
                 message: error.to_string(),
@@ -100,6 +102,19 @@ impl Engine {
         }
         Ok(ExecOutcome::Ended(outcome))
     }
+}
+
+/// Whether the container has ended, or is about to.
+fn ends(process: &OwnedFd) -> bool {
+    let limit = Timespec {
+        tv_sec: 2,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    matches!(
+        rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit))),
+        Ok(1)
+    )
 }
 
 /// The process to start: the container's own, but for what the request says.

@@ -100,17 +100,15 @@ impl Monitor {
         state.stopped_by_user = self.asked_to_end;
 
         let dir = self.engine.paths.container(self.container.id());
-        // It may have been renamed since it was started.
-        if let Ok(Some(now)) = records::load(&dir) {
-            self.container.config.name = now.config.name;
-        }
+        self.look_for_name(&dir);
         self.engine
             .emit(&Event::container(&self.container, Action::Died).exited(code));
         let remains = match self.container.config.auto_remove {
-            true => Lock::take(&dir)
-                .ok()
-                .flatten()
-                .and_then(|lock| Some((lock, self.engine.withdraw(&self.container).ok()?))),
+            true => Lock::take(&dir).ok().flatten().and_then(|lock| {
+                // Who had the lock until now may have given it another.
+                self.look_for_name(&dir);
+                Some((lock, self.engine.withdraw(&self.container).ok()?))
+            }),
             false => None,
         };
         if remains.is_none() {
@@ -137,6 +135,13 @@ impl Monitor {
         }
         self.linger();
         false
+    }
+
+    /// It may have been renamed since it was started.
+    fn look_for_name(&mut self, dir: &Path) {
+        if let Ok(Some(now)) = records::load(dir) {
+            self.container.config.name = now.config.name;
+        }
     }
 
     /// How the process ended; `None` when nobody knows.

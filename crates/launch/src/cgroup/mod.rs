@@ -266,14 +266,20 @@ impl Cgroup {
     /// [`Error::NoController`] when the host keeps that controller to itself, [`Error::Refused`]
     /// for a value the kernel does not take.
     pub fn limit(&self, resources: &LinuxResources) -> Result<()> {
-        match &self.dirs {
+        self.or_gone(|| match &self.dirs {
             Dirs::Unified(dir) => {
                 unified::check_memory(dir, resources)?;
                 files::apply(dir, &unified::settings(resources)?)?;
                 devices::apply(dir, &devices::rules(resources)?)
             }
             Dirs::Legacy(dirs) => legacy::apply(dirs, resources),
-        }
+        })
+    }
+
+    /// What fails because the cgroup is not there any more fails with [`Error::Gone`].
+    fn or_gone<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let is_gone = || self.main().is_some_and(|dir| !dir.exists());
+        work().map_err(|error| if is_gone() { Error::Gone } else { error })
     }
 
     /// Give it to a user of the host: the folder, and those of its files that can be given with it. One of the first version is
@@ -292,8 +298,12 @@ impl Cgroup {
     /// Move a process into it.
     ///
     /// # Errors
-    /// When neither we nor systemd may.
+    /// When neither we nor systemd may; [`Error::Gone`] when the process or the cgroup is.
     pub fn enter(&self, pid: i32) -> Result<()> {
+        self.or_gone(|| self.take_in(pid))
+    }
+
+    fn take_in(&self, pid: i32) -> Result<()> {
         match &self.dirs {
             Dirs::Unified(dir) => {
                 let file = dir.join("cgroup.procs");
@@ -319,8 +329,12 @@ impl Cgroup {
     /// Stop all of its processes where they are, or let them go on; done when it returns.
     ///
     /// # Errors
-    /// When there is no freezer, or a process cannot be stopped in time.
+    /// When there is no freezer, or a process cannot be stopped in time; [`Error::Gone`] when the cgroup is.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
+        self.or_gone(|| self.set_frozen(frozen))
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         let done: Box<dyn Fn() -> Result<bool>> = match &self.dirs {
             Dirs::Unified(dir) => {

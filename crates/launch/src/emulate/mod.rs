@@ -41,7 +41,7 @@ use self::identity::{Four, Identity};
 use self::locate::{Callers, Places};
 use self::supervisor::Supervisor;
 use self::table::Table;
-use crate::error::{Context, RawError, Result};
+use crate::error::{Context, Error, RawError, Result};
 
 /// Where a container with a single id keeps whom its processes and files belong to.
 #[derive(Clone, Debug)]
@@ -112,8 +112,13 @@ impl Inside {
     pub(crate) fn of(pid: Pid) -> Result<Self> {
         let open = |kind: &str| {
             let path = format!("/proc/{}/ns/{kind}", pid.as_raw_nonzero());
-            let file = File::open(&path).map(OwnedFd::from);
-            file.context(|| format!("cannot open {path}"))
+            match File::open(&path).map(OwnedFd::from) {
+                // A process that is about to end has left its namespaces already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(Error::Died("it is not running".to_owned()))
+                }
+                file => file.context(|| format!("cannot open {path}")),
+            }
         };
         Ok(Self {
             user: open("user")?,
