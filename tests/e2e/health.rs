@@ -1,18 +1,94 @@
 //! Health checks: what becomes of their results, and what is done about them.
 
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, eventually};
+use crate::lab::{Rcon, eventually, tar};
 
 scenarios!(
     from_starting_to_unhealthy,
     actions,
     by_hand,
+    of_the_image,
     start_up,
     slow_checks_fail,
     floods_end_in_time,
     updated,
     refusals
 );
+
+/// Saves an image with another configuration, as `edit` makes it; the reference it can be pulled by.
+fn with_configuration(t: &Rcon, image: &str, edit: impl Fn(&mut Value)) -> String {
+    t.mkdir("saved");
+    t.ok(&[
+        "save",
+        "-q",
+        "--format",
+        "oci-dir",
+        "-o",
+        "saved/image",
+        image,
+    ]);
+    let dir = t.home("saved/image");
+    let blob = |digest: &Value| {
+        let name = digest.as_str().unwrap().replace(':', "/");
+        let text = fs::read(dir.join("blobs").join(name)).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()
+    };
+    let describe = |place: &mut Value, value: &Value| {
+        let text = value.to_string().into_bytes();
+        let digest = tar::digest(&text);
+        fs::write(
+            Path::new(&dir).join("blobs").join(digest.replace(':', "/")),
+            &text,
+        )
+        .unwrap();
+        place["digest"] = digest.into();
+        place["size"] = text.len().into();
+    };
+    let path = dir.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let mut manifest = blob(&index["manifests"][0]["digest"]);
+    let mut config = blob(&manifest["config"]["digest"]);
+    edit(&mut config["config"]);
+    describe(&mut manifest["config"], &config);
+    describe(&mut index["manifests"][0], &manifest);
+    fs::write(path, index.to_string()).unwrap();
+    format!("oci:{}", dir.display())
+}
+
+/// What an image says of its health (HEALTHCHECK) is done, unless the user says something else.
+fn of_the_image(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let checked = with_configuration(t, &image, |config| {
+        config["Healthcheck"] = json!({
+            "Test": ["CMD-SHELL", "test -e /ok"], "Interval": 100_000_000, "Timeout": 60_000_000_000_u64, "Retries": 2,
+        });
+    });
+    let image = t.ok(&["pull", "-q", &checked]);
+    t.sleeper("c", &[], &image);
+    assert_eq!(
+        t.inspect(
+            "c",
+            "{{.Config.Healthcheck.Test}} {{.Config.Healthcheck.Interval}} {{.Config.Healthcheck.Retries}}"
+        ),
+        "[CMD-SHELL test -e /ok] 100000000 2"
+    );
+    becomes(t, "c", STATUS, "unhealthy");
+    t.ok(&["exec", "c", "touch", "/ok"]);
+    becomes(t, "c", STATUS, "healthy");
+    t.sleeper("other", &["--health-cmd", "true"], &image);
+    becomes(t, "other", STATUS, "healthy");
+    t.sleeper("none", &["--no-healthcheck"], &image);
+    assert_eq!(
+        t.ok(&["ps", "--filter", "health=none", "--format", "{{.Names}}"]),
+        "none"
+    );
+    t.ok(&["rm", "-f", "-t", "0", "-a"]);
+}
 
 fn becomes(t: &Rcon, name: &str, format: &str, value: &str) {
     eventually(&format!("{format} of {name} is {value}"), 60, || {

@@ -111,39 +111,29 @@ impl Campaign<'_> {
         out.code == 0
     }
 
-    /// The names of what is there, which are the same in every place.
+    /// The names of what is there, which are the same in every place; one may be about to remove itself.
     fn names(&self) -> Vec<String> {
         let t = self.t;
-        let list = t.run(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]);
-        assert!(
-            list.code == 0 && list.stderr.is_empty(),
-            "{}\n{}",
-            self.story,
-            list.story()
-        );
-        let lines = list.stdout.lines();
-        let names: Vec<String> = lines
-            .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
-            .collect();
-        for name in &names {
-            let out = t.run(&["inspect", "-f", "{{.Name}} {{.State.Pid}}", name]);
+        eventually(&format!("one list of names: {}", self.story), 20, || {
+            let list = t.run(&["ps", "-a", "--format", "{{.Names}}"]);
             assert!(
-                out.stdout.starts_with(&format!("{name} ")),
+                list.code == 0 && list.stderr.is_empty(),
                 "{}\n{}",
                 self.story,
-                out.story()
+                list.story()
             );
-        }
-        let links = std::fs::read_dir(t.root().join("container-names")).unwrap();
-        let mut links: Vec<String> = links
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        links.sort();
-        let mut sorted = names.clone();
-        sorted.sort();
-        assert_eq!(sorted, links, "{}", self.story);
-        names
+            let mut names: Vec<String> = list.stdout.lines().map(str::to_owned).collect();
+            let known = |name: &String| t.run(&["inspect", "-f", "{{.Name}}", name]).stdout;
+            let links = std::fs::read_dir(t.root().join("container-names")).unwrap();
+            let mut links: Vec<String> = links
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect();
+            names.sort();
+            links.sort();
+            let same = names == links && names.iter().all(|name| known(name).trim_end() == name);
+            same.then_some(names)
+        })
     }
 
     /// Nothing is left of it.
@@ -217,20 +207,20 @@ fn campaign(t: &mut Rcon) {
         campaign.story = format!("seed {seed}, round {round}: {before:?}, {lines:?}, {waiting:?}");
         campaign.begin(before);
         lines.extend(waiting);
+        let pauses = lines.contains(&"pause c");
         let all: Vec<_> = lines
             .iter()
             .map(|line| {
                 let words: Vec<&str> = line.split(' ').collect();
                 let running = t.start(&words);
                 std::thread::sleep(Duration::from_micros(dice.below(3000)));
-                running
+                // What is paused with the container goes on when that ends.
+                let waits = Some(*line) == waiting || pauses && line.starts_with("exec");
+                (running, waits)
             })
             .collect();
-        let mut all = all.into_iter();
-        let outs: Vec<Output> = (&mut all)
-            .take(lines.len() - usize::from(waiting.is_some()))
-            .map(|running| running.wait())
-            .collect();
+        let (waiting, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, waits)| *waits);
+        let outs: Vec<Output> = others.into_iter().map(|(other, _)| other.wait()).collect();
         for out in &outs {
             let renamed = lines.iter().any(|line| line.starts_with("rename"));
             if campaign.said(out) && out.line.contains(" rm ") && !renamed {
@@ -240,7 +230,7 @@ fn campaign(t: &mut Rcon) {
         }
         campaign.names();
         campaign.sweep();
-        for running in all {
+        for (running, _) in waiting {
             campaign.said(&running.wait());
         }
         campaign.is_clean();

@@ -171,12 +171,11 @@ pub(crate) fn claim_name(paths: &Paths, name: &str, id: &str) -> Result<bool> {
             Err(e) => return Err(e).on("create", &link),
         }
         match name_holder(paths, name) {
-            // It may have another name since, of which somebody was killed over.
-            Some(holder) if renaming(paths, &holder).exists() && holder != id => {
-                if !finish_rename(paths, &holder)? {
-                    return Ok(false);
-                }
-            }
+            // Somebody was killed while giving it another name.
+            Some(holder)
+                if holder != id
+                    && renaming(paths, &holder).exists()
+                    && finish_rename(paths, &holder)? => {}
             Some(holder) if holder_exists(paths, &holder)? => return Ok(false),
             Some(holder) => drop_name(paths, name, &holder),
             None => {}
