@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches};
 use crate::commands::COMMANDS;
 use crate::context::{Context, GlobalArgs};
 use crate::failure::{Failure, Outcome};
-use crate::{complete, help, output, reference, unsupported, usage};
+use crate::{complete, early, help, output, reference, unsupported, usage};
 
 /// A command: its arguments, as said, and what it does.
 pub trait Command: Args {
@@ -141,8 +141,9 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
     if argv.first().is_some_and(crate::oci::is_name) {
         return crate::oci::run(&argv[1..]);
     }
-    let mut root = root_definition();
     let said = argv.get(1..).unwrap_or_default();
+    let early = early::begin(said);
+    let mut root = root_definition();
     let matches = match root.try_get_matches_from_mut(said) {
         Ok(matches) => matches,
         Err(error) => return usage::finish(&error, &root, said, "rcon", help::root),
@@ -201,7 +202,8 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
         Ok(matches) => {
             let after =
                 GlobalArgs::from_arg_matches(&matches).map_err(|e| Failure::new(e.to_string()))?;
-            let context = Context::new(globals.overlaid(after), argv, full_name)?;
+            let context =
+                Context::new(globals.overlaid(after), argv, full_name)?.with_early(early);
             // A monitor is a copy of this process and lives long: what only reading the words needed goes first.
             drop((definition, root, rest));
             (entry.run)(matches, &context)

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use chrono::Local;
 use clap::Args;
-use rcon_engine::{Engine, Manager, Paths, trace, wish_for};
+use rcon_engine::{Early, Engine, Manager, Paths, trace, wish_for};
 
 use crate::failure::Failure;
 use crate::output;
@@ -87,6 +88,8 @@ pub struct Context {
     pub argv: Vec<OsString>,
     /// The command as it was called, such as `rcon container ls`.
     pub name: String,
+    /// What was begun before the command line was read.
+    early: Mutex<Option<Early>>,
 }
 
 impl Context {
@@ -132,7 +135,22 @@ impl Context {
             level,
             argv,
             name,
+            early: Mutex::new(None),
         })
+    }
+
+    /// The same, with what has been begun already.
+    pub fn with_early(self, early: Option<Early>) -> Context {
+        Context {
+            early: Mutex::new(early),
+            ..self
+        }
+    }
+
+    /// What has been begun already, once.
+    pub fn take_early(&self) -> Option<Early> {
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        early.take()
     }
 
     /// `--cgroup-manager`, or what a configuration file has for it.
@@ -169,7 +187,19 @@ impl Context {
     /// # Errors
     /// As [`Paths::detect`] and [`Engine::open`].
     pub fn engine(&self) -> Result<Engine, Failure> {
-        let engine = Engine::open(self.paths()?)?;
+        self.engine_after(None)
+    }
+
+    /// The same, after something was begun.
+    ///
+    /// # Errors
+    /// As [`Context::engine`].
+    pub fn engine_after(&self, early: Option<&Early>) -> Result<Engine, Failure> {
+        let paths = self.paths()?;
+        let engine = match early {
+            Some(early) => Engine::open_after(paths, early)?,
+            None => Engine::open(paths)?,
+        };
         trace::mark("store opened");
         self.log(Level::Debug, || {
             let paths = engine.paths();

@@ -18,6 +18,7 @@ mod commands;
 mod complete;
 mod containers_conf;
 mod context;
+mod early;
 mod failure;
 mod help;
 mod inspection;

@@ -100,9 +100,10 @@ pub fn make(
         ));
     }
 
-    let engine = context.engine()?;
+    let early = context.take_early();
+    let engine = context.engine_after(early.as_ref())?;
     let ahead = (start && arrangement == Arrangement::Usual)
-        .then(|| engine.ahead(&network, &sharing, &publish, args.publish_all))
+        .then(|| engine.ahead(early, &network, &sharing, &publish, args.publish_all))
         .flatten();
     let progress = Reporter::new(args.registry.quiet, context);
     let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;

@@ -87,6 +87,7 @@ mod userns;
 pub mod volumes;
 mod worker;
 
+pub use ahead::Early;
 pub use attach::Session;
 pub use commit::CommitRequest;
 pub use copy::{CopyEnd, CopyRequest};
@@ -147,7 +148,18 @@ impl Engine {
     /// # Errors
     /// When a directory cannot be made or is not ours.
     pub fn open(paths: Paths) -> Result<Engine> {
-        let mut maps = IdMaps::detect();
+        Engine::open_with(paths, IdMaps::detect())
+    }
+
+    /// The same, by a command that has begun something [`Early`].
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_after(paths: Paths, early: &Early) -> Result<Engine> {
+        Engine::open_with(paths, early.maps.clone())
+    }
+
+    fn open_with(paths: Paths, mut maps: IdMaps) -> Result<Engine> {
         records::prepare(&paths)?;
         let mut store = Store::open(&paths.root, &maps)?;
         if let Some(why) = store.refuses_owners(&maps) {

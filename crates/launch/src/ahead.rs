@@ -2,8 +2,8 @@
 //!
 //! A network namespace takes the kernel a while, and so do newuidmap(1) and newgidmap(1), and neither
 //! needs to know more of a container than that there will be one. So a command that will start one has
-//! both begun beside it, as early as it can, and the container's first process is born into them later
-//! (`Request::ahead`).
+//! both begun beside it, before it has even read its own words; it says later what is to be in the network
+//! namespace ([`Ahead::tell`]), and the container's first process is born into them (`Request::ahead`).
 
 use std::fs::File;
 use std::io;
@@ -17,8 +17,10 @@ use rcon_sys::{fdpass, trace};
 use rustix::pipe::PipeFlags;
 
 use crate::channel;
-use crate::error::{Context, Error, RawError, Result};
-use crate::request::InNetns;
+use crate::error::{Context, Error, NetworkFailure, RawError, Result};
+
+/// Sets up a network namespace from inside, by what was said with [`Ahead::tell`]; gives what its user needs of it.
+pub type SetUp<'a> = Box<dyn FnOnce(&[u8]) -> Result<Vec<OwnedFd>, NetworkFailure> + 'a>;
 
 /// A user namespace and a network namespace in it, on their way.
 ///
@@ -46,11 +48,11 @@ pub(crate) struct Made {
 }
 
 impl Ahead {
-    /// Begin: a user namespace that will have `maps`, and a network namespace set up by `network`.
+    /// Begin: a user namespace that will have `maps`, and a network namespace that `network` will set up.
     ///
     /// Needs a process with one thread. Fails where there can be no further process; what fails later is
     /// told to who makes the container.
-    pub fn begin(maps: &IdMaps, network: InNetns<'_>) -> io::Result<Self> {
+    pub fn begin(maps: &IdMaps, network: SetUp<'_>) -> io::Result<Self> {
         let (helper, maps_done) = fdpass::pair()?;
         let (inhabitant, namespaces_done) = fdpass::pair()?;
         match process::fork()? {
@@ -65,6 +67,13 @@ impl Ahead {
                 process: pidfd,
             }),
         }
+    }
+
+    /// Say what the network is to be; once, and nothing is ready before. False when nobody hears it any more, or it is too
+    /// long to be said.
+    pub fn tell(&self, what: &[u8]) -> bool {
+        let socket = self.inhabitant.as_ref();
+        socket.is_some_and(|socket| channel::send_order(socket, what).is_ok())
     }
 
     /// What a process that is to make the container of it has to keep open.
@@ -128,7 +137,7 @@ impl Made {
 }
 
 /// The life of the helper.
-fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd) {
+fn help(maps: &IdMaps, network: SetUp<'_>, done: &OwnedFd, namespaces: OwnedFd) {
     // What is pressed at the terminal is for the command.
     let _ = rustix::process::setsid();
     let _ = process::set_name("rcon-ahead");
@@ -163,7 +172,7 @@ fn help(maps: &IdMaps, network: InNetns<'_>, done: &OwnedFd, namespaces: OwnedFd
 /// The life of the one in the namespaces.
 ///
 /// `turn` ends when it is its turn: where processors are few, the ids go first, for they are waited for longest.
-fn inhabit(network: InNetns<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
+fn inhabit(network: SetUp<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
     descriptors::close_range_except(3, &[socket.as_raw_fd(), turn.as_raw_fd()]);
     // Interrupted or not, it may begin at any time.
     let _ = rustix::io::read(turn, &mut [0_u8]);
@@ -171,7 +180,12 @@ fn inhabit(network: InNetns<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespaces {
             errno: errno as i32,
         })?;
-        let passed = network().map_err(Error::Network)?;
+        trace::mark("network namespace made");
+        let Ok(order) = channel::wait_order(socket) else {
+            // Nobody wants it.
+            process::exit_now(0)
+        };
+        let passed = network(&order).map_err(Error::Network)?;
         trace::mark("network made");
         let step = || "cannot open the namespaces of the container".to_owned();
         let userns = File::open("/proc/self/ns/user").context(step)?;

@@ -16,6 +16,7 @@ const READY: u8 = b'r';
 const ERROR: u8 = b'e';
 const HANDED_OVER: u8 = b'h';
 const DEVICE: u8 = b'd';
+const ORDER: u8 = b'o';
 
 /// The longest message: an error with two texts at their longest.
 const MOST: usize = 40 * 1024;
@@ -95,6 +96,25 @@ pub(crate) fn wait_device(socket: &OwnedFd) -> Result<OwnedFd> {
     match &data[..] {
         [DEVICE] => fds.pop().ok_or_else(gone),
         [ERROR, error @ ..] => Err(Error::decode(error)),
+        _ => Err(gone()),
+    }
+}
+
+/// Say what is to be made.
+pub(crate) fn send_order(socket: &OwnedFd, what: &[u8]) -> Result<()> {
+    if what.len() >= MOST {
+        return Err(gone());
+    }
+    fdpass::send_fds(socket, &[&[ORDER], what].concat(), &[]).map_err(|_| gone())
+}
+
+/// Hear what is to be made.
+pub(crate) fn wait_order(socket: &OwnedFd) -> Result<Vec<u8>> {
+    match receive(socket)? {
+        (mut data, _) if data.first() == Some(&ORDER) => {
+            data.remove(0);
+            Ok(data)
+        }
         _ => Err(gone()),
     }
 }

@@ -46,7 +46,7 @@ mod user;
 mod wire;
 
 pub use accounts::{Account, Accounts};
-pub use ahead::Ahead;
+pub use ahead::{Ahead, SetUp};
 pub use create::{Begun, Created, Waiting, begin, create, start};
 pub use emulate::Emulation;
 pub use error::{Error, NetworkFailure, Result};
