@@ -202,8 +202,7 @@ pub fn run(argv: Vec<OsString>) -> Outcome {
         Ok(matches) => {
             let after =
                 GlobalArgs::from_arg_matches(&matches).map_err(|e| Failure::new(e.to_string()))?;
-            let context =
-                Context::new(globals.overlaid(after), argv, full_name)?.with_early(early);
+            let context = Context::new(globals.overlaid(after), argv, full_name)?.with_early(early);
             // A monitor is a copy of this process and lives long: what only reading the words needed goes first.
             drop((definition, root, rest));
             (entry.run)(matches, &context)

@@ -234,6 +234,17 @@ fn keep_name(paths: &Paths, id: &str, name: Option<&str>) -> Result<()> {
     files::remove_file(&renaming(paths, id))
 }
 
+/// As [`drop_name`], for a container that is where it was [`unborn`]: the name goes with what is left of it. The kernel takes
+/// its time to delete even a link, and moving one is enough to free it.
+pub(crate) fn shelve_name(paths: &Paths, name: &str, id: &str) {
+    let link = paths.names().join(name);
+    if name_holder(paths, name).as_deref() == Some(id)
+        && fs::rename(&link, unborn(paths, id).join("name")).is_err()
+    {
+        let _ = fs::remove_file(link);
+    }
+}
+
 /// Where a container is while it is being made.
 pub(crate) fn unborn(paths: &Paths, id: &str) -> PathBuf {
     paths.containers().join(format!(".{id}"))

@@ -103,7 +103,7 @@ impl Engine {
             _ => {}
         }
         container.state.dismiss();
-        records::drop_name(&self.paths, &container.config.name, id);
+        records::shelve_name(&self.paths, &container.config.name, id);
         self.emit_container(container, Action::Remove);
         Ok(Remains(self.store.detach_snapshot(id)?))
     }

@@ -36,14 +36,12 @@ pub struct Ahead {
     process: OwnedFd,
 }
 
-/// The namespaces, made. Their ids may not be mapped yet.
+/// The network namespace, made.
 #[derive(Debug)]
-pub(crate) struct Made {
-    /// The user namespace.
-    pub(crate) userns: OwnedFd,
-    /// The network namespace.
+pub(crate) struct MadeNetwork {
+    /// The namespace.
     pub(crate) netns: OwnedFd,
-    /// What the set-up of the network gave.
+    /// What its set-up gave.
     pub(crate) passed: Vec<OwnedFd>,
 }
 
@@ -82,18 +80,20 @@ impl Ahead {
         sockets.map(AsFd::as_fd).chain([self.process.as_fd()])
     }
 
-    /// Wait for the namespaces.
-    pub(crate) fn made(&self) -> Result<Made> {
+    /// Wait for the user namespace, whose ids may not be mapped yet. Once, and first.
+    pub(crate) fn userns(&self) -> Result<OwnedFd> {
+        let (_, mut fds) = wait(self.inhabitant.as_ref())?;
+        fds.pop().ok_or_else(gone)
+    }
+
+    /// Wait for the network namespace. Once, after [`Ahead::userns`].
+    pub(crate) fn network(&self) -> Result<MadeNetwork> {
         let (_, fds) = wait(self.inhabitant.as_ref())?;
         let mut fds = fds.into_iter();
-        match (fds.next(), fds.next()) {
-            (Some(userns), Some(netns)) => Ok(Made {
-                userns,
-                netns,
-                passed: fds.collect(),
-            }),
-            _ => Err(gone()),
-        }
+        Ok(MadeNetwork {
+            netns: fds.next().ok_or_else(gone)?,
+            passed: fds.collect(),
+        })
     }
 
     /// Wait for the ids.
@@ -122,18 +122,21 @@ fn gone() -> Error {
     Error::Died("the process that made its namespaces was killed".to_owned())
 }
 
-impl Made {
-    /// Their kinds.
-    pub(crate) fn kinds(&self) -> CloneFlags {
-        CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET
-    }
+/// The kinds of the namespaces that are begun.
+pub(crate) const KINDS: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWNET);
 
-    /// Put this process into them, as nobody in particular, with all capabilities.
-    pub(crate) fn join(&self) -> Result<()> {
-        let step = || "cannot join the namespaces of the container".to_owned();
-        setns(&self.userns, CloneFlags::CLONE_NEWUSER).context(step)?;
-        setns(&self.netns, CloneFlags::CLONE_NEWNET).context(step)
-    }
+/// Put this process into the user namespace, as nobody in particular, with all capabilities.
+pub(crate) fn join(userns: &OwnedFd) -> Result<()> {
+    setns(userns, CloneFlags::CLONE_NEWUSER).context(joining)
+}
+
+/// Put this process, which is in the user namespace, into the network namespace.
+pub(crate) fn join_network(netns: &OwnedFd) -> Result<()> {
+    setns(netns, CloneFlags::CLONE_NEWNET).context(joining)
+}
+
+fn joining() -> String {
+    "cannot join the namespaces of the container".to_owned()
 }
 
 /// The life of the helper.
@@ -174,9 +177,12 @@ fn help(maps: &IdMaps, network: SetUp<'_>, done: &OwnedFd, namespaces: OwnedFd) 
 /// `turn` ends when it is its turn: where processors are few, the ids go first, for they are waited for longest.
 fn inhabit(network: SetUp<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
     descriptors::close_range_except(3, &[socket.as_raw_fd(), turn.as_raw_fd()]);
-    // Interrupted or not, it may begin at any time.
-    let _ = rustix::io::read(turn, &mut [0_u8]);
     let result = (|| {
+        let step = || "cannot open the namespaces of the container".to_owned();
+        let userns = File::open("/proc/self/ns/user").context(step)?;
+        channel::send_ready(socket, 0, &[userns.as_fd()])?;
+        // Interrupted or not, it may begin at any time.
+        let _ = rustix::io::read(turn, &mut [0_u8]);
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Namespaces {
             errno: errno as i32,
         })?;
@@ -187,10 +193,8 @@ fn inhabit(network: SetUp<'_>, socket: &OwnedFd, turn: &OwnedFd) -> ! {
         };
         let passed = network(&order).map_err(Error::Network)?;
         trace::mark("network made");
-        let step = || "cannot open the namespaces of the container".to_owned();
-        let userns = File::open("/proc/self/ns/user").context(step)?;
         let netns = File::open("/proc/self/ns/net").context(step)?;
-        let mut fds = vec![userns.as_fd(), netns.as_fd()];
+        let mut fds = vec![netns.as_fd()];
         fds.extend(passed.iter().map(AsFd::as_fd));
         channel::send_ready(socket, 0, &fds)
     })();

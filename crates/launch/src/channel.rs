@@ -1,6 +1,6 @@
 //! The conversation between a caller and the new process, over a pair of sockets.
 //!
-//! Caller: "go", when the ids are mapped. New process: "ready", with the files it made for the
+//! Caller: "go", when the ids are mapped, and the network namespace, where that was begun ahead. New process: "ready", with the files it made for the
 //! caller. Caller: "start". The new process executes its program, which closes its socket; so the
 //! end of the conversation is success. At every point it may send an error instead, and is gone.
 
@@ -17,6 +17,7 @@ const ERROR: u8 = b'e';
 const HANDED_OVER: u8 = b'h';
 const DEVICE: u8 = b'd';
 const ORDER: u8 = b'o';
+const NETNS: u8 = b'n';
 
 /// The longest message: an error with two texts at their longest.
 const MOST: usize = 40 * 1024;
@@ -96,6 +97,20 @@ pub(crate) fn wait_device(socket: &OwnedFd) -> Result<OwnedFd> {
     match &data[..] {
         [DEVICE] => fds.pop().ok_or_else(gone),
         [ERROR, error @ ..] => Err(Error::decode(error)),
+        _ => Err(gone()),
+    }
+}
+
+/// Hand over the network namespace to live in.
+pub(crate) fn send_netns(socket: &OwnedFd, netns: &OwnedFd) -> Result<()> {
+    fdpass::send_fds(socket, &[NETNS], &[netns.as_fd()]).map_err(|_| gone())
+}
+
+/// Take it; an error when the caller is gone or has given up.
+pub(crate) fn wait_netns(socket: &OwnedFd) -> Result<OwnedFd> {
+    let mut data = [0];
+    match (fdpass::recv_fds(socket, &mut data), data) {
+        (Ok((1, mut fds)), [NETNS]) => fds.pop().ok_or_else(gone),
         _ => Err(gone()),
     }
 }

@@ -12,12 +12,12 @@ use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 use rustix::process::Pid;
 
-use crate::ahead::{Ahead, Made};
+use crate::ahead::{Ahead, MadeNetwork};
 use crate::cgroup::{self, Cgroup};
 use crate::emulate::{self, Emulation, Inside};
 use crate::error::{Context, Error, Result};
 use crate::hooks::{self, Point, StateOf};
-use crate::init::{self, WITH_CONSOLE};
+use crate::init::{self, WITH_CONSOLE, WITH_MOUNTS};
 use crate::namespaces::Namespaces;
 use crate::netdevices::Devices;
 use crate::program::OwnFile;
@@ -141,7 +141,7 @@ pub fn create(request: Request<'_>) -> Result<Created> {
 pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     let namespaces = Namespaces::of(request.spec)?;
     support::check(request.spec, request.known_as.is_some())?;
-    let devices = Devices::of(request.spec, &namespaces)?;
+    let mut devices = Some(Devices::of(request.spec, &namespaces)?).filter(|some| !some.is_empty());
     let mut mapped = idmap::prepare(request.spec)?;
     mapped.add(request.spec, std::mem::take(&mut request.trees));
     let own = OwnFile::look();
@@ -149,7 +149,7 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     let (spec, maps, known_as) = (request.spec, request.maps, request.known_as);
     let door = request.door.take();
     let ahead = request.ahead.take();
-    let made = ahead.as_ref().map(Ahead::made).transpose()?;
+    let made = ahead.as_ref().map(Ahead::userns).transpose()?;
     let cgroup = request
         .cgroup
         .take()
@@ -173,8 +173,15 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
     let folder = cgroup.as_ref().and_then(cgroup::Prepared::folder);
     let (pid, pidfd) = match namespaces.clone_into(later, folder, made.as_ref()) {
         Ok(Fork::Child) => {
+            let lot = init::Lot {
+                namespaces,
+                later,
+                netns_follows: ahead.is_some(),
+                mapped,
+                own,
+            };
             drop((ours, ahead, made));
-            init::run(request, namespaces, later, mapped, theirs, door, own)
+            init::run(request, lot, theirs, door)
         }
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
         Err(error) => {
@@ -206,14 +213,12 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
         if let (Some(group), Some(uid)) = (&group, owner_of_cgroup(spec, maps, &namespaces)) {
             group.give(uid);
         }
-        let (userns, netns, passed) = look(pid, &namespaces, made)?;
-        if let (Some(netns), Some(all)) = (&netns, &mut newborn.0)
-            && !devices.is_empty()
-        {
-            let step = || "cannot keep the network namespace".to_owned();
-            let netns = netns.try_clone().context(step)?;
-            let (devices, netns) = all.devices.insert((devices, netns));
-            devices.give(netns)?;
+        let (userns, netns) = match made {
+            Some(userns) => (userns, None),
+            None => look(pid, &namespaces)?,
+        };
+        if let Some(netns) = &netns {
+            give(&mut devices, netns, &mut newborn)?;
         }
         let emulation = match (emulation, spec.process()) {
             (Some(emulation), Some(process)) => {
@@ -232,7 +237,14 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
         }
         trace::mark("ids mapped");
         channel::send_go(&ours, pid.as_raw_nonzero().get().unsigned_abs())?;
-        Ok((userns, netns, passed, emulation))
+        let Some(ahead) = &ahead else {
+            return Ok((userns, netns, Vec::new(), emulation));
+        };
+        // It sets itself up meanwhile.
+        let MadeNetwork { netns, passed } = ahead.network()?;
+        give(&mut devices, &netns, &mut newborn)?;
+        channel::send_netns(&ours, &netns)?;
+        Ok((userns, Some(netns), passed, emulation))
     });
     let (userns, netns, passed, emulation) = met.map_err(|error| why(&ours, &pidfd, error))?;
     Ok(Begun {
@@ -242,6 +254,7 @@ pub fn begin(mut request: Request<'_>) -> Result<Begun> {
             userns,
             netns,
             passed,
+            mounts: None,
             console: None,
             cgroup: group,
         },
@@ -293,15 +306,8 @@ pub(crate) fn program_of(spec: &Spec) -> String {
     first.cloned().unwrap_or_default()
 }
 
-/// The user and network namespaces of the new process, before it hides itself, and what came with them.
-fn look(
-    pid: Pid,
-    namespaces: &Namespaces,
-    made: Option<Made>,
-) -> Result<(OwnedFd, Option<OwnedFd>, Vec<OwnedFd>)> {
-    if let Some(made) = made {
-        return Ok((made.userns, Some(made.netns), made.passed));
-    }
+/// The user and network namespaces of the new process, before it hides itself.
+fn look(pid: Pid, namespaces: &Namespaces) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let userns = namespaces
         .of_process(pid, CloneFlags::CLONE_NEWUSER)?
         .ok_or_else(|| Error::Died("its user namespace cannot be opened".to_owned()))?;
@@ -309,7 +315,18 @@ fn look(
         true => namespaces.of_process(pid, CloneFlags::CLONE_NEWNET)?,
         false => None,
     };
-    Ok((userns, netns, Vec::new()))
+    Ok((userns, netns))
+}
+
+/// Move `devices`, if there are any, into the network namespace; they go back when `newborn` does.
+fn give(devices: &mut Option<Devices>, netns: &OwnedFd, newborn: &mut Newborn) -> Result<()> {
+    let (Some(devices), Some(all)) = (devices.take(), &mut newborn.0) else {
+        return Ok(());
+    };
+    let step = || "cannot keep the network namespace".to_owned();
+    let netns = netns.try_clone().context(step)?;
+    let (devices, netns) = all.devices.insert((devices, netns));
+    devices.give(netns)
 }
 
 impl Begun {
@@ -325,8 +342,13 @@ impl Begun {
             0 => None,
             _ => passed.pop(),
         };
+        let mounts = match number & WITH_MOUNTS {
+            0 => None,
+            _ => passed.pop(),
+        };
         let mut running = self.running;
         running.passed.extend(passed);
+        running.mounts = mounts;
         running.console = console;
         Ok(Created {
             running,

@@ -235,7 +235,7 @@ fn prepare<'a>(
     if request.emulation.is_some() {
         init::hand_over(socket, None, &mut prepared)?;
     }
-    init::announce(socket, &[], &streams, &prepared)?;
+    init::announce(socket, &[], None, &streams, &prepared)?;
     init::take_terminal(&streams)?;
     Ok((prepared, streams))
 }

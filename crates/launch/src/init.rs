@@ -32,6 +32,8 @@ use crate::user;
 
 /// The bit of the "ready" message's number that says that a terminal is the last file with it.
 pub(crate) const WITH_CONSOLE: u32 = 1 << 31;
+/// The bit that says that the mount namespace is the last file with it, but for a terminal.
+pub(crate) const WITH_MOUNTS: u32 = 1 << 30;
 
 /// The streams and further files of a program, in the order of their descriptors.
 pub(crate) struct Streams {
@@ -91,21 +93,30 @@ pub(crate) fn live(life: impl FnOnce() -> Infallible) -> ! {
     }
 }
 
+/// What the new process has beside its request.
+pub(crate) struct Lot {
+    /// Its namespaces: it has the new ones, but for those that come yet.
+    pub(crate) namespaces: Namespaces,
+    /// Those that it makes itself once its caller has put it where it belongs.
+    pub(crate) later: CloneFlags,
+    /// Whether its caller hands it its network namespace.
+    pub(crate) netns_follows: bool,
+    /// The trees to be mounted with ids of their own.
+    pub(crate) mapped: IdMapped,
+    /// This program's file.
+    pub(crate) own: Option<OwnFile>,
+}
+
 /// Live through the set-up and become the program; what goes wrong is told through `socket`, or
 /// through the door once somebody has come to it.
-///
-/// The process has the new ones of `namespaces` but for those in `later`, which it makes itself once
-/// its caller has put it where it belongs.
 pub(crate) fn run(
     request: Request<'_>,
-    namespaces: Namespaces,
-    later: CloneFlags,
-    mapped: IdMapped,
+    mut lot: Lot,
     mut socket: OwnedFd,
     door: Option<OwnedFd>,
-    own: Option<OwnFile>,
 ) -> ! {
     live(|| {
+        let own = lot.own.take();
         let mode = match (request.init, &request.stdio) {
             (false, _) => Mode::Execute,
             (true, Stdio::Terminal { .. }) => Mode::Init { terminal: true },
@@ -116,8 +127,8 @@ pub(crate) fn run(
             let mut keep = vec![socket.as_raw_fd()];
             keep.extend(door.iter().map(AsRawFd::as_raw_fd));
             keep.extend(request.preserve_fds.iter().map(AsRawFd::as_raw_fd));
-            keep.extend(mapped.descriptors());
-            keep.extend(namespaces.descriptors());
+            keep.extend(lot.mapped.descriptors());
+            keep.extend(lot.namespaces.descriptors());
             if let Stdio::Fds {
                 stdin,
                 stdout,
@@ -128,7 +139,7 @@ pub(crate) fn run(
             }
             descriptors::close_range_except(3, &keep);
         }
-        match set_up(request, namespaces, later, mapped, mode, &mut socket, door) {
+        match set_up(request, lot, mode, &mut socket, door) {
             Ok((prepared, streams)) => {
                 prepared.become_program(&streams.borrow(), socket, mode, own.as_ref())
             }
@@ -139,17 +150,23 @@ pub(crate) fn run(
 
 fn set_up<'a>(
     request: Request<'a>,
-    namespaces: Namespaces,
-    later: CloneFlags,
-    mut mapped: IdMapped,
+    lot: Lot,
     mode: Mode,
     socket: &mut OwnedFd,
     door: Option<OwnedFd>,
 ) -> Result<(Prepared<'a>, Streams)> {
+    let Lot {
+        namespaces,
+        later,
+        netns_follows,
+        mut mapped,
+        ..
+    } = lot;
     let spec = request.spec;
     let described = described(spec)?;
     // Who answers for this process must find its files, and may not look for itself.
-    let mount_namespace = match request.emulation.is_some() && namespaces.is_hidden() {
+    let for_emulation = request.emulation.is_some() && namespaces.is_hidden();
+    let mount_namespace = match for_emulation || request.keep_mounts {
         true => Some(namespaces::own_mounts()?),
         false => None,
     };
@@ -214,6 +231,7 @@ fn set_up<'a>(
     };
     Mounter::new(spec, &root, maps, &namespaces, mapped)
         .giving_to(owner)
+        .network_from(netns_follows.then_some(&*socket))
         .run()?;
     if let Some(accounts) = accounts {
         accounts.add(&root, spec, described)?;
@@ -264,11 +282,13 @@ fn set_up<'a>(
             .context(|| "cannot make the root filesystem read-only".to_owned())?;
     }
     if request.emulation.is_some() {
-        hand_over(socket, mount_namespace.as_ref(), &mut prepared)?;
+        let mount_namespace = mount_namespace.as_ref().filter(|_| for_emulation);
+        hand_over(socket, mount_namespace, &mut prepared)?;
     }
     trace::mark("ready");
-    announce(socket, &passed, &streams, &prepared)?;
-    drop(passed);
+    let mounts = mount_namespace.filter(|_| request.keep_mounts);
+    announce(socket, &passed, mounts.as_ref(), &streams, &prepared)?;
+    drop((passed, mounts));
     if let Some(door) = door {
         *socket = visitor(door)?;
     }
@@ -368,11 +388,12 @@ pub(crate) fn hand_over(
 pub(crate) fn announce(
     socket: &OwnedFd,
     passed: &[OwnedFd],
+    mounts: Option<&OwnedFd>,
     streams: &Streams,
     prepared: &Prepared<'_>,
 ) -> Result<()> {
-    let mut fds: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
-    let mut number = 0;
+    let mut fds: Vec<BorrowedFd<'_>> = passed.iter().chain(mounts).map(AsFd::as_fd).collect();
+    let mut number = mounts.map_or(0, |_| WITH_MOUNTS);
     if let Some(console) = &streams.console {
         if !prepared.credentials.is_made_up() {
             console.give_to(prepared.uid())?;

@@ -14,6 +14,8 @@ use rcon_sys::mount::{self, Attributes, Propagation};
 use rustix::fs::{OFlags, statfs};
 use rustix::io::Errno;
 
+use crate::ahead;
+use crate::channel;
 use crate::copyup;
 use crate::devices;
 use crate::error::{Context, Error, Result};
@@ -35,6 +37,10 @@ pub(crate) struct Mounter<'a> {
     namespaces: &'a Namespaces,
     mapped: IdMapped,
     owner: Option<Owner>,
+    /// Where the network namespace comes from, as long as this process is not in it.
+    network_from: Option<&'a OwnedFd>,
+    /// Its proc, while the sysctls in it wait for the network namespace and nothing is mounted over any part of it.
+    proc_pending: Option<OwnedFd>,
     sysctls_set: bool,
     dev_populated: bool,
 }
@@ -56,6 +62,8 @@ impl<'a> Mounter<'a> {
             namespaces,
             mapped,
             owner: None,
+            network_from: None,
+            proc_pending: None,
             sysctls_set: false,
             dev_populated: false,
         }
@@ -64,6 +72,26 @@ impl<'a> Mounter<'a> {
     /// Whose the files of mounts with the option `rcon.give` become.
     pub(crate) fn giving_to(self, owner: Option<Owner>) -> Self {
         Self { owner, ..self }
+    }
+
+    /// The socket through which the network namespace is to come, if it does.
+    pub(crate) fn network_from(self, socket: Option<&'a OwnedFd>) -> Self {
+        Self {
+            network_from: socket,
+            ..self
+        }
+    }
+
+    /// Enter the network namespace, and set the sysctls that waited for it. The later, the more is done while it is being
+    /// made.
+    fn enter_network(&mut self) -> Result<()> {
+        if let Some(socket) = self.network_from.take() {
+            ahead::join_network(&channel::wait_netns(socket)?)?;
+        }
+        match self.proc_pending.take() {
+            Some(proc) => self.set_sysctls(&proc),
+            None => Ok(()),
+        }
     }
 
     /// Mount everything, set the sysctls, and take away what the container shall not have.
@@ -78,6 +106,7 @@ impl<'a> Mounter<'a> {
                 .context(|| "cannot open /dev of the container".to_owned())?;
             devices::populate(dev, self.makes_nodes())?;
         }
+        self.enter_network()?;
         if !self.sysctls_set && self.has_sysctls() {
             self.set_sysctls(&procfs::private()?)?;
         }
@@ -112,6 +141,9 @@ impl<'a> Mounter<'a> {
         let words = entry.options().as_deref().unwrap_or_default();
         let options = options::parse(words.iter().map(String::as_str))?;
         let kind = entry.typ().as_deref().unwrap_or("bind");
+        if kind != "proc" && !lies_in_dev(entry) {
+            self.enter_network()?;
+        }
         if let Some(tree) = self.mapped.take(number) {
             let source = entry.source().as_deref().unwrap_or(Path::new(kind));
             let recursive = options.bind.unwrap_or(false);
@@ -170,14 +202,17 @@ impl<'a> Mounter<'a> {
                 errno: libc::EPERM, ..
             }) => {
                 self.bind(Path::new("/proc"), entry.destination(), true, options)?;
+                self.enter_network()?;
                 self.sysctls_set = true;
                 return procfs::set_sysctls_around(self.namespaces, self.sysctls());
             }
             other => other?,
         };
         if self.has_sysctls() {
-            // While nothing is mounted over any part of it.
-            self.set_sysctls(&proc)?;
+            self.proc_pending = Some(proc);
+            if self.network_from.is_none() {
+                return self.enter_network();
+            }
         }
         Ok(())
     }
@@ -393,6 +428,12 @@ impl<'a> Mounter<'a> {
         self.sysctls_set = true;
         procfs::set_sysctls(proc, self.namespaces, self.sysctls())
     }
+}
+
+/// Whether a mount shows nothing of the network, and is put over no part of proc.
+fn lies_in_dev(entry: &Mount) -> bool {
+    entry.destination().starts_with("/dev")
+        && matches!(entry.typ().as_deref(), Some("tmpfs" | "devpts" | "mqueue"))
 }
 
 /// A descriptor of `folder` that can be read, for one that can only be found.

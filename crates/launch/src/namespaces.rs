@@ -13,7 +13,7 @@ use rcon_sys::process::{self, Fork};
 use rcon_sys::{fdpass, userns};
 use rustix::process::Pid;
 
-use crate::ahead::Made;
+use crate::ahead;
 use crate::error::{Context, Error, RawError, Result};
 use crate::{channel, init};
 
@@ -113,14 +113,15 @@ impl Namespaces {
     }
 
     /// A copy of this process in the namespaces, but for those in `later`, as a child of this process;
-    /// in the cgroup `folder` already where that can be had. Of the new ones, those in `made` are there.
+    /// in the cgroup `folder` already where that can be had. With the user namespace `made`, that one is there, and the
+    /// network namespace is joined later.
     pub(crate) fn clone_into(
         &self,
         later: CloneFlags,
         folder: Option<BorrowedFd<'_>>,
-        made: Option<&Made>,
+        made: Option<&OwnedFd>,
     ) -> Result<Fork> {
-        let new = self.new - later - made.map_or(CloneFlags::empty(), Made::kinds);
+        let new = self.new - later - made.map_or(CloneFlags::empty(), |_| ahead::KINDS);
         if self.joined.is_empty() && made.is_none() {
             let born = match process::clone_into(new, folder) {
                 // Kernels before 5.7, and cgroups that want to be entered by the front door.
@@ -138,7 +139,7 @@ impl Namespaces {
         let helper = match process::fork().context(step)? {
             Fork::Child => {
                 drop(ours);
-                if let Err(error) = made.map_or(Ok(()), Made::join).and_then(|()| self.join()) {
+                if let Err(error) = made.map_or(Ok(()), ahead::join).and_then(|()| self.join()) {
                     channel::fail(Some(&theirs), &error);
                 }
                 match process::clone_sibling(new, folder) {

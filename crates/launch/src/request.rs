@@ -79,6 +79,8 @@ pub struct Request<'a> {
     /// Its user and network namespaces, begun already with `maps`; then there is no `in_netns`. The
     /// specification has them as new ones.
     pub ahead: Option<Ahead>,
+    /// Give its mount namespace out as [`Running::mounts`].
+    pub keep_mounts: bool,
     /// It may wait for long before its program is started ([`Created::hold`](crate::Created::hold)): what its
     /// caller has open is nothing to it.
     pub waits: bool,
@@ -109,6 +111,7 @@ impl<'a> Request<'a> {
             door: None,
             keyring: true,
             any_host_name: false,
+            keep_mounts: false,
             ahead: None,
             waits: false,
         }
@@ -198,6 +201,9 @@ pub struct Running {
     pub netns: Option<OwnedFd>,
     /// The files that `in_netns` gave.
     pub passed: Vec<OwnedFd>,
+    /// Its mount namespace, if it was to be kept: the kernel takes its time to take mounts down, which the end of the first
+    /// process waits for unless somebody else has it.
+    pub mounts: Option<OwnedFd>,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
     /// Its cgroup, if it has one of its own. Whoever sees the container's end removes it.

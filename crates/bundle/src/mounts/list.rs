@@ -166,18 +166,11 @@ fn own(options: &Options, context: &Context, for_systemd: bool) -> Vec<Entry> {
             "tmpfs",
             "nosuid,noexec,strictatime,mode=755,size=65536k",
         ),
-        sys,
         Entry::new(
             "/dev/pts",
             "devpts",
             "devpts",
             &format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{tty_group}"),
-        ),
-        Entry::new(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &format!("rprivate,nosuid,noexec,nodev,relatime,{groups}"),
         ),
     ];
     // A host need not have its own mounted, and only it could do so.
@@ -202,6 +195,14 @@ fn own(options: &Options, context: &Context, for_systemd: bool) -> Vec<Entry> {
             list.push(Entry::new("/dev/shm", "tmpfs", "shm", &shm));
         }
     }
+    // What shows the network comes last: who mounts all this may have to wait for it.
+    list.push(sys);
+    list.push(Entry::new(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &format!("rprivate,nosuid,noexec,nodev,relatime,{groups}"),
+    ));
     let no_name = None;
     let files = [
         ("/run/.containerenv", &context.container_env_file),

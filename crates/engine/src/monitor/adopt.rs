@@ -116,6 +116,7 @@ pub(super) fn take_up(
             userns,
             netns: None,
             passed: Vec::new(),
+            mounts: None,
             console: ends.console,
             cgroup: limits::of(&engine.paths, container.id()),
         },

@@ -121,8 +121,9 @@ impl Monitor {
         self.accept();
         trace::mark("end written down");
         self.tell_all(code);
-        // The kernel takes its time over the tap, and nobody need wait for that.
+        // The kernel takes its time over the tap and the mounts, and nobody need wait for that.
         self.started.net = None;
+        self.started.running.mounts = None;
         if again {
             return true;
         }

@@ -232,6 +232,8 @@ fn start_in(
         any_host_name: config.options.hostname.is_none(),
         open_first: !maps.has_caller(),
         ahead,
+        // Where it may be started again, its layers must be free by the time that its end is known.
+        keep_mounts: config.auto_remove,
         waits: hold,
         ..Request::new(
             &bundle.spec,
