@@ -59,7 +59,8 @@ fn life(t: &mut Rcon) {
 
 fn filters(t: &mut Rcon) {
     let image = t.pull("busybox");
-    for (name, label) in [("a", "kind=x"), ("b", "kind=y")] {
+    // Names that no id begins with.
+    for (name, label) in [("one", "kind=x"), ("two", "kind=y")] {
         t.ok(&["create", "--name", name, "--label", label, &image, "true"]);
     }
     let names = |filter: &[&str]| {
@@ -67,9 +68,9 @@ fn filters(t: &mut Rcon) {
         words.extend(filter);
         t.ok(&words).replace('\n', " ")
     };
-    assert_eq!(names(&["--filter", "event=create"]), "a b");
-    assert_eq!(names(&["--filter", "label=kind=y"]), "b");
-    assert_eq!(names(&["-f", "container=a", "-f", "event=create"]), "a");
+    assert_eq!(names(&["--filter", "event=create"]), "one two");
+    assert_eq!(names(&["--filter", "label=kind=y"]), "two");
+    assert_eq!(names(&["-f", "container=one", "-f", "event=create"]), "one");
     assert_eq!(
         names(&[
             "--filter",
@@ -77,13 +78,13 @@ fn filters(t: &mut Rcon) {
             "--filter",
             "type=container"
         ]),
-        "a b"
+        "one two"
     );
     let then = "2020-01-01T00:00:00Z";
     assert_eq!(names(&["--until", then]), "");
     assert_eq!(
         names(&["--since", "1h", "--filter", "type=container"]),
-        "a b"
+        "one two"
     );
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::lab::scenario::scenarios;
-use crate::lab::{Rcon, eventually};
+use crate::lab::{Rcon, eventually, leaks};
 
 scenarios!(
     image_goes_too,
@@ -30,6 +30,7 @@ scenarios!(
     watched_while_made,
     no_runtime_folder,
     where_the_time_goes,
+    begun_and_not_used,
 );
 
 fn where_the_time_goes(t: &mut Rcon) {
@@ -39,6 +40,7 @@ fn where_the_time_goes(t: &mut Rcon) {
     // In the order in which it happens, whichever process it happens in.
     let mut rest = out.stderr.as_str();
     for step in [
+        "begun",
         "command line read",
         "image found",
         "monitor detached",
@@ -56,6 +58,44 @@ fn where_the_time_goes(t: &mut Rcon) {
             .stderr
             .contains("trace")
     );
+}
+
+/// What is begun at the first glance at a command line goes when the line says something else, and is told what it says.
+fn begun_and_not_used(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    for (words, code) in [
+        (&["run", "--nonsense", &image][..], 125),
+        (&["run", "-p", "nonsense", &image], 125),
+        (&["run", "--pull=never", "lab.test/missing"], 125),
+        (&["run", "--rm", "--network=host", &image, "true"], 0),
+        (&["run", "--rm", "--ipc", "host", &image, "true"], 0),
+        (&["run", "--rm", &image, "echo", "--network", "host"], 0),
+        (&["container", "run", "--rm", &image, "true"], 0),
+        (&["run", "--help"], 0),
+    ] {
+        t.run(words).code(code);
+        // A container's monitor may still be clearing up.
+        if code == 125 {
+            assert_eq!(leaks::processes(&t.dir), Vec::<String>::new(), "{words:?}");
+        }
+    }
+    let devices = ["sh", "-c", "ls /sys/class/net; ls /proc/sys/net/ipv4/conf"];
+    let with = |options: &[&str]| t.ok(&[&["run", "--rm"], options, &[&image], &devices].concat());
+    assert_eq!(with(&["--network", "none"]), "lo\nall\ndefault\nlo");
+    assert_eq!(with(&["-p", "80"]), "lo\ntap0\nall\ndefault\nlo\ntap0");
+    // Sysctls of the network reach its own, and their errors the caller.
+    let range = ["--sysctl", "net.ipv4.ip_local_port_range=2000 3000"];
+    let out = t.ok(&[
+        &["run", "--rm"],
+        &range[..],
+        &[&image, "cat", "/proc/sys/net/ipv4/ip_local_port_range"],
+    ]
+    .concat());
+    assert_eq!(out, "2000\t3000");
+    t.run(&["run", "--rm", "--sysctl", "net.nonsense=1", &image, "true"])
+        .code(126)
+        .says("net.nonsense");
+    t.has_containers(0);
 }
 
 fn exit_codes(t: &mut Rcon) {

@@ -1,7 +1,7 @@
 //! Open files that a program in a container gets from us: `--preserve-fds`, `--preserve-fd`, and the sockets of systemd's
 //! socket activation (sd_listen_fds(3)).
 
-use rcon_engine::Inherit;
+use rcon_engine::{Inherit, is_inherited};
 
 use crate::failure::Failure;
 
@@ -34,8 +34,7 @@ pub fn inherit(count: u32, list: &[String], activation: bool) -> Result<Inherit,
             ))
         })?);
     }
-    let is_open = |number: &i32| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok();
-    if let Some(number) = wanted.iter().find(|number| !is_open(number)) {
+    if let Some(number) = wanted.iter().find(|number| !is_inherited(**number)) {
         return Err(Failure::new(format!(
             "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
         )));

@@ -124,7 +124,7 @@ pub use rcon_launch::Ahead;
 pub use rcon_launch::cgroup::{Manager, controllers, has_systemd};
 pub use rcon_net::{self as net, PortMapping, Protocol};
 pub use rcon_store::{self as store, ImageRecord};
-pub use rcon_sys::descriptors::take_inherited;
+pub use rcon_sys::descriptors::{is_inherited, take_inherited};
 pub use rcon_sys::ids::IdMaps;
 pub use rcon_sys::trace;
 

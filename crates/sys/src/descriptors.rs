@@ -3,6 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
+/// Whether this process was started with a descriptor of this number: it is open, and not one of its own, which are all
+/// closed on exec.
+pub fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: plain numbers; the kernel says whether the descriptor is there.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Take over a descriptor that this process was started with, known by its number; it is closed on
 /// exec from then on, and has another number.
 ///
@@ -36,6 +44,9 @@ pub fn inherited_fds(first: RawFd, count: u32) -> io::Result<Vec<OwnedFd>> {
 
 /// A copy of a descriptor that is known by its number, with the first number from `least` on that is free.
 fn copy_from(number: RawFd, least: RawFd) -> io::Result<OwnedFd> {
+    if !is_inherited(number) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
     // SAFETY: plain numbers; a descriptor that is not open only yields EBADF.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, least) };
     if copy < 0 {
