@@ -59,7 +59,9 @@ impl Monitor {
             self.asked_to_end = true;
             waiting.leave();
         }
-        let lacked_memory = limits::lacked_memory(&self.engine.paths, self.container.id());
+        self.look_at_memory();
+        let lacked_memory = self.oom.take().is_some_and(|oom| oom.has_seen())
+            || limits::lacked_memory(&self.engine.paths, self.container.id());
         let status = self.reap();
         let code = self.code_of(status);
         self.health = None;

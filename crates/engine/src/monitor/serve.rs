@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rcon_launch::cgroup::{Cgroup, OomWatch};
 use rcon_sys::memory::{Rest, Untouched};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -33,6 +34,8 @@ pub(super) struct Monitor {
     /// For reading from anybody; a message's first byte is its kind.
     pub buffer: Untouched,
     pub health: Option<Health>,
+    /// Hears when the kernel kills for want of memory.
+    pub oom: Option<OomWatch>,
     /// What each start of the container is made of.
     pub given: Given,
     /// Somebody wants it to end, and not to be started again.
@@ -67,6 +70,7 @@ enum Source {
     Health,
     Notice,
     Orphan,
+    Oom,
 }
 
 impl Monitor {
@@ -90,6 +94,7 @@ impl Monitor {
             streams,
             buffer: Untouched::new(MAX_MESSAGE),
             health: None,
+            oom: None,
             given,
             asked_to_end: false,
             restart_wanted: false,
@@ -124,6 +129,8 @@ impl Monitor {
         if self.started.held.is_some() {
             return;
         }
+        let cgroup = self.started.running.cgroup.as_ref();
+        self.oom = cgroup.and_then(Cgroup::watch_oom);
         let lifecycle = &self.container.config.lifecycle;
         self.health = Health::new(&lifecycle.health);
         let limit = Duration::from_secs(lifecycle.timeout.into());
@@ -209,6 +216,7 @@ impl Monitor {
                     Source::Health => self.hear_health(),
                     Source::Notice => self.pass_on_notices(),
                     Source::Orphan => orphaned = true,
+                    Source::Oom => self.look_at_memory(),
                 }
             }
             self.close_ended_outputs();
@@ -221,6 +229,17 @@ impl Monitor {
                 self.replace_orphan();
             }
             self.look_at_clocks();
+        }
+    }
+
+    /// Sees whether the kernel has killed for want of memory.
+    pub(super) fn look_at_memory(&mut self) {
+        // One that is gone has nothing more to say, but is remembered.
+        if let Some(oom) = &mut self.oom
+            && !oom.look()
+            && !oom.has_seen()
+        {
+            self.oom = None;
         }
     }
 
@@ -285,6 +304,9 @@ impl Monitor {
             .into_iter()
             .filter_map(|(source, fd)| Some((source, fd?, PollFlags::IN))),
         );
+        if let Some(oom) = self.oom.as_ref().filter(|oom| !oom.has_seen()) {
+            watched.push((Source::Oom, oom.as_fd(), PollFlags::PRI));
+        }
         if !behind {
             let outputs = self.streams.outputs.iter().enumerate();
             watched.extend(

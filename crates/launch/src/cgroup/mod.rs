@@ -26,6 +26,7 @@ mod files;
 mod host;
 mod legacy;
 mod manage;
+mod oom;
 mod scope;
 mod unified;
 mod usage;
@@ -42,6 +43,7 @@ pub(crate) use error::reason;
 pub use error::{Error, Lack};
 pub use host::{Host, controllers, missing};
 pub use manage::{Prepared, prepare, prepare_noting};
+pub use oom::OomWatch;
 pub use scope::is_reachable as has_systemd;
 pub use usage::Usage;
 
@@ -421,6 +423,15 @@ impl Cgroup {
             },
         };
         files::keyed(&file, key).unwrap_or(0)
+    }
+
+    /// Hear of such a kill as it happens; `None` where that cannot be heard (version 1, where the cgroup stays until it is
+    /// removed by us).
+    pub fn watch_oom(&self) -> Option<OomWatch> {
+        match &self.dirs {
+            Dirs::Unified(dir) => OomWatch::new(dir),
+            Dirs::Legacy(_) => None,
+        }
     }
 
     /// What it has used, and may use.
