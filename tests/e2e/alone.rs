@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -77,6 +78,9 @@ fn serve(t: &Rcon, process: &Running, options: &str) -> Running {
 /// Asks by slirp4netns's API.
 fn ask(t: &Rcon, request: &str) -> String {
     let mut stream = UnixStream::connect(t.home("api.sock")).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Rcon;
 use crate::lab::bundle::Bundle;
+use crate::lab::net::accept_local;
 use crate::lab::scenario::scenarios;
 
 scenarios!(system_call_filters, decided_by_a_listener);
@@ -102,7 +103,7 @@ fn decided_by_a_listener(t: &mut Rcon) {
     b.oci(t, &["create", "c"]).code(0);
     let pid = b.state(t)["pid"].clone();
     b.oci(t, &["start", "c"]).code(0);
-    let (stream, _) = listener.accept().unwrap();
+    let stream = accept_local(&listener);
     let mut data = vec![0; 64 * 1024];
     let (length, fds) = rcon_sys::fdpass::recv_fds(&stream, &mut data).unwrap();
     let told: Value = serde_json::from_slice(&data[..length]).unwrap();

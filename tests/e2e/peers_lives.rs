@@ -9,6 +9,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::lab::bundle::Bundle;
+use crate::lab::net::accept_local;
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
@@ -156,7 +157,7 @@ fn terminals(t: &mut Rcon) {
                 table.command(peer, &["create", "--console-socket", "socket", "c"]),
                 Stdio::null(),
             );
-            let (stream, _) = listener.accept().unwrap();
+            let stream = accept_local(&listener);
             let mut name = [0; 4096];
             let (_, fds) = rcon_sys::fdpass::recv_fds(&stream, &mut name).unwrap();
             let mut master: fs::File = fds.into_iter().next().expect("a terminal").into();

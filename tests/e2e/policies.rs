@@ -202,8 +202,9 @@ fn stopped_in_the_start(t: &mut Rcon) {
     .unwrap();
     std::os::unix::fs::chown(&fifo, Some(t.user.uid), Some(t.user.gid)).unwrap();
     let read = || {
-        std::process::Command::new("cat")
-            .arg(&fifo)
+        // Nobody writes into it when the container cannot be started.
+        std::process::Command::new("timeout")
+            .args(["60", "cat", &fifo])
             .output()
             .unwrap()
             .stdout

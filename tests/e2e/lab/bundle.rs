@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{Output, Rcon, lab};
+use super::{Output, Rcon, eventually, lab};
 use crate::lab::program::Running;
 
 /// A bundle in a folder of the scenario.
@@ -199,7 +199,8 @@ impl Bundle {
             .stdin(std::process::Stdio::null())
             .stdout(out)
             .stderr(err);
-        let status = command.status().unwrap();
+        let mut child = command.spawn().unwrap();
+        let status = eventually("its end", 120, || child.try_wait().unwrap());
         let [out, err] = paths.map(|path| fs::read(path).unwrap());
         Output::new(words.join(" "), status, &out, &err, since.elapsed())
     }

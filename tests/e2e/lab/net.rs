@@ -4,7 +4,8 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -47,6 +48,24 @@ pub fn fetch(pid: Option<u32>, to: &str) -> std::io::Result<String> {
         Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
         _ => Err(std::io::Error::other(format!("not a 200: {answer:?}"))),
     }
+}
+
+/// The first connection to a listener, which must come before long.
+#[track_caller]
+pub fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    super::eventually("a connection", 60, || listener.accept().ok()).0
+}
+
+/// The same of a socket in a file; what comes by it must come before long, too.
+#[track_caller]
+pub fn accept_local(listener: &UnixListener) -> UnixStream {
+    listener.set_nonblocking(true).unwrap();
+    let (stream, _) = super::eventually("a connection", 60, || listener.accept().ok());
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    stream
 }
 
 /// A TCP port of this machine that nobody listens on now and that no other call has given out. It is none of those that the
