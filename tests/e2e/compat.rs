@@ -285,7 +285,6 @@ impl World {
         let mut text = text
             .replace(&registry, "REGISTRY")
             .replace(&dir, "DIR")
-            .replace(&self.port, "PORT")
             .replace(&self.rcon.user.name, "USER");
         if !self.peer {
             text = text.replace("rcon", "podman");
@@ -309,8 +308,11 @@ impl World {
         out
     }
 
-    /// An id as the number of its first mention.
+    /// An id as the number of its first mention. The port only where it stands alone: an id may have its digits.
     fn named(&mut self, word: &str) -> String {
+        if word == self.port {
+            return "PORT".to_owned();
+        }
         let hex = word
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
