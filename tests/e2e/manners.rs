@@ -163,7 +163,8 @@ fn age(text: &str) -> String {
     let text = text.replace("Less than a second", "0 seconds");
     let text = text.replace("About a minute", "1 minutes");
     for word in text.split_whitespace() {
-        let number = word.parse::<u32>().is_ok();
+        // In JSON a text begins with it.
+        let number = word.trim_start_matches('"').parse::<u32>().is_ok();
         out.push(if number {
             "N"
         } else {
