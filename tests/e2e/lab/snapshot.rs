@@ -152,7 +152,6 @@ impl<'a> Session<'a> {
         let text = text
             .replace(&self.t.dir.display().to_string(), "DIR")
             .replace(&registry, "REGISTRY")
-            .replace(&self.t.user.name, "USER")
             .replace(env!("CARGO_PKG_VERSION"), "VERSION")
             .replace(&format!("\"{host}\""), "\"HOST\"");
         let text = maps(&text);
