@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::lab::cgroups::Delegated;
 use crate::lab::chance::{self, Dice};
+use crate::lab::net::free_port;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually, leaks};
 
@@ -257,9 +258,7 @@ fn campaign(t: &mut Rcon) {
     t.cgroup = Delegated::new(&t.user);
     let image = t.pull("busybox");
     t.named_sh("kept", &image, "echo kept; exit 7").code(7);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port().to_string();
-    drop(free);
+    let port = free_port().to_string();
     let started = Instant::now();
     t.ok(&["run", "--rm", &image, "true"]);
     let whole = started.elapsed();

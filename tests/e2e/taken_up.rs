@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lab::net::{fetch, free_port};
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Rcon, eventually};
 
@@ -346,19 +347,11 @@ fn attached(t: &mut Rcon) {
 
 fn network_and_ports(t: &mut Rcon) {
     let image = t.pull("banner");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = free_port();
     let publish = format!("127.0.0.1:{port}:80");
     t.web("web", &["-p", &publish], &image);
-    let page = || {
-        use std::io::{Read, Write};
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        text.contains("200 OK").then_some(())
-    };
+    let to = format!("127.0.0.1:{port}");
+    let page = || fetch(None, &to).ok().map(drop);
     eventually("the page", 20, page);
     // The network lives on under the next monitor, which has none of its sockets.
     let stats = |t: &Rcon| -> serde_json::Value {
