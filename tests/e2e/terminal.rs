@@ -44,9 +44,9 @@ fn shell(t: &mut Rcon) {
     // Keys that the caller's terminal would take for itself.
     terminal.send("echo no\x03\r");
     terminal.expect("/ # ");
-    terminal.send("cat\r");
-    // The shell gives its terminal to cat before anything is typed at cat.
-    std::thread::sleep(Duration::from_millis(200));
+    // The shell has given it the terminal before it says a word.
+    terminal.send("sh -c 'echo in-$((1 + 1)); exec cat'\r");
+    terminal.expect("in-2");
     terminal.send("line\r");
     terminal.expect("line\r\nline");
     terminal.send("\x04");
@@ -75,13 +75,16 @@ fn window_size(t: &mut Rcon) {
 
 fn job_control(t: &mut Rcon) {
     let mut terminal = shell_in(t, &["--rm"]);
-    terminal.send("sleep 1000\r");
-    std::thread::sleep(Duration::from_millis(300));
+    terminal.send("sh -c 'echo in-$((1 + 1)); exec sleep 1000'\r");
+    terminal.expect("in-2");
     terminal.send("\x1a");
     terminal.expect("Stopped");
     terminal.expect("/ # ");
-    terminal.send("jobs; fg\r");
-    terminal.expect("sleep 1000");
+    terminal.send("jobs\r");
+    terminal.expect("Stopped");
+    terminal.expect("/ # ");
+    terminal.send("fg\r");
+    terminal.expect("sh -c");
     std::thread::sleep(Duration::from_millis(300));
     terminal.send("\x03");
     terminal.expect("/ # ");
@@ -143,8 +146,8 @@ fn exec_with_terminal(t: &mut Rcon) {
         terminal.expect("size\r\n");
         terminal.expect("/ # ").contains("30 100").then_some(())
     });
-    terminal.send("sleep 100\r");
-    std::thread::sleep(Duration::from_millis(300));
+    terminal.send("sh -c 'echo in-$((1 + 1)); exec sleep 100'\r");
+    terminal.expect("in-2");
     terminal.send("\x03");
     terminal.expect("/ # ");
     terminal.send("exit 8\r");
