@@ -307,6 +307,8 @@ fn one_that_ends(t: &mut Rcon) {
         ]);
         t.ok(&["kill", "first"]);
         let out = starting.wait();
+        // Else it might still be said to run, and not be started for the next round.
+        t.run(&["wait", "first"]).prints("137\n");
         let said = [
             "which does not run",
             "ended while its namespaces were joined",
