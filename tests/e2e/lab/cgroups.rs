@@ -38,7 +38,7 @@ impl Delegated {
         let ids = [user.uid.to_string(), user.gid.to_string()];
         let words = ["--mount", "sh", "-c", GIVE, "sh", &ids[0], &ids[1]];
         let mut holder = Service::start(Path::new("unshare"), &words);
-        let path = holder.try_wait_for(Duration::from_secs(20), |line| {
+        let path = holder.try_wait_for(Duration::from_secs(60), |line| {
             line.starts_with("/sys/fs/cgroup/")
                 .then(|| PathBuf::from(line))
         })?;

@@ -58,7 +58,7 @@ impl Host {
                 Path::new("unshare"),
                 &[flags, "sh", "-c", script, "sh", resolv.to_str().unwrap()],
             );
-            service.wait_for(Duration::from_secs(10), |line| {
+            service.wait_for(Duration::from_secs(60), |line| {
                 (line == "ready").then_some(())
             });
             service

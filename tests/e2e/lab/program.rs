@@ -321,7 +321,7 @@ impl Rcon {
 
 #[track_caller]
 fn eventually_none(what: &str, list: impl Fn() -> Vec<String>) {
-    let end = Instant::now() + Duration::from_secs(3);
+    let end = Instant::now() + Duration::from_secs(10);
     loop {
         let found = list();
         if found.is_empty() {

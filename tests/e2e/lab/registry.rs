@@ -28,7 +28,7 @@ impl Registry {
         let mut args = vec![storage.to_str().unwrap()];
         args.extend(options);
         let mut service = Service::leashed(&script("registry"), &args);
-        let address = service.wait_for(Duration::from_secs(30), |line| {
+        let address = service.wait_for(Duration::from_secs(60), |line| {
             let (_, rest) = line.split_once("listening on ")?;
             Some(rest.split([' ', '"', ',']).next()?.to_owned())
         });
