@@ -14,7 +14,7 @@ use crate::lab::host::{ADDRESS, Host, NEIGHBOUR};
 use crate::lab::net::{connect, fetch, inside};
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
-use crate::lab::{Mode, Output, Rcon, eventually, installed, lab, skip};
+use crate::lab::{Mode, Output, Rcon, eventually, installed, skip};
 
 scenarios!(
     in_slirp4netns_place,
@@ -312,9 +312,6 @@ fn under_rootlesskit(t: &mut Rcon) {
 }
 
 fn refusals(t: &mut Rcon) {
-    if !lab().root && rustix::process::geteuid().is_root() {
-        return;
-    }
     t.run(&["net"]).refused(125).says("accepts 1 or 2 arg(s)");
     t.run(&["net", "what"]).refused(125).says("no process id");
     t.run(&["net", "--netns-type=path", "/nowhere"])

@@ -173,7 +173,9 @@ fn refusals(t: &mut Rcon) {
     t.run(&["run", "--rm", "-p", &format!("{taken}:80"), &image, "true"])
         .refused(126)
         .says("is held by container other");
-    if !rustix::process::geteuid().is_root() || crate::lab::lab().root {
+    let setting = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let first = std::fs::read_to_string(setting).unwrap();
+    if first.trim().parse::<u32>().unwrap() > 80 {
         t.run(&["port", "add", "web", "80:80"])
             .refused(126)
             .says("ip_unprivileged_port_start");
