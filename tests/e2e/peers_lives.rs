@@ -264,14 +264,13 @@ fn hooks(t: &mut Rcon) {
     });
 }
 
-/// A line of the log: which hook, how it was called, in whose mounts, and what it was told.
+/// A line of the log: which hook, how it was called, and what it was told; in whose mounts is left out.
 fn hook_line(line: &str, b: &Bundle) -> String {
     let fields: Vec<&str> = line.splitn(6, ' ').collect();
-    let [name, zeroth, first, key, mounts, state] = fields[..] else {
+    let [name, zeroth, first, key, _mounts, state] = fields[..] else {
         return format!("odd: {line}");
     };
     let zeroth = zeroth.replace(b.dir.to_str().unwrap(), "BUNDLE");
-    let _ = mounts;
     format!("{name} as {zeroth} {first} {key} {}", told(state))
 }
 

@@ -17,6 +17,7 @@ scenarios!(
     ready_when_healthy,
 );
 
+/// Runs a command by the shell, with redirections that this program would not make itself.
 #[track_caller]
 fn by_shell(t: &Rcon, line: &str, args: &[&str]) -> Output {
     let program = t.program.to_str().unwrap();

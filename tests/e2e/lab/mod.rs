@@ -18,7 +18,6 @@ pub mod leaks;
 pub mod machine;
 pub mod net;
 pub mod output;
-
 pub mod program;
 pub mod pty;
 pub mod registry;
