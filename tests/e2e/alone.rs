@@ -67,7 +67,7 @@ fn serve(t: &Rcon, process: &Running, options: &str) -> Running {
     let mut network = Some(start(t, &["sh", "-c", &script], Stdio::piped()));
     eventually("the network is ready", 20, || {
         let ready = fs::read_to_string(t.home("ready")).unwrap_or_default();
-        if ready != "1" && !fs::exists(format!("/proc/{}", network.as_ref()?.pid())).unwrap() {
+        if ready != "1" && network.as_mut()?.has_ended() {
             panic!("{}", network.take()?.wait().story());
         }
         (ready == "1").then_some(())
@@ -297,7 +297,7 @@ fn under_rootlesskit(t: &mut Rcon) {
     let to = format!("{ADDRESS}:8080");
     let mut kit = Some(kit);
     eventually("an answer of the server", 30, || {
-        if !fs::exists(format!("/proc/{}", kit.as_ref()?.pid())).unwrap() {
+        if kit.as_mut()?.has_ended() {
             panic!("{}", kit.take()?.wait().story());
         }
         match fetch(Some(host.neighbour()), &to) {
