@@ -198,7 +198,7 @@ fn lives(t: &mut Rcon) {
             "rcon attach c",
             "rcon healthcheck run c",
             "rcon container cleanup c",
-            "rcon start -a c & sleep 2; rcon kill c; wait $!; echo $?",
+            "rcon start -a c & until rcon top c args 2>/dev/null | grep -q ^sleep; do sleep 0.1; done; rcon kill c; wait $!; echo $?",
             "rcon wait c nosuch",
             "rcon run --rm $IMAGE sh -c 'kill -9 $$; exit 5'",
             "rcon run -d --cidfile id $IMAGE true >/dev/null; rcon rm -f --cidfile id | wc -c; rm id group",
