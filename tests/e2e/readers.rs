@@ -1,6 +1,7 @@
 //! Readers of the output that go away: as with podman, the command ends with 141, what a shell says of a program that
 //! SIGPIPE ended, and says nothing of it.
 
+use std::io::Read;
 use std::process::Stdio;
 
 use crate::lab::program::Running;
@@ -18,9 +19,14 @@ fn unread(t: &Rcon, args: &[&str]) -> (Option<i32>, String) {
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(Stdio::piped());
-    let out = command.output().unwrap();
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    (out.status.code(), said)
+    let mut child = command.spawn().unwrap();
+    // Whoever does not notice that nobody reads may go on for ever.
+    let status = eventually(&format!("the end of {args:?}"), 120, || {
+        child.try_wait().unwrap()
+    });
+    let mut said = Vec::new();
+    child.stderr.take().unwrap().read_to_end(&mut said).unwrap();
+    (status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// Whoever read has gone before there is anything to read.

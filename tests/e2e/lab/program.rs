@@ -242,8 +242,13 @@ impl Rcon {
     #[track_caller]
     pub fn feed(&self, input: &[u8], args: &[&str]) -> Output {
         let mut running = Running::start(self.command(args), Stdio::piped());
-        running.write(input);
-        running.close_input();
+        let mut stdin = running.child.stdin.take().expect("its input is open");
+        let input = input.to_vec();
+        // Beside the wait for its end: one that neither reads nor ends would keep that from ever being over.
+        std::thread::spawn(move || {
+            // A command that refuses its arguments does not read: its message is what counts.
+            let _ = stdin.write_all(&input);
+        });
         running.wait()
     }
 
