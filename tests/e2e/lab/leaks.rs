@@ -138,8 +138,9 @@ pub fn locks(dir: &Path) -> Vec<String> {
         .unwrap_or_default()
         .lines()
         .filter_map(|line| {
-            // 1: FLOCK ADVISORY WRITE 123 00:1f:4567 0 EOF
-            let place = line.split_ascii_whitespace().nth(5)?;
+            // 1: FLOCK ADVISORY WRITE 123 00:1f:4567 0 EOF (who waits for it: 1: -> FLOCK ...)
+            let words: Vec<_> = line.split_ascii_whitespace().collect();
+            let place = words.get(5).filter(|_| words[1] == "FLOCK")?;
             place.rsplit(':').next()?.parse().ok()
         })
         .collect();
