@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
+use crate::stage;
 use crate::store::Store;
 
 /// The most that a file of the store that is read whole may have, in bytes.
@@ -36,13 +37,10 @@ pub(crate) fn read(dir: impl AsFd, path: impl AsRef<Path>, limit: u64) -> io::Re
 ///
 /// On disk before it is visible, so that this holds after a power cut, too.
 pub(crate) fn write(store: &Store, path: &str, text: &[u8]) -> Result<()> {
-    let temp = format!("tmp/file-{}", unique());
     let shown = || format!("cannot write {}", store.path(path).display());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let mut file = File::from(rustix::fs::openat(store.dir(), &temp, flags, mode).context(shown)?);
-    let written = crate::stage::lock_file(&file)
-        .and_then(|()| file.write_all(text))
+    let (temp, mut file) = new_file(store).context(shown)?;
+    let written = file
+        .write_all(text)
         .and_then(|()| Ok(rustix::fs::fdatasync(&file)?))
         .and_then(|()| Ok(rustix::fs::renameat(store.dir(), &temp, store.dir(), path)?));
     if written.is_err() {
@@ -50,6 +48,21 @@ pub(crate) fn write(store: &Store, path: &str, text: &[u8]) -> Result<()> {
         let _ = rustix::fs::unlinkat(store.dir(), &temp, AtFlags::empty());
     }
     written.context(shown)
+}
+
+/// A new, locked file in `tmp/`, and its name.
+fn new_file(store: &Store) -> io::Result<(String, File)> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    loop {
+        let temp = format!("tmp/file-{}", unique());
+        let file = File::from(rustix::fs::openat(store.dir(), &temp, flags, mode)?);
+        stage::lock_file(&file)?;
+        // Until it was locked it looked abandoned, and a sweep may have taken it: then another.
+        if stage::is_at(store.dir(), &temp, &file) {
+            return Ok((temp, file));
+        }
+    }
 }
 
 /// Write a new file in a directory that nobody else uses yet.
