@@ -75,8 +75,10 @@ impl Store {
         }
         let stage = Stage::take(self, &image_path(&record.id))?.ok_or_else(unknown)?;
         drop(lock);
-        stage.remove();
-        let collected = self.collect_layers(&record.layers)?;
+        // Where no overlay can be mounted it has a tree, with files of other owners.
+        let left = stage.remove();
+        let mut collected = self.collect_layers(&record.layers)?;
+        collected.partly |= left == Removal::Partly;
         Ok(RemovedImage {
             id: record.id,
             names: record.names,
