@@ -399,8 +399,13 @@ impl Store {
             let Ok(path) = snapshot_path(&id) else {
                 continue;
             };
-            if let Ok(Some(note)) = self.read_note(&path) {
-                notes.push((id, note));
+            match self.read_note(&path) {
+                Ok(Some(note)) => notes.push((id, note)),
+                Ok(None) | Err(Error::Damaged { .. }) => {}
+                // A file where a folder should be.
+                Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) => {}
+                // Its layers may be in use: nobody may take that for a no.
+                Err(error) => return Err(error),
             }
         }
         Ok(notes)
