@@ -4,7 +4,7 @@
 //! from the network.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime};
 
@@ -95,8 +95,13 @@ impl Store {
             let is_old = meta
                 .modified()
                 .is_ok_and(|time| time.elapsed().unwrap_or_default() >= age);
-            let free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if is_old && free && rustix::fs::unlinkat(&dir, &name, AtFlags::empty()).is_ok() {
+            // Who wants to go on with a younger one must not find it locked.
+            if !is_old
+                || rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
+            {
+                continue;
+            }
+            if rustix::fs::unlinkat(&dir, &name, AtFlags::empty()).is_ok() {
                 sum += meta.len();
             }
         }
@@ -148,7 +153,6 @@ impl Partial<'_> {
             self.beat = now;
             // Others only wait less long without it.
             let _ = self.file.set_modified(now);
-            let _ = self.file.flush();
         }
     }
 
