@@ -24,6 +24,9 @@ use crate::stage::{Stage, names_in};
 use crate::store::{DIRECTORY, Store};
 use crate::unpack::{BESIDE, hide};
 
+/// How deep a tree may be: each level takes descriptors, and stack.
+const DEPTH: usize = 512;
+
 /// A tree with what a container added and changed, and the marks of what it deleted.
 #[derive(Debug)]
 pub struct Written {
@@ -76,7 +79,11 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).context(what),
         };
-        let mut comparison = Comparison { since, owners };
+        let mut comparison = Comparison {
+            since,
+            owners,
+            depth: 0,
+        };
         comparison.tree(&tree, &layers, &out).context(what)?;
         let stat = rustix::fs::fstat(&tree).context(what)?;
         finish(tree.as_fd(), out.as_fd(), &stat).context(what)?;
@@ -92,6 +99,8 @@ struct Comparison {
     since: Time,
     /// The owners that are not on the files, of the layers, of the tree and of what is put out.
     owners: Option<SideFile>,
+    /// How deep the directory lies that is being looked at.
+    depth: usize,
 }
 
 impl Comparison {
@@ -167,7 +176,13 @@ impl Comparison {
             before.is_some_and(|before| same_status(stat, &before.stat))
                 && (is_before(stat, self.since) || same_attributes(dir.as_fd(), top))
         }) && before.is_some_and(|before| self.same_owner(tree, name, before));
-        if !self.tree(&dir, &inner, &made)? && same {
+        if self.depth >= DEPTH {
+            return Err(Errno::NAMETOOLONG);
+        }
+        self.depth += 1;
+        let differs = self.tree(&dir, &inner, &made)?;
+        self.depth -= 1;
+        if !differs && same {
             rustix::fs::unlinkat(out, name, AtFlags::REMOVEDIR)?;
             return Ok(false);
         }
