@@ -115,10 +115,11 @@ pub(super) fn next_page(headers: &HeaderMap, here: &Url) -> Option<String> {
     if !parameters.contains("next") {
         return None;
     }
+    // A path that begins with two slashes would be read as a host.
     let url = here
         .join(target)
         .ok()
-        .filter(|u| u.origin() == here.origin())?;
+        .filter(|u| u.origin() == here.origin() && !u.path().starts_with("//"))?;
     Some(match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -142,6 +143,10 @@ mod tests {
             Some("/v2/x/tags/list?last=b&n=2")
         );
         assert_eq!(next("<https://evil.example/v2/>; rel=\"next\""), None);
+        assert_eq!(
+            next("<https://r.example//evil.example/v2/>; rel=\"next\""),
+            None
+        );
         assert_eq!(next("nonsense"), None);
     }
 }

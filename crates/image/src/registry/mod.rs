@@ -304,7 +304,7 @@ impl<'a> Client<'a> {
 
     /// The URL of a path at this registry.
     fn url(&self, path: &str) -> Url {
-        // The path is made of parts that the grammar of references allows, so it always joins.
+        // It is made of parts that the grammar of references allows, or was a path of this registry: so it always joins.
         self.base.join(path).unwrap_or_else(|_| self.base.clone())
     }
 }
