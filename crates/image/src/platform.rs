@@ -77,7 +77,7 @@ impl Platform {
                 0
             } else {
                 // Nothing was asked for: the lowest variant runs on most machines.
-                10 + number(h).unwrap_or(80)
+                number(h).unwrap_or(80).saturating_add(10)
             }),
             (Some(_), None) => Some(50),
             (Some(w), Some(h)) => match (number(w), number(h)) {
@@ -172,6 +172,8 @@ mod tests {
         assert_eq!(p("linux/arm/v6").rank(&v7), None);
         assert_eq!(v7.rank(&p("linux/arm")), Some(50));
         assert_eq!(p("linux/amd64").rank(&p("linux/amd64/v2")), Some(12));
+        let last = p("linux/amd64/v4294967295");
+        assert_eq!(p("linux/amd64").rank(&last), Some(u32::MAX));
         assert_eq!(p("linux/amd64").rank(&p("linux/arm64")), None);
         assert_eq!(p("linux/amd64").rank(&p("windows/amd64")), None);
         assert_eq!(p("linux/arm64/v8").rank(&p("linux/arm64")), Some(0));

@@ -52,6 +52,7 @@ use token::Token;
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 /// Largest manifest or index (the distribution spec asks for at least 4 MiB).
 pub(crate) const MANIFEST_MAX: u64 = 4 << 20;
+
 /// How long to wait, and how often to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {

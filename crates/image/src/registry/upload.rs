@@ -17,6 +17,7 @@ use std::time::Duration;
 
 /// Size of a piece where pieces are sent and the registry has no wish.
 const PIECE: u64 = 16 << 20;
+
 /// What came of the wish to mount a blob.
 pub(crate) enum Mounted {
     /// It is there now.
@@ -185,7 +186,7 @@ impl<'a> Client<'a> {
         }
         let size = piece.unwrap_or(PIECE).max(open.piece).max(1);
         while offset < blob.size {
-            let end = blob.size.min(offset + size);
+            let end = blob.size.min(offset.saturating_add(size));
             let headers = [
                 octets.clone(),
                 (CONTENT_RANGE, format!("{offset}-{}", end - 1)),
