@@ -7,7 +7,8 @@
 
 mod grammar;
 
-use grammar::{is_component, is_domain, is_hex_id, is_registry_like, is_tag, parse_digest};
+pub(crate) use grammar::is_tag;
+use grammar::{is_component, is_domain, is_hex_id, is_registry_like, parse_digest};
 use rcon_store::Digest;
 use std::fmt;
 use thiserror::Error;

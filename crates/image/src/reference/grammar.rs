@@ -58,7 +58,7 @@ pub(super) fn is_component(text: &str) -> bool {
 }
 
 /// What comes after the colon.
-pub(super) fn is_tag(text: &str) -> bool {
+pub(crate) fn is_tag(text: &str) -> bool {
     (1..=TAG_MAX).contains(&text.len())
         && text
             .bytes()

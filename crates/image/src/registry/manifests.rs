@@ -1,6 +1,7 @@
 //! Manifests, and the tags of a repository.
 
-use super::{Client, MANIFEST_MAX};
+use super::{Client, MANIFEST_MAX, clean};
+use crate::reference::is_tag;
 use crate::{Error, Reference, Result};
 use rcon_store::Digest;
 use reqwest::Url;
@@ -89,7 +90,13 @@ impl Client<'_> {
             let page: Page = serde_json::from_slice(&bytes).map_err(|e| {
                 Error::invalid(&what, format!("the answer is no list of tags: {e}"))
             })?;
-            all.extend(page.tags.unwrap_or_default());
+            let tags = page.tags.unwrap_or_default();
+            // They become names of images, and are shown on a terminal.
+            if let Some(bad) = tags.iter().find(|tag| !is_tag(tag)) {
+                let why = format!("{:?} is not a valid tag", clean(bad));
+                return Err(Error::invalid(&what, why));
+            }
+            all.extend(tags);
             if all.len() > TAGS_MAX {
                 return Err(Error::invalid(
                     &what,

@@ -321,6 +321,22 @@ fn foreign_layers_are_not_fetched_from_where_they_say() {
 }
 
 #[test]
+fn tags_that_are_none() {
+    let fake = Fake::start();
+    fake.on_request(
+        |request, reply| match request.path.ends_with("/tags/list") {
+            true => Reply::new(200, r#"{"tags":["a","b\u001b[31m"]}"#),
+            false => reply,
+        },
+    );
+    let lab = Lab::new();
+    let name = format!("{}/x", fake.address);
+    let seen = Recorder::default();
+    let error = rcon_image::pull_all_tags(&lab.store, &name, &lab.options(), &seen).unwrap_err();
+    assert!(error.to_string().contains("not a valid tag"), "{error}");
+}
+
+#[test]
 fn lists_of_tags_without_an_end() {
     let fake = Fake::start();
     fake.on_request(
