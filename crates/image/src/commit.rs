@@ -81,7 +81,7 @@ pub fn commit(
             opts.leave_out.clone(),
             store.shift().cloned(),
         )?;
-        unpack::stream(store, Cancellable(tree, cancel.clone()), None)
+        unpack::plain(store, Cancellable(tree, cancel.clone()))
     })?;
     let digest = hold.meta().diff_id.clone();
     progress.at_once(&digest, BlobKind::Layer, hold.meta().size);

@@ -31,7 +31,8 @@ impl Compression {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Self::Zstd),
             // A skippable frame in front, as zstd:chunked and pzstd write it.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
-            [b'B', b'Z', b'h', ..] => Err("bzip2"),
+            // A tar may begin with a name like this.
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err("bzip2"),
             [0xfd, b'7', b'z', b'X', ..] => Err("xz"),
             _ => Ok(Self::None),
         }
@@ -213,7 +214,9 @@ mod tests {
         let zstd = zstd::stream::encode_all(&text[..], 1).unwrap();
         assert_eq!(unpack(&zstd).unwrap(), (Compression::Zstd, text));
         assert_eq!(unpack(b"").unwrap(), (Compression::None, Vec::new()));
-        assert_eq!(unpack(b"ab").unwrap(), (Compression::None, b"ab".to_vec()));
+        for plain in [&b"ab"[..], b"BZhang/"] {
+            assert_eq!(unpack(plain).unwrap(), (Compression::None, plain.to_vec()));
+        }
     }
 
     #[test]

@@ -142,6 +142,13 @@ pub(crate) fn stream(
     Ok(stage.commit(expected.unwrap_or(&unpacked.diff_id))?)
 }
 
+/// A layer from an archive of our own making, which is not compressed, however the first name in it looks.
+pub(crate) fn plain(store: &Store, tar: impl Read) -> Result<LayerHold> {
+    let mut stage = store.stage_layer()?;
+    let unpacked = stage.unpack(tar)?;
+    Ok(stage.commit(&unpacked.diff_id)?)
+}
+
 /// A reader that tells how far it is.
 pub(crate) struct Telling<'a, R> {
     inner: R,

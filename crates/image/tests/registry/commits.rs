@@ -12,6 +12,8 @@ fn options(lab: &Lab, form: TreeForm) -> CommitOptions {
     std::fs::create_dir_all(tree.join("etc")).unwrap();
     std::fs::write(tree.join("etc/new"), "fresh").unwrap();
     std::fs::write(tree.join("etc/hosts"), "").unwrap();
+    // The first name in the archive, which is none of bzip2 for that.
+    std::fs::write(tree.join("BZh1"), "").unwrap();
     CommitOptions {
         tree,
         form,
