@@ -33,11 +33,7 @@ pub(crate) fn read(files: &Files) -> Result<Option<Vec<ArchiveImage>>> {
     };
     let items: Vec<Item> = serde_json::from_slice(&contents)
         .map_err(|e| files.damaged(format!("{CONTENTS} is malformed: {e}")))?;
-    items
-        .iter()
-        .map(|item| image(files, item))
-        .collect::<Result<_>>()
-        .map(Some)
+    super::collect(files, items.iter().map(|item| image(files, item))).map(Some)
 }
 
 fn image(files: &Files, item: &Item) -> Result<ArchiveImage> {

@@ -17,9 +17,14 @@ pub(crate) mod oci;
 pub(crate) mod source;
 pub(crate) mod unpack;
 
-use crate::Reference;
 use crate::manifest::Descriptor;
+use crate::{Error, Reference, Result};
+use files::Files;
 use rcon_store::Digest;
+
+/// What the images of an archive may say of themselves, all together, in bytes: it is in memory before the first is
+/// unpacked, and a short list can name the same large file again and again.
+const SAID_MAX: usize = 256 << 20;
 
 /// An image as an archive describes it.
 pub(crate) struct ArchiveImage {
@@ -41,6 +46,27 @@ pub(crate) struct ArchiveLayer {
     /// What the file should be; docker archives do not say, and have only the diff id.
     pub blob: Option<Descriptor>,
     pub diff_id: Digest,
+}
+
+/// All images of an archive, each of which is read when it is asked for.
+fn collect(
+    files: &Files,
+    images: impl IntoIterator<Item = Result<ArchiveImage>>,
+) -> Result<Vec<ArchiveImage>> {
+    let mut all = Vec::new();
+    let mut said = 0;
+    for image in images {
+        let image = image?;
+        said += image.manifest.len() + image.config.len();
+        if said > SAID_MAX {
+            return Err(Error::TooLarge {
+                what: format!("what {} says of its images", files.name),
+                limit: SAID_MAX as u64,
+            });
+        }
+        all.push(image);
+    }
+    Ok(all)
 }
 
 /// podman names what it loads from a folder after the folder; where the path is no name, its last

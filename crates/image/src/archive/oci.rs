@@ -24,20 +24,18 @@ pub(crate) fn read(files: &Files, wanted: &Platform) -> Result<Option<Vec<Archiv
     let Document::Index(entries) = manifest::parse(&contents, manifest::OCI_INDEX, &what)? else {
         return Err(files.damaged(format!("{CONTENTS} is no index")));
     };
-    let mut images = Vec::new();
+    let mut chosen = Vec::new();
     for group in by_name(&entries) {
         // Several entries of one name that tell their platforms are one image for several.
-        let chosen = if group.len() > 1 && group.iter().all(|e| e.platform.is_some()) {
-            let group: Vec<Descriptor> = group.into_iter().cloned().collect();
-            vec![manifest::choose(&group, wanted, &files.name)?.clone()]
+        let group: Vec<Descriptor> = group.into_iter().cloned().collect();
+        if group.len() > 1 && group.iter().all(|e| e.platform.is_some()) {
+            chosen.push(manifest::choose(&group, wanted, &files.name)?.clone());
         } else {
-            group.into_iter().cloned().collect()
-        };
-        for entry in chosen {
-            images.push(image(files, entry, wanted)?);
+            chosen.extend(group);
         }
     }
-    Ok(Some(images))
+    let images = chosen.into_iter().map(|e| image(files, e, wanted));
+    super::collect(files, images).map(Some)
 }
 
 fn name_of(entry: &Descriptor) -> Option<&str> {
