@@ -10,9 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcon_sys::errors::in_words;
 use serde_json::{Map, Value, json};
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// One file, as it was when read.
@@ -167,27 +167,17 @@ fn change(path: &Path, change: impl FnOnce(&mut AuthFile) -> bool) -> Result<boo
         why: e.to_string(),
     })?;
     text.push(b'\n');
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = dir.join(format!(".{name}.{}.new", std::process::id()));
-    let written = write(&new, &text).and_then(|()| fs::rename(&new, &path));
-    if let Err(e) = written {
-        let _ = fs::remove_file(&new);
-        return Err(Error::io("writing", &path)(e));
-    }
+    replace(dir, &path, &text).map_err(Error::io("writing", &path))?;
     Ok(true)
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    file.write_all(text)?;
-    file.sync_all()
+/// Put a new file, which its owner alone can read, in the place of `path`.
+fn replace(dir: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+    // Others may write to the folder: nothing that lies there already under some name is written to.
+    let mut new = tempfile::Builder::new().prefix(".auth-").tempfile_in(dir)?;
+    new.write_all(text)?;
+    new.as_file().sync_all()?;
+    new.persist(path).map(drop).map_err(|e| e.error)
 }
 
 /// `https://index.docker.io/v1/` and such are how docker writes a registry.
@@ -209,6 +199,7 @@ pub(super) fn normalize(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn keys_of_docker_and_podman() {
