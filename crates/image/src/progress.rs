@@ -1,4 +1,4 @@
-//! What a pull, load or import tells about its progress.
+//! What a pull, push, load, save, import or commit tells about its progress.
 //!
 //! The caller draws; this crate only says what happened. Events may come from several threads at
 //! once, and byte counts at most a few hundred times a second for one blob.
@@ -41,7 +41,7 @@ pub enum PullEvent {
     },
     /// The manifest for our platform is here; its blobs come next.
     Manifest {
-        /// Number of different layers.
+        /// Number of layers; one that the image has twice counts twice.
         layers: usize,
         /// Sum of the compressed sizes in bytes, where the manifest tells them.
         bytes: u64,

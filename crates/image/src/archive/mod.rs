@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `source` | opening a file, standard input or a URL, so that it can be interrupted |
+//! | `source` | opening a file or standard input, so that it can be interrupted |
 //! | `files` | an archive or folder as a set of named files, readable in any order |
 //! | `docker`, `oci`, `dir` | what each form says about its images |
 //! | `unpack` | from files to layers and an image in the store |

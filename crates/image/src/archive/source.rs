@@ -1,4 +1,4 @@
-//! Opening what is to be loaded, in a way that a signal can end.
+//! Opening what is to be loaded or imported, in a way that a signal can end.
 //!
 //! Reading a terminal, a pipe or a socket may block for ever. Such sources are read by a thread
 //! that nobody waits for; whoever wants the bytes looks now and then whether they are still wanted.
@@ -173,10 +173,6 @@ pub(crate) fn damaged(archive: &str, error: &io::Error) -> Error {
 
 /// A blob as a file name in an OCI layout.
 pub(crate) fn blob_file(blob: &Descriptor) -> String {
-    format!("blobs/{}/{}", algorithm(&blob.digest), blob.digest.hex())
-}
-
-fn algorithm(digest: &rcon_store::Digest) -> String {
-    let text = digest.to_string();
-    text.split(':').next().unwrap_or_default().to_owned()
+    let digest = &blob.digest;
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }

@@ -178,7 +178,7 @@ pub(crate) fn clean(text: &str) -> String {
     text.trim().to_owned()
 }
 
-/// `404 (Not Found)`.
+/// `received unexpected HTTP status: 404 Not Found`.
 pub(crate) fn status_words(status: u16) -> String {
     let reason = reqwest::StatusCode::from_u16(status)
         .ok()
