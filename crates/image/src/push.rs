@@ -143,8 +143,8 @@ struct Candidate {
     from: Option<String>,
 }
 
-/// For each layer the blobs that it is known to be in: the image's own, and those of other images
-/// here that share it.
+/// For each layer the blobs that it is known to be in, and where these may be: of the image itself, and of
+/// other images here that share it.
 fn candidates(store: &Store, image: &Outgoing, to: &Reference) -> Vec<Vec<Candidate>> {
     let mut all = vec![Vec::new(); image.record.layers.len()];
     let mut records = vec![image.record.clone()];
@@ -169,6 +169,9 @@ fn candidates(store: &Store, image: &Outgoing, to: &Reference) -> Vec<Vec<Candid
             };
             let same = image.record.layers.iter().enumerate();
             for (at, _) in same.filter(|(_, l)| *l == diff_id) {
+                if !is_sure(image, at, blob, packing) {
+                    continue;
+                }
                 let known: &mut Vec<Candidate> = &mut all[at];
                 let of = |from: Option<&String>| Candidate {
                     blob: blob.clone(),
@@ -190,6 +193,19 @@ fn candidates(store: &Store, image: &Outgoing, to: &Reference) -> Vec<Vec<Candid
         }
     }
     all
+}
+
+/// Whether the blob that an image names for a layer is the one that this image names, or the layer as it is. Anything else
+/// need not be true: of a layer that was here already nobody looks at the blob when an image is pulled.
+fn is_sure(image: &Outgoing, at: usize, blob: &Descriptor, packing: Compression) -> bool {
+    let meta = image.holds[at].meta();
+    let plain =
+        packing == Compression::None && (&blob.digest, blob.size) == (&meta.diff_id, meta.size);
+    plain
+        || image.known(at).is_some_and(|own| {
+            (&own.digest, own.size, packing_of(&own.media_type))
+                == (&blob.digest, blob.size, Some(packing))
+        })
 }
 
 /// Other repositories of the registry, where the image came from or has gone to.

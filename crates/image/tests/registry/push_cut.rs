@@ -5,7 +5,7 @@ use crate::lab::*;
 use crate::push::{count, loaded, push, same_again, two_layers};
 use crate::real::{self, start};
 use rcon_image::{PullOptions, PushOptions};
-use rcon_store::Compression;
+use rcon_store::{Compression, Digest};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -137,6 +137,35 @@ fn a_busy_registry_is_pushed_to_when_it_says() {
     let name = format!("{}/x:1", fake.address);
     let (_, events) = push(&lab, &image, &name, &PushOptions::default()).unwrap();
     assert!(count(&events, "Retry") > 2, "{events}");
+}
+
+#[test]
+fn what_another_image_says_of_a_layer_is_not_believed() {
+    let lab = Lab::new();
+    let layer = tar(&[("a", b"b")]);
+    let (image, _) = loaded(&lab, std::slice::from_ref(&layer));
+    let fake = Fake::start();
+    // The layer is here, so the blob that is named for it there is not looked at.
+    let other = gzip(&tar(&[("other", b"content")]));
+    let liar = Image::for_platform("arm64", &[(layer, other.clone())]);
+    liar.serve(&fake, "liar", "latest");
+    lab.pull(&format!("{}/liar", fake.address)).unwrap();
+    fake.on_request(|request, reply| match &*request.method {
+        "HEAD" => Reply::new(404, ""),
+        "POST" if request.query.contains("mount=") => Reply::new(201, ""),
+        "POST" => Reply::new(202, "").with("Location", "/v2/x/blobs/uploads/1"),
+        "PUT" => Reply::new(201, ""),
+        _ => reply,
+    });
+    let name = format!("{}/x:1", fake.address);
+    push(&lab, &image, &name, &PushOptions::default()).unwrap();
+    let uploads = fake.requests("/uploads/");
+    assert!(uploads.iter().any(|r| r.method == "PUT"), "{uploads:#?}");
+    let wrong = Digest::sha256(&other);
+    assert!(
+        !uploads.iter().any(|r| r.query.contains(wrong.hex())),
+        "{uploads:#?}"
+    );
 }
 
 /// What a registry was asked, and the bytes it has in the end.
