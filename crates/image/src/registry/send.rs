@@ -166,7 +166,13 @@ impl Client<'_> {
             if response.status().is_success() {
                 return Ok(response);
             }
-            if matches!(status, 307 | 308) {
+            // Only these two keep the method, but for those that no redirect changes.
+            let follows = match status {
+                307 | 308 => true,
+                301..=303 => matches!(method, Method::GET | Method::HEAD),
+                _ => false,
+            };
+            if follows {
                 here = self.next_place(&here, &response, what)?;
                 continue;
             }
