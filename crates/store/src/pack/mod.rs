@@ -160,7 +160,10 @@ impl Walk<'_> {
         };
         match kind {
             FileType::Directory => {
-                let dir = open(OFlags::DIRECTORY).map_err(failed)?;
+                let dir = match open(OFlags::DIRECTORY) {
+                    Err(Errno::NOENT) => return Ok(()),
+                    other => other.map_err(failed)?,
+                };
                 if self.leave_out.contains(&path[..]) && names_in(&dir).is_ok_and(|n| n.is_empty())
                 {
                     return Ok(());
@@ -192,7 +195,11 @@ impl Walk<'_> {
                     return Ok(());
                 }
                 let file = match open(OFlags::NONBLOCK) {
-                    Err(Errno::NOENT) => return Ok(()),
+                    Err(Errno::NOENT) => {
+                        // Its other names are no links to this one.
+                        self.linked.remove(&(stat.st_dev, stat.st_ino));
+                        return Ok(());
+                    }
                     other => other.map_err(failed)?,
                 };
                 if self.form == TreeForm::Changes
@@ -336,7 +343,8 @@ impl Walk<'_> {
             },
         };
         let mut xattrs = attributes;
-        xattrs.retain(|(name, _)| kind != b'1' && is_allowed(name));
+        // A name with an equals sign in it would be read as a shorter one.
+        xattrs.retain(|(name, _)| kind != b'1' && is_allowed(name) && !name.contains(&b'='));
         xattrs.sort();
         let number = noted
             .and_then(|owner| owner.device)
