@@ -1,7 +1,7 @@
 //! Images: a manifest, a configuration, and a small record of what is needed all the time.
 //!
-//! `images/ID/` appears by one rename after everything it refers to is on disk. After that only
-//! `record.json` changes, replaced whole under the flock(2) of the directory. Finding an image by
+//! `images/ID/` appears by one rename after everything it refers to is on disk. Of its files only
+//! `record.json` changes after that, replaced whole under the flock(2) of the directory. Finding an image by
 //! name or id and reading its record is the reading of two small files.
 
 use std::collections::BTreeSet;

@@ -15,19 +15,22 @@
 //!
 //! ```text
 //! ROOT/version                      the layout's version
-//! ROOT/overlay.json                 what the kernel was found to do with overlays here
+//! ROOT/overlay.json                 that an overlay worked, on which kernel and file system
+//! ROOT/giving.json                  that files could be given to other ids, and where
 //! ROOT/places-1/                    a layer of empty files and folders below all others: where things are mounted
 //!                                   in every container
 //! ROOT/layers/MAPKEY/HEX/fs/        an unpacked layer; owners depend on the id map, so that is
 //!                      /meta.json   in the path. Sizes, so that nobody has to walk the tree
 //!                      /recipe.zst  what else it takes to make the layer's archive again
+//!                      /owners      true owners that cannot be noted on what they own
+//!                      /settled     it is on disk, whatever happened since to the machine
 //! ROOT/images/ID/manifest.json      as received
 //!               /config.json        as received
 //!               /record.json        what we need to know without parsing those
 //!               /tree-MAPKEY/       where no overlay can be mounted and somebody looked into the
 //!                                   image: its layers as one tree, of hard links
 //! ROOT/names/NAME                   the id of the image that has this name
-//! ROOT/snapshots/CONTAINER/         upper/, work/, merged/ and snapshot.json;
+//! ROOT/snapshots/CONTAINER/         upper/, work/, merged/, snapshot.json, and owners as above;
 //!                                   where no overlay can be mounted all files are in merged/
 //! ROOT/partial/ALGORITHM-HEX        what has come of a blob that is being fetched, or was
 //! ROOT/tmp/                         what is being made, and what is being removed
