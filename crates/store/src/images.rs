@@ -190,8 +190,9 @@ impl Store {
             root_mode,
             read_only: false,
         };
+        let (names, repo_digests) = (record.names.clone(), record.repo_digests.clone());
         let record = self.publish_image(record, &new.manifest, &new.config, &holds)?;
-        self.index_names(&record)?;
+        self.index_names(&record.id, &names, &repo_digests)?;
         Ok(record)
     }
 
@@ -242,25 +243,34 @@ impl Store {
         Ok(true)
     }
 
-    /// Let the names of the record lead to it, and take them from the records of others.
-    fn index_names(&self, record: &ImageRecord) -> Result<()> {
+    /// Let names that an image was given lead to it, and take them from the records of others.
+    fn index_names(&self, id: &str, names: &[String], repo_digests: &[String]) -> Result<()> {
         let mut taken = Vec::new();
         {
             // So that it is not removed, with its names, while we add some. Two locks at once
             // could wait for one another: others come after this one.
-            let Some(_lock) = self.lock_image(&record.id, FlockOperation::LockShared)? else {
+            let Some(_lock) = self.lock_image(id, FlockOperation::LockExclusive)? else {
                 return Ok(());
             };
-            for name in record.names.iter().chain(&record.repo_digests) {
+            for name in names.iter().chain(repo_digests) {
                 let before = names::lookup(self, name)?;
-                if before.as_deref() != Some(&record.id) {
-                    names::set(self, name, &record.id)?;
+                if before.as_deref() != Some(id) {
+                    names::set(self, name, id)?;
                     taken.extend(before.map(|other| (other, name)));
                 }
             }
+            // Who gives one of them to another image at the same time may have taken it from this record by now.
+            self.change_record(id, |own| {
+                own.names = unique([&own.names[..], names].concat());
+                own.repo_digests = unique([&own.repo_digests[..], repo_digests].concat());
+            })?;
         }
         for (other, name) in taken {
             self.update_record(&other, |old| {
+                // It got it back meanwhile.
+                if matches!(names::lookup(self, name), Ok(Some(id)) if id == other) {
+                    return;
+                }
                 old.names.retain(|have| have != name);
                 old.repo_digests.retain(|have| have != name);
             })?;
@@ -374,7 +384,7 @@ impl Store {
                 }
             })?
             .ok_or_else(|| Error::NoSuchImage(id.to_owned()))?;
-        self.index_names(&record)?;
+        self.index_names(id, &[name.to_owned()], &[])?;
         Ok(record)
     }
 
@@ -449,6 +459,15 @@ impl Store {
         let Some(_lock) = self.lock_image(id, FlockOperation::LockExclusive)? else {
             return Ok(None);
         };
+        self.change_record(id, change)
+    }
+
+    /// The same for who has the lock.
+    fn change_record(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut ImageRecord),
+    ) -> Result<Option<ImageRecord>> {
         let Some(mut record) = self.read_record(id)? else {
             return Ok(None);
         };

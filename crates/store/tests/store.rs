@@ -149,6 +149,22 @@ fn a_name_belongs_to_one_image() {
 }
 
 #[test]
+fn a_name_that_was_given_away_is_not_taken_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let one = store.put_image(image("one", &[], &["x:1"])).unwrap();
+    let record = temp.path().join("images").join(&one.id).join("record.json");
+    let before = fs::read(&record).unwrap();
+    let two = store.put_image(image("two", &[], &["x:1"])).unwrap();
+    // As after a death before the name was taken from the record of the first.
+    fs::write(&record, before).unwrap();
+    let named = |name: &str| store.image_by_name(name).unwrap().unwrap().id;
+    assert_eq!(named("x:1"), two.id);
+    store.tag(&one.id, "x:2").unwrap();
+    assert_eq!((named("x:1"), named("x:2")), (two.id, one.id));
+}
+
+#[test]
 fn layers_of_other_ids_are_told_from_missing_ones() {
     let temp = tempfile::tempdir().unwrap();
     let store = open(temp.path());
