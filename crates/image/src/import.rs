@@ -72,9 +72,10 @@ fn from_url(store: &Store, url: &str, progress: &dyn Progress) -> Result<LayerHo
         work::run(async {
             let (mut sender, receiver) = channel::pair(&Digest::sha256(url.as_bytes()), progress);
             let (tell, told) = tokio::sync::oneshot::channel();
-            scope.spawn(move || {
+            work::spawn(scope, "unpack", move || {
+                // Nobody to tell: it was interrupted.
                 let _ = tell.send(unpack::stream(store, receiver, None));
-            });
+            })?;
             let downloaded =
                 registry::download(url, &Patience::default(), &mut sender, progress).await;
             match &downloaded {

@@ -3,7 +3,7 @@
 use crate::channel::{self, Receiver};
 use crate::manifest::Descriptor;
 use crate::registry::Client;
-use crate::{BlobKind, Error, Progress, PullEvent, Result};
+use crate::{BlobKind, Error, Progress, PullEvent, Result, work};
 use futures_util::{StreamExt, TryStreamExt};
 use rcon_store::{Digest, LayerHold, Partial, Store};
 use std::io;
@@ -185,16 +185,10 @@ async fn attempt<'scope, 'env>(
     let (mut sender, receiver) = channel::pair(digest, progress);
     let (tell, told) = oneshot::channel();
     let diff_id = layer.diff_id.clone();
-    std::thread::Builder::new()
-        .name("unpack".to_owned())
-        .spawn_scoped(scope, move || {
-            // Nobody to tell: the pull was interrupted, and the stage is gone already.
-            let _ = tell.send(unpack(store, receiver, &diff_id));
-        })
-        .map_err(|source| Error::Io {
-            what: "cannot start a thread".to_owned(),
-            source,
-        })?;
+    work::spawn(scope, "unpack", move || {
+        // Nobody to tell: the pull was interrupted, and the stage is gone already.
+        let _ = tell.send(unpack(store, receiver, &diff_id));
+    })?;
     let fetch = client.blob(repository, &layer.blob, &mut sender, kept.as_mut());
     let downloaded = match fetch.await {
         Ok(true) => {

@@ -328,22 +328,11 @@ impl Push<'_, '_, '_> {
         let (tell, told) = oneshot::channel();
         let (store, image, packing) = (self.store, self.image, self.packing);
         let (cancel, progress) = (self.cancel, self.progress);
-        std::thread::Builder::new()
-            .name("pack".to_owned())
-            .spawn_scoped(self.scope, move || {
-                // Nobody to tell: the push was interrupted.
-                let _ = tell.send(pack::layer(
-                    store,
-                    &image.holds[at],
-                    packing,
-                    cancel,
-                    progress,
-                ));
-            })
-            .map_err(|source| Error::Io {
-                what: "cannot start a thread".to_owned(),
-                source,
-            })?;
+        work::spawn(self.scope, "pack", move || {
+            let packed = pack::layer(store, &image.holds[at], packing, cancel, progress);
+            // Nobody to tell: the push was interrupted.
+            let _ = tell.send(packed);
+        })?;
         told.await.unwrap_or_else(|_| {
             Err(Error::invalid(
                 format!("layer {}", image.record.layers[at]),

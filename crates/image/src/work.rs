@@ -7,6 +7,7 @@
 use crate::archive::source::Cancel;
 use crate::{Error, Result};
 use std::future::Future;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run to the end, or to the first signal, on a runtime of one thread.
@@ -36,6 +37,26 @@ pub(crate) fn run<T>(main: impl Future<Output = Result<T>>) -> Result<T> {
     })
 }
 
+/// Start a thread; where none can be had, that is an error like others.
+pub(crate) fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, work)
+        .map_err(no_thread)
+}
+
+/// There is no thread to be had.
+pub(crate) fn no_thread(source: std::io::Error) -> Error {
+    Error::Io {
+        what: "cannot start a thread".to_owned(),
+        source,
+    }
+}
+
 /// Run blocking work to its end; a signal cancels it, and it is waited for.
 pub(crate) fn threaded<T: Send>(
     cancel: &Cancel,
@@ -43,9 +64,10 @@ pub(crate) fn threaded<T: Send>(
 ) -> Result<T> {
     std::thread::scope(|scope| {
         let (tell, told) = tokio::sync::oneshot::channel();
-        scope.spawn(move || {
+        spawn(scope, "work", move || {
+            // Nobody to tell: it was interrupted.
             let _ = tell.send(main());
-        });
+        })?;
         let result = run(async {
             told.await
                 .unwrap_or_else(|_| Err(Error::Unsupported("the work broke down".to_owned())))

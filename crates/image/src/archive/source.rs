@@ -62,7 +62,7 @@ pub(crate) enum Opened {
 /// Open a local source.
 pub(crate) fn open(source: &Source, cancel: &Cancel) -> Result<Opened> {
     match source {
-        Source::Stdin => Ok(Opened::Stream(Box::new(pump(io::stdin(), cancel)))),
+        Source::Stdin => Ok(Opened::Stream(Box::new(pump(io::stdin(), cancel)?))),
         Source::Path(path) => open_path(path, cancel),
         Source::Url(url) => Err(Error::Unsupported(format!(
             "{url}: only files can be loaded"
@@ -78,16 +78,14 @@ fn open_path(path: &Path, cancel: &Cancel) -> Result<Opened> {
     if meta.file_type().is_fifo() || meta.file_type().is_char_device() {
         // Even opening may block.
         let path = path.to_owned();
-        return Ok(Opened::Stream(Box::new(pump_from(
-            move || File::open(path),
-            cancel,
-        ))));
+        let pump = pump_from(move || File::open(path), cancel)?;
+        return Ok(Opened::Stream(Box::new(pump)));
     }
     let file = File::open(path).map_err(Error::io("opening", path))?;
     if meta.is_file() {
         Ok(Opened::Regular(file))
     } else {
-        Ok(Opened::Stream(Box::new(pump(file, cancel))))
+        Ok(Opened::Stream(Box::new(pump(file, cancel)?)))
     }
 }
 
@@ -99,17 +97,17 @@ pub(crate) struct Pump {
     cancel: Cancel,
 }
 
-fn pump<R: Read + Send + 'static>(source: R, cancel: &Cancel) -> Pump {
+fn pump<R: Read + Send + 'static>(source: R, cancel: &Cancel) -> Result<Pump> {
     pump_from(move || Ok(source), cancel)
 }
 
 fn pump_from<R: Read>(
     open: impl FnOnce() -> io::Result<R> + Send + 'static,
     cancel: &Cancel,
-) -> Pump {
+) -> Result<Pump> {
     let (tx, rx) = sync_channel(2);
     // Not waited for: it ends with its source, or with the process.
-    std::thread::spawn(move || {
+    let started = std::thread::Builder::new().spawn(move || {
         let mut source = match open() {
             Ok(source) => source,
             Err(e) => return drop(tx.send(Err(e))),
@@ -123,12 +121,13 @@ fn pump_from<R: Read>(
             }
         }
     });
-    Pump {
+    started.map_err(crate::work::no_thread)?;
+    Ok(Pump {
         rx,
         piece: Vec::new(),
         at: 0,
         cancel: cancel.clone(),
-    }
+    })
 }
 
 impl Read for Pump {

@@ -81,9 +81,15 @@ fn layers(
         Ok(holds)
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..missing.len().min(AT_ONCE))
-            .map(|_| scope.spawn(work))
-            .collect();
+        let mut threads = Vec::new();
+        for _ in 0..missing.len().min(AT_ONCE) {
+            match crate::work::spawn(scope, "layer", work) {
+                Ok(thread) => threads.push(thread),
+                Err(error) if threads.is_empty() => return Err(error),
+                // Those that there are do all of it.
+                Err(_) => break,
+            }
+        }
         let mut holds = Vec::new();
         let mut failed = None;
         for thread in threads {

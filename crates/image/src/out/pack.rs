@@ -7,7 +7,7 @@
 
 use crate::archive::source::Cancel;
 use crate::registry::Packed;
-use crate::{Error, Progress, PullEvent, Result};
+use crate::{Error, Progress, PullEvent, Result, work};
 use flate2::write::GzEncoder;
 use rcon_store::{Algorithm, Compression, Digest, Hasher, LayerHold, Store};
 use std::fs::File;
@@ -116,20 +116,21 @@ pub(crate) fn layer(
     let failed = Error::io("making a file in", &dir);
     let file = tempfile::tempfile_in(&dir).map_err(failed)?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
-    let (jobs, work) = sync_channel::<Job>(1);
-    let work = Mutex::new(work);
+    let (jobs, queue) = sync_channel::<Job>(1);
+    let queue = Mutex::new(queue);
     let (order, results) = sync_channel(threads + 1);
     let meta = hold.meta();
-    let (written, packed) = std::thread::scope(|scope| {
+    let (written, packed) = std::thread::scope(|scope| -> Result<_> {
+        // Should one of them not be had, the others end: `jobs` goes with this function.
         for _ in 0..threads {
-            scope.spawn(|| compress(&work, packing));
+            work::spawn(scope, "compress", || compress(&queue, packing))?;
         }
         let out = &file;
         // What is not compressed has the digest that is checked while it is made.
         let is_known = packing.compression == Compression::None
             && meta.diff_id.algorithm() == Algorithm::Sha256;
         let known = is_known.then(|| meta.diff_id.clone());
-        let collector = scope.spawn(move || collect(&results, out, known));
+        let collector = work::spawn(scope, "collect", move || collect(&results, out, known))?;
         let mut blocks = Blocks {
             block: Vec::new(),
             size: packing.block(),
@@ -150,8 +151,8 @@ pub(crate) fn layer(
             last.map_err(rcon_store::Error::Stream)
         });
         drop(blocks);
-        (written, collector.join())
-    });
+        Ok((written, collector.join()))
+    })?;
     let what = "compressing a layer";
     let packed = packed.unwrap_or_else(|_| Err(io::Error::other("a thread broke down")));
     // What the collector met is why the writer was cut off, not the reverse.
