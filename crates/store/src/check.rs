@@ -56,6 +56,8 @@ impl Store {
     fn check_layers(&self, opts: CheckOptions, found: &mut Vec<Damage>) -> Result<()> {
         for digest in self.own_layers()? {
             let why = match self.hold_own_layer(&digest)? {
+                // Removed meanwhile.
+                None if stage::kind_at(self.dir(), self.layer_path(&digest)).is_err() => continue,
                 // Unpacked before a power cut and never finished: the next pull does it again.
                 None => Some("it was never finished".to_owned()),
                 Some(_) if opts.quick => None,
@@ -109,6 +111,10 @@ impl Store {
             let Some(why) = self.wrong_with_image(&id)? else {
                 continue;
             };
+            if stage::kind_at(self.dir(), image_path(&id)).is_err() {
+                // Removed meanwhile.
+                continue;
+            }
             let used = self.notes()?.iter().any(|(_, note)| note.image_id == id);
             let mut repaired = false;
             if opts.repair && (!used || opts.force) {
