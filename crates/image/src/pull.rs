@@ -238,6 +238,18 @@ fn source_error(reference: &Reference, error: Error) -> Error {
     }
 }
 
+/// Whether what went wrong is the matter of this machine, so that another place would mend nothing.
+fn is_ours(error: &Error) -> bool {
+    match error {
+        Error::Interrupted | Error::Store(_) => true,
+        Error::Layer { error, .. } => matches!(
+            **error,
+            Error::Store(rcon_store::Error::NoSpace { .. } | rcon_store::Error::Io { .. })
+        ),
+        _ => false,
+    }
+}
+
 /// How an endpoint is to be spoken to.
 pub(crate) fn settings(
     endpoint: &Endpoint,
@@ -312,7 +324,7 @@ impl<'a> Pull<'a, '_, '_> {
         for endpoint in self.registries.endpoints(reference)? {
             let is_mirror = endpoint.mirror;
             match self.from(reference, &endpoint).await {
-                Err(e) if is_mirror && !matches!(e, Error::Interrupted | Error::Store(_)) => {
+                Err(e) if is_mirror && !is_ours(&e) => {
                     let text = format!("mirror {}: {e}", endpoint.reference.name());
                     self.progress.event(PullEvent::Warning(text));
                     last = Some(e);

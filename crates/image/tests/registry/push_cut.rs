@@ -1,4 +1,4 @@
-//! Pushing over connections that are cut, and to registries that are busy.
+//! Pushing over connections that are cut, and to registries that are busy or answer in odd ways.
 
 use crate::fake::{Fake, Reply};
 use crate::lab::*;
@@ -137,6 +137,22 @@ fn a_busy_registry_is_pushed_to_when_it_says() {
     let name = format!("{}/x:1", fake.address);
     let (_, events) = push(&lab, &image, &name, &PushOptions::default()).unwrap();
     assert!(count(&events, "Retry") > 2, "{events}");
+}
+
+#[test]
+fn a_blob_that_lies_elsewhere_is_found() {
+    let fake = Fake::start();
+    fake.on_request(|request, reply| match (&*request.method, &*request.path) {
+        ("HEAD", "/elsewhere") => Reply::new(200, ""),
+        ("HEAD", _) => Reply::new(302, "").with("Location", "/elsewhere"),
+        ("PUT", path) if path.contains("/manifests/") => Reply::new(201, ""),
+        _ => reply,
+    });
+    let lab = Lab::new();
+    let (image, _) = loaded(&lab, &[tar(&[("a", b"b")])]);
+    let name = format!("{}/x:1", fake.address);
+    push(&lab, &image, &name, &PushOptions::default()).unwrap();
+    assert!(fake.requests("/uploads/").is_empty());
 }
 
 #[test]
