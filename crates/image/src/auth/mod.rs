@@ -81,6 +81,11 @@ pub fn login(registry: &str, user: &str, password: &str, opts: &AuthOptions) -> 
     })?;
     let path = file_to_write(opts)?;
     match AuthFile::read(&path)?.helper_of(host) {
+        // It is asked for a host, and would never be asked for this.
+        Some(name) if key != host => Err(Error::Helper {
+            helper: name.to_owned(),
+            why: "it keeps credentials of whole registries only".to_owned(),
+        }),
         Some(name) => helper::store(name, &key, user, password),
         None => file::set(&path, &key, user, password),
     }

@@ -219,6 +219,22 @@ fn no_token_is_good_enough() {
 }
 
 #[test]
+fn a_helper_keeps_whole_registries_only() {
+    let fake = basic_registry();
+    let lab = Lab::new();
+    let file = lab.path("auth.json");
+    let text = format!(r#"{{"credHelpers":{{"{}":"test"}}}}"#, fake.address);
+    std::fs::write(&file, text).unwrap();
+    let opts = AuthOptions {
+        authfile: Some(file),
+        ..AuthOptions::default()
+    };
+    let name = format!("{}/team", fake.address);
+    let error = auth::login(&name, "me", "pw", &opts).unwrap_err();
+    assert!(error.to_string().contains("whole registries"), "{error}");
+}
+
+#[test]
 fn a_helper_is_asked() {
     let fake = basic_registry();
     let lab = Lab::new();
