@@ -344,7 +344,8 @@ pub fn new_session_keyring() {
     }
 }
 
-/// Block every signal that can be blocked; the mask outlives execve.
+/// Block every signal that can be blocked, and give every one its default action: the mask outlives execve, and so would
+/// it that a signal is ignored.
 pub fn block_signals() {
     // SAFETY: the set is filled before its use, and only the calling thread's mask changes.
     unsafe {
@@ -352,23 +353,28 @@ pub fn block_signals() {
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
     }
+    set_default_actions();
 }
 
 /// Give every signal its default action and unblock them all, as a new program expects.
 pub fn reset_signals() {
-    // The kernel's own structure, all zero: the default action, no flags, no mask. By the bare
-    // call, since libc keeps its hands over the two signals that it uses itself.
-    let default = [0_u64; 4];
-    // SAFETY: default actions run no code of ours; the structure is no longer than the array; the
-    // set is initialised before its use.
+    set_default_actions();
+    // SAFETY: the set is initialised before its use, and only the calling thread's mask changes.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            let old = std::ptr::null_mut::<u64>();
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8);
-        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn set_default_actions() {
+    // The kernel's own structure, all zero: the default action, no flags, no mask. By the bare
+    // call, since libc keeps its hands over the two signals that it uses itself.
+    let default = [0_u64; 4];
+    for signal in 1..=libc::SIGRTMAX() {
+        let old = std::ptr::null_mut::<u64>();
+        // SAFETY: default actions run no code of ours; the structure is no longer than the array, which is only read.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, 8) };
     }
 }
 

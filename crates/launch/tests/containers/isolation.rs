@@ -9,6 +9,7 @@ use crate::common::{Scene, pipes, set_mode, spec};
 
 pub const TESTS: &[Test] = &[
     ("capabilities", capabilities),
+    ("signals_are_as_usual", signals_are_as_usual),
     ("no_new_privileges", no_new_privileges),
     ("ambient", ambient),
     ("masked_paths", masked_paths),
@@ -45,6 +46,21 @@ fn capabilities(scene: &Scene) {
         ("SigBlk:", "0000000000000000"),
     ] {
         assert_eq!(field(&status, name), expected, "{name}");
+    }
+}
+
+/// None is ignored or blocked, whoever is the first process.
+fn signals_are_as_usual(scene: &Scene) {
+    for init in [false, true] {
+        let spec = spec(&STATUS);
+        let (stdio, reader) = pipes();
+        let mut request = scene.request(&spec, stdio);
+        request.init = init;
+        let (_, status) = run(request, reader).unwrap();
+        for name in ["SigIgn:", "SigBlk:"] {
+            let none = "0000000000000000";
+            assert_eq!(field(&status, name), none, "{name}, init: {init}");
+        }
     }
 }
 
