@@ -25,6 +25,8 @@ struct Device {
     index: u32,
     up: bool,
     addresses: Vec<Address>,
+    /// It is in the container's namespace; what else has its name there is somebody else's.
+    moved: bool,
 }
 
 impl Devices {
@@ -53,6 +55,7 @@ impl Devices {
                 index: found.index,
                 up: found.up,
                 addresses,
+                moved: false,
             });
         }
         if !devices.is_empty() && !namespaces.has(CloneFlags::CLONE_NEWNET) {
@@ -74,11 +77,12 @@ impl Devices {
     pub(crate) fn give(&mut self, netns: &OwnedFd) -> Result<()> {
         // All names first: the kernel would move one whose name is taken, and not rename it.
         in_namespace(netns, || self.choose_names())?;
-        for device in &self.0 {
+        for device in &mut self.0 {
             let mut batch = Batch::new();
             batch.move_link(device.index, netns.as_fd(), &device.inside);
             let step = format!("move the network device {}", device.name);
             batch.send().map_err(|error| failed(&step, &error.source))?;
+            device.moved = true;
         }
         in_namespace(netns, || {
             let mut all = self.0.iter();
@@ -86,13 +90,14 @@ impl Devices {
         })
     }
 
-    /// Bring those home that are in `netns`, as they were. What cannot be had back goes with the namespace.
+    /// Bring those home that were moved to `netns`, as they were. What cannot be had back goes with the namespace.
     pub(crate) fn take_back(&self, netns: &OwnedFd) {
         let Ok(own) = File::open("/proc/self/ns/net") else {
             return;
         };
+        let moved = || self.0.iter().filter(|device| device.moved);
         let _ = in_namespace(netns, || {
-            for device in &self.0 {
+            for device in moved() {
                 if let Ok(found) = netlink::link(&device.inside) {
                     let mut batch = Batch::new();
                     batch.move_link(found.index, own.as_fd(), &device.name);
@@ -101,7 +106,7 @@ impl Devices {
             }
             Ok(())
         });
-        for device in &self.0 {
+        for device in moved() {
             let _ = device.set_up(&device.name, device.up);
         }
     }
