@@ -21,6 +21,10 @@ use super::identity::Identity;
 const BASE: u64 = 0x7263_6f6e_0000_0000;
 /// The most lines.
 const MOST: usize = 1 << 20;
+/// The most bytes: a line may have as many groups as a process, and all are kept in memory.
+const MOST_BYTES: u64 = 16 << 20;
+/// The most bytes of limits that are read; the kernel's have about 1300.
+const MOST_LIMITS: u64 = 8 << 10;
 
 /// The identities that are known.
 #[derive(Debug)]
@@ -76,7 +80,14 @@ impl Table {
 
     /// Whose a process with these limits (proc(5)) is, if not root's.
     pub(super) fn of_limits(&mut self, path: &str) -> Option<TrueOwner> {
-        let limits = std::fs::read_to_string(path).ok()?;
+        // Below another root it may be a file that the container has put there.
+        let mut options = OpenOptions::new();
+        let options = options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let mut limits = String::new();
+        let file = options.open(path).ok()?;
+        file.take(MOST_LIMITS).read_to_string(&mut limits).ok()?;
         let line = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max realtime timeout "))?;
@@ -121,11 +132,13 @@ impl Table {
         if let Some(line) = self.known.iter().rposition(|known| known == identity) {
             return Ok(line);
         }
-        if self.known.len() >= MOST {
+        let line = format!("{}\n", identity.line());
+        if self.known.len() >= MOST || self.read + line.len() as u64 > MOST_BYTES {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file
-            .write_all(format!("{}\n", identity.line()).as_bytes())?;
+        // What a full disk or a death has left of a line must not become a part of ours.
+        self.file.set_len(self.read)?;
+        self.file.write_all(line.as_bytes())?;
         self.refresh()?;
         self.known
             .len()
