@@ -349,7 +349,9 @@ pub(super) fn real_device(device: Device, flags: OFlags) -> io::Result<OwnedFd> 
 
 /// The mask of `thread` for the modes of what it makes.
 pub(super) fn umask(thread: i32) -> u32 {
-    let status = std::fs::read_to_string(format!("{thread}/status")).unwrap_or_default();
+    // The name in it is the program's own, and need not be a text.
+    let status = std::fs::read(format!("{thread}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok())
         .unwrap_or(0o022)

@@ -411,7 +411,8 @@ impl Supervisor {
             // As the kernel has it.
             return Err(Errno::INVAL.into());
         }
-        let status = std::fs::read_to_string(format!("{number}/status"))?;
+        let status = std::fs::read(format!("{number}/status"))?;
+        let status = String::from_utf8_lossy(&status);
         let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
         let inside = ids.and_then(|ids| ids.split_ascii_whitespace().last()?.parse::<u32>().ok());
         let words = [

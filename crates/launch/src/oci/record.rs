@@ -195,8 +195,9 @@ impl Container {
 
 /// Whether the process `pid` that started at `start_time` is there and has not ended.
 fn alive(pid: i32, start_time: u64) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
+    // The name in it is the program's own, and need not be a text.
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = String::from_utf8_lossy(&stat)
         .rsplit_once(')')
         .and_then(|(_, rest)| rest.trim_start().chars().next());
     !matches!(state, None | Some('Z' | 'X')) && process::start_time(pid) == Some(start_time)
