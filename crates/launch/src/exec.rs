@@ -108,9 +108,15 @@ fn join(
             Ok(Fork::Child) => {
                 drop(tell);
                 let mut number = [0; 4];
-                // It may be killed before it says who we are; then nobody waits for us.
-                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut number));
+                let read = rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut number));
                 drop(told);
+                if read != Ok(number.len()) {
+                    // Killed before it said who we are: whoever asked for us will say that we do not run.
+                    channel::fail(
+                        Some(&socket),
+                        &Error::Died("the process that started it was killed".to_owned()),
+                    );
+                }
                 become_program(request, baggage, i32::from_le_bytes(number), socket, own)
             }
             Ok(Fork::Parent { pid, pidfd }) => {
