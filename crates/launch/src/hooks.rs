@@ -203,9 +203,10 @@ fn ends_within(id: u32, seconds: i64) -> bool {
         // It has ended already, and been reaped by nobody: the wait says how.
         return true;
     };
-    let end = std::time::Instant::now() + Duration::from_secs(seconds.unsigned_abs());
+    let begun = std::time::Instant::now();
+    let allowed = Duration::from_secs(seconds.unsigned_abs());
     loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
+        let left = allowed.saturating_sub(begun.elapsed());
         let limit = Timespec::try_from(left).ok();
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
         match poll(&mut fds, limit.as_ref()) {
