@@ -317,14 +317,16 @@ fn total(ranges: &[IdRange]) -> u64 {
 fn outward(ranges: &[IdRange], id: u32) -> Option<u32> {
     ranges.iter().find_map(|range| {
         let offset = id.checked_sub(range.container)?;
-        (offset < range.len).then(|| range.host + offset)
+        let host = range.host.checked_add(offset)?;
+        (offset < range.len).then_some(host)
     })
 }
 
 fn inward(ranges: &[IdRange], id: u32) -> Option<u32> {
     ranges.iter().find_map(|range| {
         let offset = id.checked_sub(range.host)?;
-        (offset < range.len).then(|| range.container + offset)
+        let container = range.container.checked_add(offset)?;
+        (offset < range.len).then_some(container)
     })
 }
 
