@@ -360,8 +360,13 @@ impl Cgroup {
         };
         while !done()? {
             if Instant::now() > deadline {
+                // Whoever stands still already goes on.
                 let _ = match &self.dirs {
                     Dirs::Unified(dir) if frozen => write(&dir.join("cgroup.freeze"), "0"),
+                    Dirs::Legacy(dirs) if frozen => match dirs.get("freezer") {
+                        Some(dir) => write(&dir.join("freezer.state"), "THAWED"),
+                        None => Ok(()),
+                    },
                     _ => Ok(()),
                 };
                 return Err(Error::Slow);
