@@ -88,6 +88,12 @@ pub(super) fn new_users(spec: &Spec) -> Option<&LinuxNamespace> {
         .find(|namespace| namespace.typ() == LinuxNamespaceType::User)
 }
 
+/// Whether it is one that is there already; an empty path is none.
+fn joins(namespace: &LinuxNamespace) -> bool {
+    let path = namespace.path().as_ref();
+    path.is_some_and(|path| !path.as_os_str().is_empty())
+}
+
 /// The ids of the container: those of the specification where it has a new user namespace, else ours.
 fn maps(spec: &Spec) -> std::result::Result<IdMaps, String> {
     let users = new_users(spec);
@@ -100,7 +106,7 @@ fn maps(spec: &Spec) -> std::result::Result<IdMaps, String> {
         Some((some(linux.uid_mappings())?, some(linux.gid_mappings())?))
     });
     match (users, mappings) {
-        (Some(users), _) if users.path().is_some() => Ok(IdMaps::own()),
+        (Some(users), _) if joins(users) => Ok(IdMaps::own()),
         (Some(_), Some((uid, gid))) => IdMaps::given(ranges(&uid), ranges(&gid)),
         (Some(_), None) => {
             Err("a new user namespace needs linux.uidMappings and linux.gidMappings".to_owned())
