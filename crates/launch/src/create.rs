@@ -433,8 +433,10 @@ impl Created {
         (self.running, waiting)
     }
 
-    /// Leave the container, which waits at its door, to whoever will start it ([`start`]).
+    /// Leave the container at its door, to whoever will start it ([`start`]). Until then it ends with its creator.
     pub fn leave(mut self) -> Running {
+        // Whoever comes to the door of one that has ended will see it.
+        let _ = channel::send_go(&self.socket, 0);
         self.newborn.keep();
         self.running
     }

@@ -290,6 +290,8 @@ fn set_up<'a>(
     announce(socket, &passed, mounts.as_ref(), &streams, &prepared)?;
     drop((passed, mounts));
     if let Some(door) = door {
+        // Before its creator has written down that it is there, nobody would ever come, or could end it.
+        channel::wait_go(socket)?;
         *socket = visitor(door)?;
     }
     channel::wait_go(socket)?;

@@ -68,8 +68,8 @@ pub struct Request<'a> {
     /// Who the container is to the programs outside that the specification names: hooks, and the
     /// listener of a seccomp filter. Without it a specification that has them is refused.
     pub known_as: Option<KnownAs<'a>>,
-    /// Where to wait for the start: at this listening socket, whose first visitor is to call
-    /// [`crate::start`], instead of for [`crate::Created::start`].
+    /// Where to wait for the start, after [`crate::Created::leave`]: at this listening socket, whose first
+    /// visitor is to call [`crate::start`], instead of for [`crate::Created::start`].
     pub door: Option<OwnedFd>,
     /// Give the container a session keyring of its own.
     pub keyring: bool,
