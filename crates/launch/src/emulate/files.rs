@@ -339,12 +339,14 @@ pub(super) fn real_device(device: Device, flags: OFlags) -> io::Result<OwnedFd> 
         (false, 1, 9) => "/dev/urandom",
         _ => return Err(Errno::NXIO.into()),
     };
-    let flags = flags - OFlags::CREATE - OFlags::EXCL - OFlags::TRUNC;
-    let fd = openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?;
-    match fstat(&fd)?.st_rdev == device.number {
-        true => Ok(fd),
-        false => Err(Errno::NXIO.into()),
+    // Looked at before it is opened: at a fifo in its place we would wait for ever.
+    let pinned = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if fstat(&pinned)?.st_rdev != device.number {
+        return Err(Errno::NXIO.into());
     }
+    let flags = flags - OFlags::CREATE - OFlags::EXCL - OFlags::TRUNC - OFlags::NOFOLLOW;
+    let flags = flags | OFlags::CLOEXEC;
+    Ok(openat(CWD, path_of(&pinned), flags, Mode::empty())?)
 }
 
 /// The mask of `thread` for the modes of what it makes.

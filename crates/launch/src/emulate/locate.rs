@@ -271,7 +271,8 @@ impl Named {
         loop {
             let resolve = ResolveFlags::NO_MAGICLINKS;
             match openat2(from, &self.rest[..], flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
+                // Not EAGAIN: that is a lease on the file, which may be there for long.
+                Err(Errno::INTR) => {}
                 other => return other,
             }
         }
