@@ -5,6 +5,9 @@
 //! refused; sockets to the hypervisor (`AF_VSOCK`), which no namespace confines, are refused; calls younger than that
 //! profile that are no more than variants of allowed ones (`fchmodat2`, `futex_wait`, `statmount`, …) are allowed.
 //!
+//! What is refused by an argument of `socket` a 32-bit program of x86 can still have by `socketcall`, whose arguments lie in
+//! memory, where no filter can look.
+//!
 //! # Order
 //! Rules are meant to be tried in the order of the list, the first that fits decides. Rules with conditions on arguments come
 //! before rules on the call alone.
