@@ -53,6 +53,10 @@ pub fn exec(target: &Target, request: ExecRequest<'_>) -> Result<ExecChild> {
     let (pid, pidfd) = child?;
     let answered = emulation.map_or(Ok(()), |emulation| {
         let inside = Inside::of(target.pid)?;
+        // While it has not been waited for, its number is nobody else's.
+        if process::pidfd_send_signal(&target.pidfd, 0).is_err_and(|e| e.raw() == libc::ESRCH) {
+            return Err(Error::Died("it is not running".to_owned()));
+        }
         match channel::wait_listener(&ours)? {
             (Some(listener), _, who) => {
                 emulate::start(&emulation, described, pid, &who, listener, inside)
