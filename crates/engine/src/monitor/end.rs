@@ -114,7 +114,8 @@ impl Monitor {
             false => None,
         };
         if remains.is_none() {
-            // First, since whoever reads the record may start the container again.
+            // First, since whoever reads the record may start the container again, with the same layers.
+            self.started.running.mounts = None;
             let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));
             self.record(&dir);
             self.engine.emit_container(&self.container, Action::Cleanup);
