@@ -421,6 +421,12 @@ impl Supervisor {
             who.group.effective,
         ];
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        // Who has room for less is answered by the kernel, which cuts it off.
+        let mut room = [0; 4];
+        notify::read_memory(thread, len, &mut room)?;
+        if i32::from_ne_bytes(room) < 12 {
+            return Err(Errno::INVAL.into());
+        }
         notify::write_memory(thread, to, &bytes)?;
         notify::write_memory(thread, len, &12_u32.to_ne_bytes())
     }
