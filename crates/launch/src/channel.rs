@@ -1,8 +1,10 @@
 //! The conversation between a caller and the new process, over a pair of sockets.
 //!
-//! Caller: "go", when the ids are mapped, and the network namespace, where that was begun ahead. New process: "ready", with the files it made for the
-//! caller. Caller: "start". The new process executes its program, which closes its socket; so the
-//! end of the conversation is success. At every point it may send an error instead, and is gone.
+//! Caller: "go", when the ids are mapped, and the network namespace, where that was begun ahead. New
+//! process: "ready", with the files it made for the caller. Caller: "go", to start. The new process
+//! executes its program, which closes its socket; so the end of the conversation is success. At every
+//! point it may send an error instead, and is gone. With a door the caller's last "go" leaves it there,
+//! and who comes to the door is the one that says "go" to start.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
