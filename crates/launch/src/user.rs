@@ -4,6 +4,7 @@
 //! group 0; a user of the passwd file gets its login group and, unless a group is asked for, the
 //! groups that list it as a member.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::User as SpecUser;
@@ -55,12 +56,9 @@ pub(crate) fn resolve(
     for name in group_add {
         identity.groups.push(find_group(&group, name)?);
     }
-    let mut seen = Vec::new();
-    identity.groups.retain(|gid| {
-        let new = !seen.contains(gid);
-        seen.push(*gid);
-        new
-    });
+    // An image may name a user in any number of groups.
+    let mut seen = HashSet::new();
+    identity.groups.retain(|gid| seen.insert(*gid));
     Ok(identity)
 }
 
