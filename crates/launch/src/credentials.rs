@@ -198,18 +198,18 @@ fn change_groups(identity: &Identity, keep: bool) -> Result<()> {
 /// Set the supplementary groups; where setgroups(2) is denied, as with a single id, they stay.
 fn set_groups(groups: &[u32]) -> Result<()> {
     let ids: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    match thread::set_thread_groups(&ids) {
+    let set = thread::set_thread_groups(&ids);
+    let unmapped = |gid: &&Gid| thread::set_thread_groups(&[**gid]) == Err(Errno::INVAL);
+    match set {
         Ok(()) | Err(Errno::PERM) => Ok(()),
-        Err(Errno::INVAL) => {
-            let bad = ids
-                .iter()
-                .find(|gid| thread::set_thread_groups(&[**gid]).is_err());
-            Err(Error::Unmapped {
+        Err(error) => match ids.iter().find(unmapped) {
+            Some(bad) => Err(Error::Unmapped {
                 kind: "group".to_owned(),
-                id: bad.map_or(u32::MAX, |gid| gid.as_raw()),
-            })
-        }
-        Err(error) => Err(error).context(|| "cannot set the supplementary groups".to_owned()),
+                id: bad.as_raw(),
+            }),
+            // There may be more of them than a process can have.
+            None => Err(error).context(|| "cannot set the supplementary groups".to_owned()),
+        },
     }
 }
 
