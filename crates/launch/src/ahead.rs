@@ -118,8 +118,15 @@ fn wait(socket: Option<&OwnedFd>) -> Result<(u32, Vec<OwnedFd>)> {
     })
 }
 
+const LOST: &str = "the process that made its namespaces was killed";
+
 fn gone() -> Error {
-    Error::Died("the process that made its namespaces was killed".to_owned())
+    Error::Died(LOST.to_owned())
+}
+
+/// Whether `error` is of the processes here, not of the one that was to live in the namespaces.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    matches!(error, Error::Died(what) if what == LOST)
 }
 
 /// The kinds of the namespaces that are begun.

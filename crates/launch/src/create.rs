@@ -12,7 +12,7 @@ use rcon_sys::process::{self, Fork};
 use rcon_sys::trace;
 use rustix::process::Pid;
 
-use crate::ahead::{Ahead, MadeNetwork};
+use crate::ahead::{self, Ahead, MadeNetwork};
 use crate::cgroup::{self, Cgroup};
 use crate::emulate::{self, Emulation, Inside};
 use crate::error::{Context, Error, Result};
@@ -396,13 +396,14 @@ impl Begun {
 fn why(socket: &OwnedFd, pidfd: &OwnedFd, error: Error) -> Error {
     // If it still waits for a word from us it learns that there will be none, and ends.
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
-    match (channel::wait_ready(socket), &error) {
-        (Ok(_) | Err(Error::Died(_)), Error::Died(_)) => match process::wait_pidfd(pidfd) {
+    let ended = matches!(error, Error::Died(_)) && !ahead::is_lost(&error);
+    match channel::wait_ready(socket) {
+        Ok(_) | Err(Error::Died(_)) if ended => match process::wait_pidfd(pidfd) {
             Ok(status) => Error::Died(status.to_string()),
             Err(_) => error,
         },
-        (Ok(_) | Err(Error::Died(_)), _) => error,
-        (Err(said), _) => said,
+        Ok(_) | Err(Error::Died(_)) => error,
+        Err(said) => said,
     }
 }
 
