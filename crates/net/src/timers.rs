@@ -1,41 +1,39 @@
-//! Deadlines, in a heap.
+//! Deadlines, in order.
 //!
 //! Deadlines move all the time, mostly further away. Who has one keeps it itself, and is asked
-//! when a timer set for it goes off; a timer that went off too early is simply set again. So the
-//! heap holds about one entry for each that waits, and moving a deadline away costs nothing.
+//! when a timer set for it goes off; a timer that went off too early is simply set again, and who goes
+//! takes its timer along. So there is at most one timer for each that waits, however many come and go,
+//! and moving a deadline away costs nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use smoltcp::time::{Duration, Instant};
 
 use crate::poll::Token;
 
-/// The heap.
+/// The timers.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Token)>>,
+    queue: BTreeSet<(Instant, Token)>,
 }
 
 impl Timers {
     /// Has `token` asked at `when`.
     pub(crate) fn set(&mut self, when: Instant, token: Token) {
-        self.heap.push(Reverse((when, token)));
+        self.queue.insert((when, token));
     }
 
     /// The next that is due.
     pub(crate) fn due(&mut self, now: Instant) -> Option<Token> {
-        match self.heap.peek() {
-            Some(Reverse((when, _))) if *when <= now => {
-                self.heap.pop().map(|Reverse((_, token))| token)
-            }
+        match self.queue.first() {
+            Some((when, _)) if *when <= now => self.queue.pop_first().map(|(_, token)| token),
             _ => None,
         }
     }
 
     /// How long until the next is due.
     pub(crate) fn delay(&self, now: Instant) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((when, _))| {
+        self.queue.first().map(|(when, _)| {
             if *when <= now {
                 Duration::ZERO
             } else {
@@ -61,8 +59,16 @@ impl Deadline {
         if let Some(at) = at
             && self.set.is_none_or(|set| at < set)
         {
+            self.cancel(token, timers);
             self.set = Some(at);
             timers.set(at, token);
+        }
+    }
+
+    /// Takes the timer back, if one is set: another is to be set in its place, or the owner goes.
+    pub(crate) fn cancel(&self, token: Token, timers: &mut Timers) {
+        if let Some(set) = self.set {
+            timers.queue.remove(&(set, token));
         }
     }
 
@@ -97,7 +103,7 @@ mod tests {
         let at = |ms| Instant::from_millis(ms);
         deadline.set(Some(at(10)), token, &mut timers);
         deadline.set(Some(at(500)), token, &mut timers);
-        assert_eq!(timers.heap.len(), 1);
+        assert_eq!(timers.queue.len(), 1);
         assert_eq!(timers.delay(at(4)), Some(Duration::from_millis(6)));
         assert_eq!(timers.due(at(9)), None);
         assert_eq!(timers.due(at(10)), Some(token));
@@ -118,10 +124,23 @@ mod tests {
         let now = Instant::from_millis(10);
         assert_eq!(timers.due(now), Some(token));
         assert!(deadline.reached(now, token, &mut timers));
-        deadline.set(None, token, &mut timers);
-        // The timer that was set first goes off for nothing.
-        let later = Instant::from_millis(500);
-        assert_eq!(timers.due(later), Some(token));
-        assert!(!deadline.reached(later, token, &mut timers));
+        // The timer that was set first is there no more.
+        assert_eq!(timers.delay(now), None);
+    }
+
+    #[test]
+    fn who_goes_leaves_no_timer() {
+        let mut timers = Timers::default();
+        let (one, other) = (Token::only(Kind::Udp), Token::only(Kind::Echo));
+        for _ in 0..100 {
+            let mut deadline = Deadline::default();
+            deadline.set(Some(Instant::from_millis(500)), one, &mut timers);
+            deadline.cancel(one, &mut timers);
+        }
+        assert_eq!(timers.delay(Instant::ZERO), None);
+        let mut deadline = Deadline::default();
+        deadline.set(Some(Instant::from_millis(500)), other, &mut timers);
+        Deadline::default().cancel(other, &mut timers);
+        assert_eq!(timers.due(Instant::from_millis(500)), Some(other));
     }
 }

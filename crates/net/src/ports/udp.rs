@@ -112,14 +112,14 @@ impl UdpPorts {
     }
 
     /// Serves a port no longer, and forgets its clients.
-    pub(crate) fn remove(&mut self, io: &Io, address: SocketAddr) {
+    pub(crate) fn remove(&mut self, io: &mut Io, address: SocketAddr) {
         let found = |(_, port): &(Key, &Port)| port.address == address;
         let Some(key) = self.ports.iter().find(found).map(|(key, _)| key) else {
             return;
         };
         let clients = self.clients.iter().filter(|(_, client)| client.port == key);
         for client in clients.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.forget(client);
+            self.forget(io, client);
         }
         if let Some(port) = self.ports.remove(key) {
             io.poller.remove(&port.socket);
@@ -217,7 +217,7 @@ impl UdpPorts {
         let known = matches!(io.policy.target(sender.ip()), Target::Outside(_))
             && sender.is_ipv4() == inside.is_ipv4();
         if self.clients.len() >= io.limits.udp_clients {
-            self.forget_quietest();
+            self.forget_quietest(io);
         }
         let seen = match (known, &self.inner) {
             (true, _) => Seen::As(self.free_place(inside, sender)?),
@@ -312,8 +312,11 @@ impl UdpPorts {
         }
     }
 
-    fn forget(&mut self, key: Key) {
+    fn forget(&mut self, io: &mut Io, key: Key) {
         if let Some(client) = self.clients.remove(key) {
+            client
+                .expiry
+                .cancel(Token::new(Kind::UdpPort, key), &mut io.timers);
             self.by_sender.remove(&(client.port, client.sender));
             if let Seen::As(seen) = client.seen {
                 self.by_inside.remove(&(client.inside, seen));
@@ -321,7 +324,7 @@ impl UdpPorts {
         }
     }
 
-    fn forget_quietest(&mut self) {
+    fn forget_quietest(&mut self, io: &mut Io) {
         let quietest = self
             .by_sender
             .values()
@@ -329,7 +332,7 @@ impl UdpPorts {
             .min_by_key(|key| self.clients.get(*key).map(|client| client.last));
         if let Some(key) = quietest {
             self.turned_away += 1;
-            self.forget(key);
+            self.forget(io, key);
         }
     }
 
@@ -341,7 +344,7 @@ impl UdpPorts {
             .get_mut(key)
             .is_some_and(|client| client.expiry.reached(io.now, token, &mut io.timers));
         if due {
-            self.forget(key);
+            self.forget(io, key);
         }
     }
 }

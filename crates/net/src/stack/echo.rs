@@ -132,7 +132,7 @@ impl Echoes {
                 .min_by_key(|key| self.pings.get(*key).map(|ping| ping.last));
             if let Some(key) = quietest {
                 self.turned_away += 1;
-                self.close(key);
+                self.close(io, key);
             }
         }
         let socket = io.outside.echo(name.1)?;
@@ -154,8 +154,10 @@ impl Echoes {
         Ok(key)
     }
 
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, io: &mut Io, key: Key) {
         if let Some(ping) = self.pings.remove(key) {
+            ping.expiry
+                .cancel(Token::new(Kind::Echo, key), &mut io.timers);
             self.by_name.remove(&ping.name);
         }
     }
@@ -200,7 +202,7 @@ impl Echoes {
             .get_mut(key)
             .is_some_and(|ping| ping.expiry.reached(io.now, token, &mut io.timers));
         if due {
-            self.close(key);
+            self.close(io, key);
         }
     }
 }

@@ -163,7 +163,7 @@ impl Stack {
 
     /// Serves a published UDP port no longer.
     pub(crate) fn withdraw(&mut self, address: SocketAddr) {
-        self.ports.remove(&self.io, address);
+        self.ports.remove(&mut self.io, address);
     }
 
     /// Whether there is what [`Stack::set_inner_sockets`] gives.

@@ -187,7 +187,7 @@ impl Dns {
             .and_then(|question| self.names.hosts().answer(&question));
         if let Some(answer) = known {
             let (asked, inside) = (query.asked, query.name.0);
-            self.close(key);
+            self.close(io, key);
             return answer_with(io, asked, inside, &answer);
         }
         query.servers = self.names.servers();
@@ -216,11 +216,14 @@ impl Dns {
         }
         let failure = message::failure(&query.message);
         answer_with(io, query.asked, query.name.0, &failure);
-        self.close(key);
+        self.close(io, key);
     }
 
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, io: &mut Io, key: Key) {
         if let Some(query) = self.queries.remove(key) {
+            query
+                .deadline
+                .cancel(Token::new(Kind::Dns, key), &mut io.timers);
             self.by_name.remove(&query.name);
         }
     }
@@ -258,7 +261,7 @@ impl Dns {
             let (server, asked) = (*server, query.asked);
             self.names.prefer(server);
             io.send_udp(asked, inside, length);
-            return self.close(key);
+            return self.close(io, key);
         }
     }
 

@@ -70,14 +70,14 @@ impl Tcp {
                 // Asking again does not make it faster; giving up ends it.
                 Phase::Dialing { .. } => {
                     if header.control & RST != 0 {
-                        self.close(key);
+                        self.close(io, key);
                     }
                     return;
                 }
                 Phase::Over => return,
                 Phase::Open(open) if header.opens() && open.is_closing() => {
                     open.forsake();
-                    self.close(key);
+                    self.close(io, key);
                 }
                 Phase::Open(open) => {
                     if let Some(engines) = &mut self.engines {
@@ -207,10 +207,12 @@ impl Tcp {
         Ok(())
     }
 
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, io: &mut Io, key: Key) {
         let Some(flow) = self.flows.remove(key) else {
             return;
         };
+        flow.deadline
+            .cancel(Token::new(Kind::Tcp, key), &mut io.timers);
         self.by_name.remove(&flow.name);
         if let (Phase::Open(open), Some(engines)) = (flow.phase, &mut self.engines) {
             open.leave(engines);
@@ -259,7 +261,7 @@ impl Tcp {
         };
         if let Err(error) = flow::dialed(&socket) {
             let name = flow.name;
-            self.close(key);
+            self.close(io, key);
             return match others.is_empty() {
                 true => refuse(io, &error, &syn),
                 false => self.dial(io, name, syn, others),
@@ -275,7 +277,7 @@ impl Tcp {
                 flow.phase = Phase::Open(Box::new(open));
                 self.enqueue(key);
             }
-            None => self.close(key),
+            None => self.close(io, key),
         }
     }
 
@@ -306,7 +308,7 @@ impl Tcp {
             };
             match open.turn(engines, io) {
                 Turn::Over => {
-                    self.close(*key);
+                    self.close(io, *key);
                     continue;
                 }
                 Turn::More => {

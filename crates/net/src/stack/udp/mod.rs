@@ -251,13 +251,13 @@ impl Udp {
             Target::Ignored => return Err(None),
         };
         if self.flows.len() >= io.limits.udp_flows {
-            self.close_quietest();
+            self.close_quietest(io);
         }
         let outside = SocketAddr::new(address, name.1.port());
         let socket = match io.outside.datagram(outside) {
             // No descriptors left: one less flow is one more descriptor.
             Err(error) if is_out_of_descriptors(&error) && self.flows.len() > 0 => {
-                self.close_quietest();
+                self.close_quietest(io);
                 io.outside.datagram(outside)
             }
             result => result,
@@ -286,13 +286,15 @@ impl Udp {
         Ok(key)
     }
 
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, io: &mut Io, key: Key) {
         if let Some(flow) = self.flows.remove(key) {
+            flow.expiry
+                .cancel(Token::new(Kind::Udp, key), &mut io.timers);
             self.by_name.remove(&flow.name);
         }
     }
 
-    fn close_quietest(&mut self) {
+    fn close_quietest(&mut self, io: &mut Io) {
         let quietest = self
             .by_name
             .values()
@@ -300,7 +302,7 @@ impl Udp {
             .min_by_key(|key| self.flows.get(*key).map(|flow| flow.last));
         if let Some(key) = quietest {
             self.turned_away += 1;
-            self.close(key);
+            self.close(io, key);
         }
     }
 
@@ -337,7 +339,7 @@ impl Udp {
             .get_mut(key)
             .is_some_and(|flow| flow.expiry.reached(io.now, token, &mut io.timers));
         if due {
-            self.close(key);
+            self.close(io, key);
         }
     }
 }
