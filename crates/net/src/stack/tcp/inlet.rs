@@ -184,14 +184,16 @@ impl Inlet {
         let fits = &fits[..taken + kept];
         self.waiting.extend(&fits[taken..]);
         self.next = self.next.wrapping_add(fits.len() as u32);
-        if header.control & segment::FIN == 0 {
+        let whole = fits.len() == new.len();
+        // Nothing comes behind the end, be it there already.
+        if !whole || header.control & segment::FIN == 0 {
             while let Some(piece) = self.later.take(self.next) {
                 self.next = self.next.wrapping_add(piece.len() as u32);
                 self.waiting.extend(piece);
                 self.owed = true;
             }
         }
-        match fits.len() == new.len() {
+        match whole {
             true => Brought::Whole,
             false => {
                 self.owed = true;
