@@ -211,7 +211,10 @@ impl Network {
                 Received::Message(Word::Withdrawn, _) => break,
                 Received::Message(Word::Look, _) => asked_to_look = true,
                 Received::Nothing => {}
-                Received::End => self.bury(),
+                Received::End => {
+                    self.bury();
+                    break;
+                }
             }
         }
         if asked_to_look {
