@@ -63,7 +63,6 @@ fn look(path: &Path, known: &mut State) -> Look {
     if now == *known {
         return Look::Same;
     }
-    *known = now;
     let open = || {
         OpenOptions::new()
             .read(true)
@@ -71,7 +70,10 @@ fn look(path: &Path, known: &mut State) -> Look {
             .open(path)
             .ok()
     };
-    now.and_then(|_| open()).map_or(Look::Gone, Look::New)
+    let file = now.and_then(|_| open());
+    // One that cannot be opened now perhaps can be the next time.
+    *known = file.as_ref().and(now);
+    file.map_or(Look::Gone, Look::New)
 }
 
 /// How the network process is told.
