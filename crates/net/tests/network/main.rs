@@ -12,7 +12,7 @@ use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::{HOST_V4, HOST_V6, with_container};
 use rcon_net::{Config, Listeners, PortHandler, PortMapping};
@@ -58,7 +58,9 @@ fn main() {
             servers::serve_who(Ipv4Addr::LOCALHOST.into(), PRIVATE);
             servers::start_resolver();
             servers::start_brief(HOST_V4.parse().unwrap());
-            std::thread::sleep(Duration::from_secs(600));
+            loop {
+                std::thread::park();
+            }
         });
         wait_for(SocketAddr::new(HOST_V6.parse().unwrap(), RESET));
         wait_for("127.0.0.53:53".parse().unwrap());
@@ -85,7 +87,9 @@ fn skip(why: &str) {
 }
 
 fn wait_for(address: SocketAddr) {
+    let end = Instant::now() + PATIENCE;
     while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < end, "nobody serves {address}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -103,6 +107,14 @@ fn inside(config: &Config, f: impl FnOnce()) {
 
 fn host(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().unwrap(), port)
+}
+
+/// Listens on the host at [`MANY`]. Who accepts does not wait for ever for a container that has failed.
+fn listen() -> TcpListener {
+    use rustix::net::sockopt;
+    let listener = TcpListener::bind((HOST_V4, MANY)).unwrap();
+    sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(PATIENCE)).unwrap();
+    listener
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
@@ -164,7 +176,7 @@ fn many_connections_at_once() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let wanted = usize::try_from(hard / 2 - 100).unwrap().min(10_000);
-    let listener = TcpListener::bind((HOST_V4, MANY)).unwrap();
+    let listener = listen();
     let container = || {
         let mut streams = Vec::new();
         for n in 0..wanted {
@@ -180,7 +192,8 @@ fn many_connections_at_once() {
         exchange_digest(HOST_V4, 1_000_000);
     };
     let outside = move || {
-        let mut streams: Vec<TcpStream> = listener.incoming().take(wanted).flatten().collect();
+        let mut streams: Vec<TcpStream> =
+            (0..wanted).map(|_| listener.accept().unwrap().0).collect();
         for stream in [0, wanted - 1] {
             let stream = &mut streams[stream];
             assert_eq!(stream.read(&mut [0; 8]).unwrap(), 1);
@@ -282,7 +295,7 @@ fn urgent_bytes() {
         }
     };
     let listeners = rcon_net::bind(&config.ports).unwrap();
-    let listener = TcpListener::bind((HOST_V4, MANY)).unwrap();
+    let listener = listen();
     let urgently = |stream: &TcpStream| {
         let stream = stream.try_clone().unwrap();
         std::thread::spawn(move || {
