@@ -148,11 +148,15 @@ fn mark_routes(batch: &mut Batch, config: &Config) {
     }
 }
 
-/// Readies a namespace that was set up without TCP ports for them: the calling thread is in it.
+/// Readies a namespace that was set up without TCP ports for them, if that has not been done since: the calling thread is
+/// in it.
 ///
 /// # Errors
 /// When clients will appear as the container.
 pub(crate) fn publish_tcp(config: &Config) -> io::Result<()> {
+    if keeps_client_addresses() {
+        return Ok(());
+    }
     let mut batch = Batch::new();
     mark_routes(&mut batch, config);
     batch.send().map_err(|refused| refused.source)?;
