@@ -249,12 +249,21 @@ impl Stack {
         if packet.protocol == packet::UDP
             && let Some(payload) = self.fragments.add(self.io.now, packet)
         {
-            let whole = Packet {
+            let datagram = Packet {
                 payload: &payload,
                 fragment: None,
                 ..*packet
             };
-            self.transport(&whole, None);
+            let Some((from, to)) = datagram.endpoints() else {
+                return;
+            };
+            // Errors quote the start of what was sent, which is not in the fragment that came last.
+            let start = icmp::quote_udp(from, to);
+            let datagram = Packet {
+                whole: &start,
+                ..datagram
+            };
+            self.transport(&datagram, None);
         }
     }
 

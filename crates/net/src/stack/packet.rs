@@ -37,7 +37,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) destination: IpAddr,
     /// What the payload is; of a fragment, what the whole is.
     pub(crate) protocol: u8,
-    /// The packet from its first byte to its last, without what the frame has after it.
+    /// The packet from its first byte to its last, without what the frame has after it; of one that came in fragments,
+    /// its headers.
     pub(crate) whole: &'a [u8],
     pub(crate) payload: &'a [u8],
     pub(crate) fragment: Option<Fragment>,

@@ -129,6 +129,29 @@ fn datagrams_are_remembered_longer_when_they_were_answered() {
     assert_eq!(usage(&bench)[0], expected);
 }
 
+#[test]
+fn an_error_about_fragments_says_whose_they_were() {
+    let mut bench = Bench::new(None, true).unwrap();
+    let whole = datagram("10.0.2.100:1000", "127.0.0.1:7", &[7; 100]);
+    let (header, payload) = whole.split_at(packet::IPV4_LEN);
+    let part = |from: usize, to: usize, more: bool| {
+        let mut bytes = header.to_vec();
+        let length = (header.len() + to - from) as u16;
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        let place = (from / 8) as u16 | u16::from(more) << 13;
+        bytes[6..8].copy_from_slice(&place.to_be_bytes());
+        bytes.extend_from_slice(&payload[from..to]);
+        bytes
+    };
+    bench.packet(&part(0, 64, true));
+    bench.packet(&part(64, payload.len(), false));
+    let packets = bench.packets.borrow();
+    let answer = packet::Packet::parse_v4(&packets[0]).unwrap();
+    // Administratively prohibited; then the IP header, and the ports.
+    assert_eq!(answer.payload[..2], [3, 13]);
+    assert_eq!(answer.payload[28..32], payload[..4]);
+}
+
 const QUERY: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03www\0\0\x01\0\x01";
 
 fn ask(bench: &mut Bench) {
