@@ -30,6 +30,8 @@ const REQUEST_V4: u8 = 8;
 const REPLY_V4: u8 = 0;
 const REQUEST_V6: u8 = 128;
 const REPLY_V6: u8 = 129;
+/// How many replies to one ping are taken in one turn, so that none starves the others.
+const BATCH: usize = 64;
 /// The length of an echo header: type, code, checksum, identifier, sequence number
 /// (RFC 792; RFC 4443 §4.1), in bytes.
 const HEADER_LEN: usize = 8;
@@ -169,7 +171,7 @@ impl Echoes {
         };
         let (inside, outside, identifier) = ping.name;
         let start = HEADROOM + packet::ip_len(inside);
-        loop {
+        for _ in 0..BATCH {
             let place = &mut io.buffer[start..HEADROOM + MAX_PACKET];
             match rustix::net::recv(&ping.socket, place, RecvFlags::empty()) {
                 Ok((length, _)) if length >= HEADER_LEN => {
