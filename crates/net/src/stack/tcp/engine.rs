@@ -159,10 +159,12 @@ impl Engines {
 
     /// Takes back what a connection that is over leaves, whose buffer has hardly been used.
     pub(crate) fn recycle(&mut self, engine: Engine) {
+        let mut single = engine.single;
+        // Those of another size would wait for a time with so many connections, or so few, to come again.
+        self.spare.retain(|spare| spare.size == single.size);
         if self.spare.len() >= KEPT {
             return;
         }
-        let mut single = engine.single;
         single.sockets.get_mut::<Socket<'_>>(single.handle).abort();
         self.spare.push(single);
     }
