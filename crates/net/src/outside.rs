@@ -63,7 +63,7 @@ impl HostSockets {
         match from {
             None => Ok(()),
             Some(Outbound::Address(address)) => {
-                if socket_kind_has_ports(socket)? {
+                if is_stream(socket)? {
                     // The port is chosen by connect, of all that are free towards there (ip(7)).
                     set_bind_address_no_port(socket)?;
                 }
@@ -76,7 +76,7 @@ impl HostSockets {
     }
 }
 
-fn socket_kind_has_ports(socket: &OwnedFd) -> io::Result<bool> {
+fn is_stream(socket: &OwnedFd) -> io::Result<bool> {
     Ok(sockopt::socket_type(socket)? == SocketType::STREAM)
 }
 
