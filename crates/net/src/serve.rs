@@ -81,18 +81,21 @@ pub(crate) fn serve(service: Service) -> Result<()> {
     // A process joins a user namespace while it has one thread (setns(2)); the threads that follow
     // then have the right to join the network namespace.
     let joined = match &userns {
-        Some(userns) => setns(userns, CloneFlags::CLONE_NEWUSER).is_ok(),
-        None => true,
+        Some(userns) => setns(userns, CloneFlags::CLONE_NEWUSER),
+        None => Ok(()),
     };
-    if !joined && !listeners.is_empty() {
+    if let Err(errno) = joined
+        && !listeners.is_empty()
+    {
         return Err(Error::io("cannot join the container's user namespace")(
-            io::Error::last_os_error(),
+            errno.into(),
         ));
     }
     drop(userns);
     let policy = Policy::new(&config);
     // The relay's thread looks at a setting of the container's; after that nobody opens a file.
     let relay = joined
+        .is_ok()
         .then(|| start_relay(&policy, limits, netns))
         .transpose();
     let relay = match relay {
