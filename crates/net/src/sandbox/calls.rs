@@ -30,7 +30,7 @@ pub(super) enum Only {
     First(&'static [u32]),
     /// The second argument is one of these.
     Second(&'static [u32]),
-    /// The first argument has all of these bits.
+    /// The first argument has this bit.
     FirstHas(u32),
 }
 

@@ -7,7 +7,7 @@ use super::calls::{CALLS, Only};
 
 /// Loads a word of the call's data (BPF_LD | BPF_W | BPF_ABS).
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-/// Compares it for equality, for all bits of a mask.
+/// Compares it for equality; asks for a bit.
 const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const HAS: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 /// Decides.
@@ -78,9 +78,9 @@ fn body(only: Only) -> Vec<Instruction> {
         Only::Any => vec![step(RETURN, 0, 0, ALLOW)],
         Only::First(values) => among(0, values),
         Only::Second(values) => among(1, values),
-        Only::FirstHas(bits) => vec![
+        Only::FirstHas(bit) => vec![
             step(LOAD, 0, 0, ARGUMENTS),
-            step(HAS, 1, 0, bits),
+            step(HAS, 1, 0, bit),
             step(RETURN, 0, 0, REFUSE),
             step(RETURN, 0, 0, ALLOW),
         ],
