@@ -52,7 +52,7 @@ pub(crate) fn in_namespace(
                 Some(("t", code)) => Error::NoTun {
                     source: io::Error::from_raw_os_error(code.parse().unwrap_or(libc::EIO)),
                 },
-                Some(("e", message)) => Error::Publish(message.to_owned()),
+                Some(("e", message)) => Error::Failed(message.to_owned()),
                 _ => why()(io::Error::other("the process that makes it was killed")),
             })
         }

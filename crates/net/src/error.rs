@@ -11,13 +11,17 @@ use crate::ports::mapping::Protocol;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A `-p` value that cannot be understood.
+    /// A `-p` value that cannot be understood, or names a port that is not published.
     #[error("{0}")]
     Publish(String),
 
     /// An option of the `slirp4netns:` string that cannot be understood.
     #[error("{0}")]
     Option(String),
+
+    /// The network, or a process that works for it, has failed: what it said.
+    #[error("{0}")]
+    Failed(String),
 
     /// A host port below `net.ipv4.ip_unprivileged_port_start`.
     #[error(

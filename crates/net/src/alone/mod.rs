@@ -67,7 +67,7 @@ impl Alone {
         ready().map_err(Error::io("cannot say that the network is ready"))?;
         loop {
             let Some(fd) = network.fd() else {
-                return Err(Error::Publish("the network has failed too often".into()));
+                return Err(Error::Failed("the network has failed too often".into()));
             };
             let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
             let has_exit = exit.is_some();
@@ -83,7 +83,7 @@ impl Alone {
             if has_exit && events[1] {
                 return match network.end() {
                     true => Ok(()),
-                    false => Err(Error::Publish("the network has failed".into())),
+                    false => Err(Error::Failed("the network has failed".into())),
                 };
             }
             if events[0] {

@@ -138,10 +138,10 @@ impl Network {
     /// Publishes more ports; gives them as they came to be.
     ///
     /// # Errors
-    /// As [`bind`]: then none of them is published.
+    /// As [`bind`], or [`Error::Failed`] when the network is down: then none of them is published.
     pub fn publish(&mut self, ports: &[PortMapping]) -> Result<Vec<PortMapping>> {
         if matches!(self.phase, Phase::GivenUp) {
-            return Err(Error::Publish(
+            return Err(Error::Failed(
                 "the network of the container has failed too often and is down".into(),
             ));
         }
