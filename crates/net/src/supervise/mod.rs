@@ -35,7 +35,7 @@ use crate::serve::{self, Service};
 use crashes::Crashes;
 use files::Files;
 
-/// How long the network may take to bring out what the container sent last.
+/// How long the network process may take to end, which it does in its next turn.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long is waited for the network process to close ports, which it does in its next turn.
 const PATIENCE: Duration = Duration::from_secs(2);

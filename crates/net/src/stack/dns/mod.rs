@@ -34,7 +34,7 @@ use names::Names;
 /// The port of name servers (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
 /// How many queries may be under way, three times what dnsmasq takes (dns-forward-max); further ones
-/// are refused.
+/// fail at once.
 pub(crate) const MAX_QUERIES: usize = 512;
 /// How long until the next server is asked too: resolvers in the container wait 5 seconds
 /// (resolv.conf(5)), and should see a second attempt within that.
@@ -152,8 +152,8 @@ impl Dns {
         }
         if self.queries.len() >= MAX_QUERIES {
             self.turned_away += 1;
-            let refusal = message::failure(message);
-            return answer_with(io, datagram.destination, datagram.source, &refusal);
+            let failure = message::failure(message);
+            return answer_with(io, datagram.destination, datagram.source, &failure);
         }
         let key = self.queries.insert(Query {
             name,
