@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub(crate) udp_flows: usize,
     /// Pings, of one descriptor each; the quietest makes room.
     pub(crate) pings: usize,
+    /// Name queries under way, of one descriptor for each server that was asked; further ones fail at once.
+    pub(crate) queries: usize,
     /// Connections to published TCP ports, of two descriptors each and pipes at times; beyond
     /// that, clients wait in the kernel's queue.
     pub(crate) relayed: usize,
@@ -29,6 +31,8 @@ impl Limits {
             tcp_flows: share(2, 16384),
             udp_flows: share(16, 2048),
             pings: share(64, 256),
+            // Three times what dnsmasq takes (dns-forward-max).
+            queries: share(64, 512),
             relayed: share(8, 16384),
             udp_clients: share(16, 4096),
         }
@@ -38,6 +42,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::dns::MAX_SERVERS;
 
     #[test]
     fn no_kind_takes_all_descriptors() {
@@ -46,6 +51,7 @@ mod tests {
             let used = limits.tcp_flows
                 + limits.udp_flows
                 + limits.pings
+                + MAX_SERVERS * limits.queries
                 + 2 * limits.relayed
                 + limits.udp_clients;
             assert!(

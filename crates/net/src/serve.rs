@@ -470,7 +470,7 @@ impl Server {
                 tcp: limits.tcp_flows as u64,
                 udp: limits.udp_flows as u64,
                 icmp: limits.pings as u64,
-                dns: crate::stack::dns::MAX_QUERIES as u64,
+                dns: limits.queries as u64,
                 published_tcp: limits.relayed as u64,
                 published_udp: limits.udp_clients as u64,
             },

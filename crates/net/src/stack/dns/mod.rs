@@ -29,13 +29,12 @@ use crate::outside;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
+#[cfg(test)]
+pub(crate) use names::MAX_SERVERS;
 use names::Names;
 
 /// The port of name servers (RFC 1035 §4.2).
 pub(crate) const PORT: u16 = 53;
-/// How many queries may be under way, three times what dnsmasq takes (dns-forward-max); further ones
-/// fail at once.
-pub(crate) const MAX_QUERIES: usize = 512;
 /// How long until the next server is asked too: resolvers in the container wait 5 seconds
 /// (resolv.conf(5)), and should see a second attempt within that.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -150,7 +149,7 @@ impl Dns {
             // Asked again while we are asking: the answer will do for both.
             return;
         }
-        if self.queries.len() >= MAX_QUERIES {
+        if self.queries.len() >= io.limits.queries {
             self.turned_away += 1;
             let failure = message::failure(message);
             return answer_with(io, datagram.destination, datagram.source, &failure);

@@ -10,7 +10,7 @@ use crate::resolv::ResolvConf;
 /// How often is looked whether the host's files have changed, at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How many servers of the list are used (resolv.h: MAXNS).
-const MAX_SERVERS: usize = 3;
+pub(crate) const MAX_SERVERS: usize = 3;
 
 /// Those who know names.
 #[derive(Debug)]
