@@ -368,6 +368,12 @@ impl Server {
                 places,
                 client_addresses,
             } => {
+                if fds.len() < places.len() {
+                    // There was no room for them here; who comes in our place begins with all.
+                    return Err(Error::io("cannot take the published ports")(
+                        io::Error::from_raw_os_error(libc::EMFILE),
+                    ));
+                }
                 if let (Some(kept), Some(relay)) = (client_addresses, &self.relay) {
                     relay.client_addresses(kept);
                 }
