@@ -31,9 +31,10 @@ pub(crate) enum Target {
 
 impl Policy {
     pub(crate) fn new(config: &Config) -> Policy {
-        Policy {
-            config: config.clone(),
-        }
+        let mut config = config.clone();
+        // Within a container that has such a network too, the host has the container's address: here it means the container.
+        config.host = config.host.filter(|host| *host != config.container_v4());
+        Policy { config }
     }
 
     /// The network's configuration.
@@ -169,6 +170,17 @@ mod tests {
         assert!(!Policy::new(&config).is_container(host.into()));
         let elsewhere = Config::default();
         assert_eq!(target(&elsewhere, "10.0.2.15"), Target::Nobody);
+    }
+
+    #[test]
+    fn a_host_with_the_containers_address_does_not_take_it_away() {
+        let address = Config::default().container_v4();
+        let config = Config {
+            host: Some(address),
+            ..Config::default()
+        };
+        assert!(Policy::new(&config).is_container(address.into()));
+        assert_eq!(target(&config, "10.0.2.100"), Target::Nobody);
     }
 
     #[test]
