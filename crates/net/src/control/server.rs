@@ -38,7 +38,8 @@ impl Control {
     /// Listens at a socket, which must not block.
     pub(crate) fn new(listener: Option<OwnedFd>, poller: &Poller) -> std::io::Result<Control> {
         if let Some(listener) = &listener {
-            poller.add_readable(listener, Token::only(Kind::Control))?;
+            // Told once of each who comes: with no descriptor left, who waits must not keep us awake.
+            poller.add_stream(listener, Token::only(Kind::Control))?;
         }
         Ok(Control {
             listener,
