@@ -61,7 +61,9 @@ fn hosts(base: &str, config: &Config, hostname: &str, host: Option<Ipv4Addr>) ->
     let (own, gateway) = match &config.network {
         Network::Slirp(net) => (
             Some(IpAddr::V4(net.container_v4())),
-            host.or(Some(net.gateway_v4())),
+            // Within a container with such a network the host has the same address as this one.
+            host.filter(|host| *host != net.container_v4())
+                .or(Some(net.gateway_v4())),
         ),
         // What is shown of these two is what they join.
         Network::None | Network::Container(_) | Network::Path(_) => {
