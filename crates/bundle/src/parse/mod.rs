@@ -15,7 +15,7 @@ mod signal;
 mod size;
 mod sysctl;
 mod ulimit;
-mod user;
+mod umask;
 mod words;
 
 pub use device::{device, device_rule};
@@ -31,7 +31,7 @@ pub use signal::{signal, signal_name};
 pub use size::{bytes, shm_size};
 pub use sysctl::sysctl;
 pub use ulimit::{Ulimit, UlimitKind, ulimit};
-pub use user::umask;
+pub use umask::umask;
 pub use words::{entrypoint, image_volumes, init_path, personality, systemd, time_zone, zone_file};
 
 pub use crate::mounts::{mount, tmpfs, volume};
