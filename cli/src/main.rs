@@ -1,7 +1,7 @@
 //! `rcon`, the command line.
 //!
 //! The way of one command: [`app`] reads the global options and looks the command up in its table; only that command's
-//! definition is built (a table of forty costs more than starting a container should); its arguments are parsed into a
+//! definition is built (all of them would cost more than starting a container should); its arguments are parsed into a
 //! struct of what was *said*, which the command turns into what is *meant* and hands to [`rcon_engine::Engine`]. Whatever is
 //! wrong with the words becomes podman's message in [`usage`]; whatever else goes wrong is a [`failure::Failure`], printed
 //! in one place.

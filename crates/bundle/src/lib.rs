@@ -1,8 +1,8 @@
 //! From an image's configuration and a user's options to an OCI runtime specification.
 //!
-//! [`build`] is a pure function of what it is given, but for two looks at the host: whether the sources of bind mounts
-//! exist, and what a seccomp profile file says. It knows nothing of where images, volumes and containers are kept; what it
-//! needs from there comes in a [`Context`]. The defaults are podman's, so that a container moved from there behaves the
+//! [`build`] is a function of what it is given and of a few looks at the host: whether the sources of bind mounts exist, which
+//! devices there are, what a seccomp profile file says, how ready the kernel is to kill us. It knows nothing of where images,
+//! volumes and containers are kept; what it needs from there comes in a [`Context`]. The defaults are podman's, so that a container moved from there behaves the
 //! same: its command, environment, capabilities, mounts, masked paths and system call filter.
 //!
 //! Users and groups are left as the user wrote them ([`Bundle::user`]), since names can only be looked up inside the root

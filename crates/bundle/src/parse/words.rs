@@ -1,4 +1,4 @@
-//! `--entrypoint` and `--image-volume`.
+//! Flags of one word: `--entrypoint`, `--image-volume`, `--init-path`, `--personality`, `--systemd`, `--tz`.
 
 use crate::{Error, ImageVolumes, Personality, SystemdMode};
 
