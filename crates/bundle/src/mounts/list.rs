@@ -34,13 +34,16 @@ pub(crate) fn list(
             all.push(mount);
         }
     }
+    let is_free = |place: &str| {
+        options.mounts.iter().all(|m| m.destination != place) && has_place(place, options)
+    };
     if for_systemd {
         let size = match options.shm_size_systemd {
             Some(size) => format!(",size={size}"),
             None => String::new(),
         };
         for place in systemd::TMPFS {
-            if options.mounts.iter().all(|m| m.destination != place) {
+            if is_free(place) {
                 let words = format!("rw,rprivate,nosuid,nodev,tmpcopyup{size}");
                 all.push(Entry::new(place, "tmpfs", "tmpfs", &words));
             }
@@ -56,7 +59,7 @@ pub(crate) fn list(
             if theirs.contains(&place) {
                 continue;
             }
-            if options.mounts.iter().all(|m| m.destination != place) {
+            if is_free(place) {
                 all.push(Entry::new(
                     place,
                     "tmpfs",

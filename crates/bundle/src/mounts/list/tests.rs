@@ -97,6 +97,10 @@ fn nothing_is_created_in_a_directory_of_the_host() {
         !order.contains(&"/etc/hostname".to_string())
             && !order.contains(&"/etc/resolv.conf".to_string())
     );
+    let mut options = with(&[&format!("{}:/var", dir.path().display())]);
+    options.read_only = true;
+    let order = places(&options);
+    assert!(order.contains(&"/tmp".to_string()) && !order.contains(&"/var/tmp".to_string()));
     // In memory and in volumes it may be.
     let options = Options {
         mounts: vec![tmpfs("/etc").unwrap()],
