@@ -105,6 +105,12 @@ impl Command for Update {
             None => json!({}),
             Some(path) => serde_json::from_str(&read(path)?).map_err(|e| wrong(e.to_string()))?,
         };
+        // Nothing else can be given members.
+        let can_have = |value: &Value| value.is_object() || value.is_null();
+        let mut parts = ["blockIO", "cpu", "memory", "pids"].iter();
+        if !can_have(&all) || !parts.all(|part| all.get(part).is_none_or(can_have)) {
+            return Err(wrong("what should be an object is none".to_owned()));
+        }
         let mut set = |part: &str, name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 all[part][name] = value;
