@@ -122,7 +122,8 @@ pub fn attend(pidfd: &OwnedFd, console: Option<&OwnedFd>, signals: Signals) -> O
     Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255))
 }
 
-/// Copies what is there to be read; whether more may come.
+/// Copies what is there to be read; whether more may come. What nobody takes is lost: a program is not held up because the
+/// reader of what it says went away.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
     let mut buffer = [0; 8192];
     let count = match rustix::io::retry_on_intr(|| rustix::io::read(from, &mut buffer)) {
@@ -133,7 +134,7 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
     while !rest.is_empty() {
         match rustix::io::retry_on_intr(|| rustix::io::write(to, rest)) {
             Ok(written) => rest = &rest[written..],
-            Err(_) => return false,
+            Err(_) => break,
         }
     }
     true
