@@ -330,6 +330,11 @@ fn secrets_in_containers(t: &mut Rcon) {
         t.run(&["run", "--rm", "--secret", bad, &image, "true"])
             .refused(125);
     }
+    // A typing error costs nobody their container.
+    let replace = ["run", "--replace", "--name", "c", "--secret", "s,x"];
+    t.run(&[&replace[..], &[image.as_str(), "true"]].concat())
+        .refused(125);
+    t.run(&["container", "exists", "c"]).code(0);
 }
 
 fn disk_usage(t: &mut Rcon) {

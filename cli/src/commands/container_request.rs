@@ -86,6 +86,11 @@ pub fn make(
         return Err(Error::BadName(name.clone()).into());
     }
     bundle::capabilities(&options, None).map_err(Error::from)?;
+    let secrets: Vec<rcon_engine::SecretUse> = args
+        .secret
+        .iter()
+        .map(|word| rcon_engine::SecretUse::parse(word))
+        .collect::<Result<_, _>>()?;
     if let Some(path) = &args.cidfile
         && path.exists()
     {
@@ -139,11 +144,6 @@ pub fn make(
             }
         }
     }
-    let secrets: Vec<rcon_engine::SecretUse> = args
-        .secret
-        .iter()
-        .map(|word| rcon_engine::SecretUse::parse(word))
-        .collect::<Result<_, _>>()?;
     let request = CreateRequest {
         name: args.name,
         hold: Some(hold),
