@@ -104,6 +104,11 @@ network_backend = "cni"
         "cat /sys/class/net/tap0/mtu; stat -f -c %T /memory; test $$ != 1 && echo init; hostname";
     t.run(&["run", "--rm", &image, "sh", "-c", script])
         .prints(&format!("1400\ntmpfs\ninit\n{host}\n"));
+    // Also where a word before it is the image's name.
+    let name = image.as_str();
+    let own = ["run", "--rm", "-l", name, "--init=false", name];
+    t.run(&[&own[..], &["sh", "-c", "echo $$"]].concat())
+        .prints("1\n");
     t.ok(&["create", "--name", "c", &image, "true"]);
     assert_eq!(
         t.inspect(

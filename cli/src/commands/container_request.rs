@@ -33,11 +33,12 @@ pub fn make(
     arity(&args.args, 1, usize::MAX)?;
     let image_name = args.args.remove(0);
     let defaults = Defaults::load()?;
+    // What is ours stands before the image, whose name may stand among it (`--name redis redis`).
+    let ours = context.argv.len().saturating_sub(args.args.len() + 1);
     defaults.apply(&mut args, |flag| {
-        let words = context.argv.iter().map(|word| word.to_string_lossy());
-        words
-            .take_while(|word| *word != image_name)
-            .any(|word| word.split('=').next() == Some(flag))
+        let words = context.argv.iter().take(ours);
+        let mut words = words.map(|word| word.to_string_lossy());
+        words.any(|word| word.split('=').next() == Some(flag))
     });
     let image_request = ImageRequest {
         policy: args
