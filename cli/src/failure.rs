@@ -119,7 +119,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Does `act` for each of `items`, printing each failure as it comes; the command fails with the code that `worst` makes
-/// of all their codes.
+/// of all their codes. After ctrl-c, or when nobody reads the output any more, no further one is begun.
 pub fn for_each<T>(
     items: impl IntoIterator<Item = T>,
     mut act: impl FnMut(T) -> Result<(), Failure>,
@@ -128,7 +128,7 @@ pub fn for_each<T>(
     let mut codes = Vec::new();
     for item in items {
         if let Err(failure) = act(item) {
-            if failure.message.is_empty() {
+            if failure.message.is_empty() || failure.code == INTERRUPTED {
                 return Err(failure);
             }
             failure.report();
@@ -189,5 +189,15 @@ mod tests {
             |codes| codes[0],
         );
         assert_eq!((outcome.ok(), seen), (Some(7), vec![1, 2, 3]));
+        let mut tried = 0;
+        let outcome = for_each(
+            [1, 2],
+            |_| {
+                tried += 1;
+                Err(Error::Interrupted.into())
+            },
+            last,
+        );
+        assert_eq!((outcome.unwrap_err().code, tried), (INTERRUPTED, 1));
     }
 }
