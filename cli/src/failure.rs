@@ -146,6 +146,11 @@ pub fn last(codes: &[u8]) -> u8 {
     codes.last().copied().unwrap_or_default()
 }
 
+/// The code of the gravest failure: 125, then 2 for what is in use, then 1 for what is not there.
+pub fn gravest(codes: &[u8]) -> u8 {
+    codes.iter().copied().max().unwrap_or_default()
+}
+
 /// Does `act` for each of `names`, printing those to which it was done, and each failure; the command fails with the code
 /// of the last failure.
 pub fn each_named(names: &[String], act: impl Fn(&str) -> Result<(), Failure>) -> Outcome {

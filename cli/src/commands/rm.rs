@@ -8,7 +8,7 @@ use rcon_engine::{Error, RemoveRequest};
 use super::select::{Selection, is_missing, stop_all};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
+use crate::failure::{Failure, Outcome, for_each, gravest};
 use crate::output;
 
 /// The arguments of `rm`.
@@ -83,13 +83,7 @@ impl Command for Rm {
                 }
                 Ok(_) => Ok(output::println(name)?),
             },
-            |codes| {
-                codes
-                    .iter()
-                    .copied()
-                    .max_by_key(|code| if *code == 1 { 0 } else { *code })
-                    .unwrap_or(1)
-            },
+            gravest,
         )
     }
 }

@@ -5,7 +5,7 @@ use rcon_engine::Error;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
+use crate::failure::{Failure, Outcome, for_each, gravest};
 use crate::output;
 
 /// The arguments of `rmi`.
@@ -79,13 +79,7 @@ impl Command for Rmi {
                 }
                 Ok(output::print(&text)?)
             },
-            |codes| {
-                codes
-                    .iter()
-                    .copied()
-                    .max_by_key(|code| if *code == 1 { 0 } else { *code })
-                    .unwrap_or(1)
-            },
+            gravest,
         )
     }
 }

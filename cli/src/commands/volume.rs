@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::confirm::confirmed;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each};
+use crate::failure::{Failure, Outcome, for_each, gravest};
 use crate::output::format::{self, Format};
 use crate::output::{self, human, json};
 use crate::usage::arity;
@@ -271,13 +271,7 @@ impl Command for VolumeRm {
                     }
                 }
             },
-            |codes| {
-                codes
-                    .iter()
-                    .copied()
-                    .max_by_key(|code| if *code == 1 { 0 } else { *code })
-                    .unwrap_or(1)
-            },
+            gravest,
         )
     }
 }
