@@ -115,8 +115,12 @@ impl Command for Run {
             (_, Some(session)) => {
                 let end = session.relay(&relay)?;
                 context.log_trace();
-                if rmi && matches!(end, Ended::Exited(_)) {
-                    remove_image(&engine, &image)?;
+                if rmi
+                    && matches!(end, Ended::Exited(_))
+                    && let Err(failure) = remove_image(&engine, &image)
+                {
+                    // How the program ended is what counts.
+                    failure.report();
                 }
                 ended(end)
             }
