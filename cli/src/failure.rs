@@ -19,7 +19,7 @@ pub const GENERAL: u8 = 125;
 pub const GONE_READER: u8 = Error::GONE_READER as u8;
 
 /// The exit code after ctrl-c.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// What a command ends with: its exit code, or why it failed.
 pub type Outcome = Result<u8, Failure>;

@@ -8,7 +8,7 @@ use rcon_engine::{Error, RemoveRequest};
 use super::select::{Selection, is_missing, stop_all};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each, gravest};
+use crate::failure::{Failure, GENERAL, INTERRUPTED, Outcome, for_each, gravest};
 use crate::output;
 
 /// The arguments of `rm`.
@@ -88,11 +88,12 @@ impl Command for Rm {
     }
 }
 
-/// 1 for a container that is not there, 2 for one that runs, 125 for all else (podman-rm(1)).
+/// 1 for a container that is not there, 2 for one that runs, 125 for all else (podman-rm(1)) but ctrl-c.
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::NoSuchContainer(_) => 1,
         Error::RemoveRunning(_) => 2,
-        _ => 125,
+        Error::Interrupted => INTERRUPTED,
+        _ => GENERAL,
     }
 }

@@ -5,7 +5,7 @@ use rcon_engine::Error;
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each, gravest};
+use crate::failure::{Failure, GENERAL, INTERRUPTED, Outcome, for_each, gravest};
 use crate::output;
 
 /// The arguments of `rmi`.
@@ -84,11 +84,12 @@ impl Command for Rmi {
     }
 }
 
-/// 1 for an image that is not there, 2 for one in use, 125 for all else (podman-rmi(1)).
+/// 1 for an image that is not there, 2 for one in use, 125 for all else (podman-rmi(1)) but ctrl-c.
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::NoSuchImage(_) => 1,
         Error::ImageInUse { .. } => 2,
-        _ => 125,
+        Error::Interrupted => INTERRUPTED,
+        _ => GENERAL,
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::confirm::confirmed;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, for_each, gravest};
+use crate::failure::{Failure, GENERAL, INTERRUPTED, Outcome, for_each, gravest};
 use crate::output::format::{self, Format};
 use crate::output::{self, human, json};
 use crate::usage::arity;
@@ -265,7 +265,8 @@ impl Command for VolumeRm {
                         let code = match error {
                             Error::NoSuchVolume(_) => 1,
                             Error::VolumeInUse(..) => 2,
-                            _ => 125,
+                            Error::Interrupted => INTERRUPTED,
+                            _ => GENERAL,
                         };
                         Err(Failure::from(error).code(code))
                     }
