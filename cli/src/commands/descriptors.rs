@@ -16,28 +16,28 @@ pub fn inherit(count: u32, list: &[String], activation: bool) -> Result<Inherit,
         ));
     }
     let sockets = if activation { sockets() } else { 0 };
-    let mut wanted: Vec<i32> = (3..3 + i64::from(count.max(sockets)))
-        .filter_map(|number| i32::try_from(number).ok())
-        .collect();
-    // The sockets come first in any case.
-    if count > 0 && sockets > 0 {
-        let more = i64::from(count) + i64::from(sockets);
-        wanted = (3..3 + more)
-            .filter_map(|n| i32::try_from(n).ok())
-            .collect();
+    let mut wanted: Vec<i32> = Vec::new();
+    let mut add = |number: i64| match i32::try_from(number) {
+        Ok(open) if is_inherited(open) => {
+            wanted.push(open);
+            Ok(())
+        }
+        _ => Err(Failure::new(format!(
+            "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
+        ))),
+    };
+    // The sockets come first. One by one: the numbers are whatever somebody wrote.
+    for number in 3..3 + i64::from(sockets) + i64::from(count) {
+        add(number)?;
     }
     for word in list {
-        let number = word.parse().ok().filter(|number| *number > 2);
-        wanted.push(number.ok_or_else(|| {
+        let number = word.parse::<i32>().ok().filter(|number| *number > 2);
+        let number = number.ok_or_else(|| {
             Failure::new(format!(
                 "invalid file descriptor {word:?} in --preserve-fd: it must be a number above 2"
             ))
-        })?);
-    }
-    if let Some(number) = wanted.iter().find(|number| !is_inherited(**number)) {
-        return Err(Failure::new(format!(
-            "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
-        )));
+        })?;
+        add(number.into())?;
     }
     let last = wanted.iter().copied().max().unwrap_or(2);
     Ok(Inherit {
@@ -72,5 +72,6 @@ mod tests {
         assert!(message(0, &["9999"]).starts_with("file descriptor 9999 is not available"));
         assert!(message(0, &["2"]).contains("above 2"));
         assert!(message(1, &["3"]).contains("together"));
+        assert!(message(u32::MAX, &[]).contains("is not available"));
     }
 }
