@@ -49,7 +49,7 @@ fn log(args: &ContainerArgs) -> Result<LogOptions, Failure> {
             ))
         })?;
         let size = || {
-            parse::shm_size(value).ok().flatten().ok_or_else(|| {
+            parse::bytes(value).map_err(|_| {
                 Failure::new(format!(
                     "invalid log option {name}: {value:?} is not a size"
                 ))
@@ -58,7 +58,8 @@ fn log(args: &ContainerArgs) -> Result<LogOptions, Failure> {
         match name.to_ascii_lowercase().as_str() {
             "driver" => options.driver = LogDriver::parse(value).map_err(Failure::new)?,
             "path" => options.path = Some(absolute(Path::new(value))?),
-            "max-size" => options.max_size = Some(size()?),
+            // None at all is no limit.
+            "max-size" => options.max_size = Some(size()?).filter(|size| *size > 0),
             "max-file" => {
                 options.max_file = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
                     Failure::new(format!(
@@ -174,5 +175,7 @@ mod tests {
         assert_eq!(lifecycle.log.driver, LogDriver::JsonFile);
         assert_eq!(lifecycle.log.max_size, Some(10 << 20));
         assert_eq!(lifecycle.log.max_file, 3);
+        let (lifecycle, _) = said(&["--log-opt", "max-size=0"]).unwrap();
+        assert_eq!(lifecycle.log.max_size, None);
     }
 }
