@@ -209,8 +209,11 @@ impl IsolationArgs {
         }
         let personality = self.personality.as_deref().map(parse::personality);
         options.personality = personality.transpose().map_err(refused)?;
-        let size = self.shm_size_systemd.as_deref().map(parse::shm_size);
-        options.shm_size_systemd = size.transpose().map_err(refused)?.flatten();
+        let size = self.shm_size_systemd.as_deref();
+        let size = size.filter(|text| !text.is_empty()).map(parse::bytes);
+        options.shm_size_systemd = size.transpose().map_err(|error| {
+            Failure::new(format!("unable to translate --shm-size-systemd: {error}"))
+        })?;
         if let Some(word) = &self.systemd {
             options.systemd = parse::systemd(word).map_err(refused)?;
         }
