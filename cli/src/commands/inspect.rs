@@ -186,6 +186,7 @@ fn inspect(
 fn find(engine: &Engine, kind: Kind, size: bool, name: &str) -> Result<Value, Failure> {
     let missing = |what: String| Err(Failure::new(format!("inspecting object: {what}")));
     let any = kind == Kind::Any;
+    let mut why = None;
     if any || kind == Kind::Container {
         match engine.container(name) {
             Ok(found) => {
@@ -206,7 +207,9 @@ fn find(engine: &Engine, kind: Kind, size: bool, name: &str) -> Result<Value, Fa
         match engine.find_image(name) {
             Ok(found) => return image::object(engine, &found),
             // A name that no image can have may be that of something else.
-            Err(_) if any => {}
+            Err(Error::NoSuchImage(_) | Error::Image(rcon_engine::image::Error::Reference(_)))
+                if any => {}
+            Err(error) if any => why = Some(error),
             Err(Error::NoSuchImage(_)) => return missing(format!("{name}: image not known")),
             Err(error) => return Err(error.into()),
         }
@@ -219,9 +222,11 @@ fn find(engine: &Engine, kind: Kind, size: bool, name: &str) -> Result<Value, Fa
             Err(error) => return Err(error.into()),
         }
     }
-    match network::find(name) {
-        Some(object) => Ok(object),
-        None if any => missing(format!("no such object: {name:?}")),
-        None => missing(format!("no such network {name}")),
+    match (network::find(name), why) {
+        (Some(object), _) => Ok(object),
+        // It may have been meant for an image: several that begin so, or files that cannot be read.
+        (None, Some(error)) => Err(error.into()),
+        (None, None) if any => missing(format!("no such object: {name:?}")),
+        (None, None) => missing(format!("no such network {name}")),
     }
 }
