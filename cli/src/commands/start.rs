@@ -37,6 +37,8 @@ pub struct Start {
     names: Vec<String>,
 }
 
+const TOO_MANY: &str = "you cannot start and attach multiple containers at once";
+
 impl Command for Start {
     const ABOUT: &'static str = "Start one or more containers";
     const USAGE: &'static str = "[options] CONTAINER [CONTAINER...]";
@@ -47,9 +49,7 @@ impl Command for Start {
 
     fn run(self, context: &Context) -> Outcome {
         if self.names.len() > 1 && self.attach {
-            return Err(Failure::new(
-                "you cannot start and attach multiple containers at once",
-            ));
+            return Err(Failure::new(TOO_MANY));
         }
         if self.sig_proxy == Some(true) && !self.attach {
             return Err(Failure::new(
@@ -68,8 +68,10 @@ impl Command for Start {
             ..Selection::default()
         }
         .resolve(&engine)?;
-        if self.attach && names.len() == 1 {
-            let name = &names[0];
+        if let (true, [name, others @ ..]) = (self.attach, &names[..]) {
+            if !others.is_empty() {
+                return Err(Failure::new(TOO_MANY));
+            }
             let options = engine.container(name)?.config.options;
             // The input of a container that keeps it open, as it was created.
             let streams = Streams {
