@@ -17,14 +17,16 @@ impl Table {
         Table::default()
     }
 
-    /// Adds a row.
+    /// Adds a row. What is told of an image or a container may have ends of lines and worse in it: in a cell, they are blanks.
     pub fn row<I: IntoIterator<Item = S>, S: Into<String>>(&mut self, cells: I) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        let cells = cells.into_iter().map(|cell| one_line(cell.into()));
+        self.rows.push(cells.collect());
     }
 
-    /// Adds a row from text with tabs between its cells.
+    /// Adds a row from text with tabs between its cells, which is taken as it stands: it comes of the user's own template.
     pub fn tabbed(&mut self, line: &str) {
-        self.row(line.split('\t'));
+        self.rows
+            .push(line.split('\t').map(str::to_owned).collect());
     }
 
     /// The text, a line a row.
@@ -54,6 +56,14 @@ impl Table {
     }
 }
 
+/// The text with blanks for its control characters.
+fn one_line(text: String) -> String {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, " "),
+        false => text,
+    }
+}
+
 /// The first `width` characters of a text, with `...` when that is not all of it.
 pub fn ellipsis(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
@@ -80,6 +90,13 @@ mod tests {
              a                             b\n"
         );
         assert_eq!(Table::new().render(), "");
+    }
+
+    #[test]
+    fn cells_neither_break_the_table_nor_speak_to_the_terminal() {
+        let mut table = Table::new();
+        table.row(["RUN <<EOF\nmake\nEOF", "\u{1b}[2Jx"]);
+        assert_eq!(table.render(), "RUN <<EOF make EOF   [2Jx\n");
     }
 
     #[test]
