@@ -55,7 +55,9 @@ fn candidates(typed: &str, before: &[String]) -> Candidates {
             break;
         }
         rest = after;
-        if let Some(value) = value_of(&globals, word) {
+        if let Some((flag, said)) = word.strip_prefix("--").and_then(|w| w.split_once('=')) {
+            places.note(flag, said);
+        } else if let Some(value) = value_of(&globals, word) {
             match rest.split_first() {
                 Some((said, after)) => {
                     places.note(value, said);
@@ -300,7 +302,7 @@ fn objects(entry: &Entry, name: &str, typed: &str, place: usize, places: &Places
     }
     let many = entry.usage.contains("...]");
     let has = |word: &str| entry.usage.contains(word) && (place == 0 || many);
-    if verb == "inspect" && !name.contains(' ') && place < usize::MAX {
+    if verb == "inspect" && !name.contains(' ') {
         let mut all = containers(typed, places, |_| true);
         all.extend(images(typed, places));
         return all;
