@@ -227,6 +227,7 @@ fn help_command(words: &[OsString]) -> Outcome {
     let text = match find(&name) {
         Some(entry) => help::command(entry, &name),
         None if NOUNS.iter().any(|(noun, _)| *noun == name) => help::noun(&name),
+        None if name == "oci" => crate::oci::help(),
         None if name.is_empty() => help::root(),
         None => return Err(unknown_command(&name)),
     };
