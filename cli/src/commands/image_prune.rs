@@ -1,17 +1,14 @@
 //! `rcon image prune`
 
-use std::io::{self, BufRead};
-
-use chrono::Utc;
 use clap::Args;
-use rcon_engine::{Error, ImageRecord};
 
+use super::confirm::confirmed;
 use super::images;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::output;
 use crate::usage::arity;
-use crate::{output, times};
 
 /// The arguments of `image prune`.
 #[derive(Args, Debug)]
@@ -42,12 +39,13 @@ impl Command for ImagePrune {
         // Whatever is wrong with a filter is said before anything is asked.
         let mut wanted = engine.images()?;
         for filter in &self.filter {
-            wanted = match filter.strip_prefix("until=") {
-                Some(moment) => until(wanted, moment)?,
-                None => images::filtered(&engine, wanted, filter)?,
-            };
+            wanted = images::filtered(&engine, wanted, filter)?;
         }
-        if !self.force && !self.confirmed()? {
+        let what = match self.all {
+            true => "all images without at least one container associated with them",
+            false => "all dangling images",
+        };
+        if !self.force && !confirmed(&format!("This command removes {what}."))? {
             return Ok(0);
         }
         let mut shown = Ok(());
@@ -62,33 +60,4 @@ impl Command for ImagePrune {
         )?;
         Ok(shown.map(|()| 0)?)
     }
-}
-
-impl ImagePrune {
-    fn confirmed(&self) -> Result<bool, Failure> {
-        let what = match self.all {
-            true => "all images without at least one container associated with them",
-            false => "all dangling images",
-        };
-        output::print(&format!(
-            "WARNING! This command removes {what}.\nAre you sure you want to continue? [y/N] "
-        ))?;
-        let mut answer = String::new();
-        io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .map_err(|e| Failure::new(format!("cannot read the answer: {e}")))?;
-        Ok(answer.trim_start().starts_with(['y', 'Y']))
-    }
-}
-
-/// The images that were made before a moment.
-fn until(images: Vec<ImageRecord>, moment: &str) -> Result<Vec<ImageRecord>, Failure> {
-    let moment = times::parse(moment, Utc::now()).ok_or_else(|| {
-        Failure::from(Error::Invalid(format!(
-            "{moment:?} is not a moment, nor a length of time"
-        )))
-    })?;
-    let before = |image: &ImageRecord| image.created.is_none_or(|t| t < moment);
-    Ok(images.into_iter().filter(before).collect())
 }
