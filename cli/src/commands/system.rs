@@ -8,7 +8,7 @@ use rcon_engine::{Container, Engine, ImageRecord, ListRequest, Volume};
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
-use super::{container_prune, volume};
+use super::{container_prune, images, volume};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -272,7 +272,13 @@ impl Command for SystemPrune {
     fn run(self, context: &Context) -> Outcome {
         arity(&self.args, 0, 0)?;
         let filters = super::select::filters(&self.filter)?;
+        let volumes = volume::Filter::parse(&self.filter)?;
         let engine = context.engine()?;
+        // Whatever is wrong with a filter is said before anything is asked or removed.
+        let mut wanted = engine.images()?;
+        for filter in &self.filter {
+            wanted = images::filtered(&engine, wanted, filter)?;
+        }
         if !self.force && !confirmed(&self.warning())? {
             return Ok(0);
         }
@@ -280,22 +286,15 @@ impl Command for SystemPrune {
         let containers = container_prune::prune(&engine, filters)?;
         show("Deleted Containers", &containers)?;
         if self.volumes {
-            let filter = volume::Filter::parse(&self.filter)?;
-            show("Deleted Volumes", &volume::prune(&engine, &filter)?)?;
+            show("Deleted Volumes", &volume::prune(&engine, &volumes)?)?;
         }
-        let mut images = Vec::new();
-        let wanted = |image: &ImageRecord| {
-            self.filter
-                .iter()
-                .all(|filter| match filter.split_once('=') {
-                    Some(("until", moment)) => crate::times::parse(moment, Utc::now())
-                        .is_some_and(|t| image.created.is_some_and(|created| created < t)),
-                    // Of images, only their age is looked at.
-                    _ => false,
-                })
-        };
-        engine.prune_images(self.all, wanted, |removed| images.extend(removed.deleted))?;
-        show("Deleted Images", &images)?;
+        let mut removed_images = Vec::new();
+        engine.prune_images(
+            self.all,
+            |image| wanted.iter().any(|w| w.id == image.id),
+            |removed| removed_images.extend(removed.deleted),
+        )?;
+        show("Deleted Images", &removed_images)?;
         let after = total(&Stock::take(&engine)?);
         output::println(&format!(
             "Total reclaimed space: {}",
