@@ -1,10 +1,11 @@
 //! `rcon system df`, `rcon system prune`, `rcon system reset`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::Utc;
 use clap::Args;
-use rcon_engine::{Container, Engine, ImageRecord, ListRequest, Volume};
+use rcon_engine::store::Digest;
+use rcon_engine::{Container, Engine, Error, ImageRecord, ListRequest, Volume, bundle};
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
@@ -20,6 +21,8 @@ use crate::usage::arity;
 /// What there is, with sizes.
 struct Stock {
     images: Vec<ImageRecord>,
+    /// The sizes of their layers.
+    layers: HashMap<Digest, u64>,
     containers: Vec<Container>,
     volumes: Vec<Volume>,
     written: BTreeMap<String, u64>,
@@ -29,6 +32,12 @@ struct Stock {
 impl Stock {
     fn take(engine: &Engine) -> Result<Stock, Failure> {
         let images = engine.images()?;
+        let distinct: HashSet<&Digest> = images.iter().flat_map(|image| &image.layers).collect();
+        let mut layers = HashMap::new();
+        for layer in distinct {
+            let meta = engine.store().layer_meta(layer).map_err(Error::from)?;
+            layers.insert(layer.clone(), meta.map_or(0, |meta| meta.size));
+        }
         let containers = engine.list(&ListRequest {
             all: true,
             ..ListRequest::default()
@@ -39,6 +48,7 @@ impl Stock {
         let (written, kept) = engine.sizes(&ids, &names)?;
         Ok(Stock {
             images,
+            layers,
             containers,
             volumes,
             written,
@@ -61,7 +71,7 @@ impl Stock {
         let images = |active: bool| {
             let all = self.images.iter();
             let some = all.filter(move |i| !active || self.users(i) > 0);
-            (some.clone().count(), unique(some))
+            (some.clone().count(), unique(some, &self.layers))
         };
         let (count, bytes) = images(false);
         let (active, used) = images(true);
@@ -94,14 +104,13 @@ impl Stock {
 }
 
 /// Bytes of some images, layers that several have counted once.
-fn unique<'a>(images: impl Iterator<Item = &'a ImageRecord>) -> u64 {
-    let mut seen: Vec<&[_]> = Vec::new();
-    let mut total = 0;
+fn unique<'a>(images: impl Iterator<Item = &'a ImageRecord>, layers: &HashMap<Digest, u64>) -> u64 {
+    let mut seen = HashSet::new();
+    let mut total: u64 = 0;
     for image in images {
-        // An image whose layers are the beginning of another's adds nothing; sizes are of whole images.
-        if !seen.contains(&image.layers.as_slice()) {
-            total += image.size;
-            seen.push(&image.layers);
+        total = total.saturating_add(image.size);
+        for layer in image.layers.iter().filter(|layer| !seen.insert(*layer)) {
+            total = total.saturating_sub(layers.get(layer).copied().unwrap_or(0));
         }
     }
     total
@@ -221,7 +230,7 @@ fn verbose(stock: &Stock) -> String {
         containers.row([
             c.config.short_id().to_owned(),
             human::short(&c.config.image_id).to_owned(),
-            c.config.argv().join(" "),
+            bundle::display(&c.config.argv()),
             c.config.volumes.len().to_string(),
             human::size(stock.written.get(c.id()).copied().unwrap_or(0), ""),
             human::duration(now - c.config.created),
@@ -357,5 +366,30 @@ impl Command for SystemReset {
         }
         engine.reset()?;
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(layers: &[&str], size: u64) -> ImageRecord {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let layers: Vec<String> = layers.iter().copied().map(digest).collect();
+        let record = json!({
+            "id": "ab".repeat(32), "names": [], "repo_digests": [], "manifest_digest": digest("0"),
+            "media_type": "", "layers": layers, "size": size, "created": null,
+            "platform": {"os": "linux", "architecture": "amd64"},
+        });
+        serde_json::from_value(record).unwrap()
+    }
+
+    #[test]
+    fn layers_that_several_images_have_count_once() {
+        let images = [image(&["a", "b"], 35), image(&["a", "c"], 27)];
+        let layers = images.iter().flat_map(|image| image.layers.clone());
+        let layers: HashMap<Digest, u64> = layers.zip([10, 20, 10, 12]).collect();
+        assert_eq!(unique(images.iter(), &layers), 52);
+        assert_eq!(unique(images[1..].iter(), &layers), 27);
     }
 }
