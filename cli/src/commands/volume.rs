@@ -7,6 +7,7 @@ mod transfer;
 use std::collections::BTreeMap;
 
 use clap::Args;
+use rcon_engine::bundle::parse;
 use rcon_engine::{Engine, Error, Volume};
 use serde_json::{Value, json};
 
@@ -88,15 +89,8 @@ impl Command for VolumeCreate {
 /// # Errors
 /// For a label without a name.
 pub fn labels(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    words
-        .iter()
-        .map(|word| match word.split_once('=').unwrap_or((word, "")) {
-            ("", _) => Err(Failure::new(format!(
-                "unable to process labels: invalid label format: {word:?}"
-            ))),
-            (name, value) => Ok((name.to_owned(), value.to_owned())),
-        })
-        .collect()
+    let no_files: &[&str] = &[];
+    Ok(parse::labels(no_files, words).map_err(Error::from)?)
 }
 
 fn options(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
