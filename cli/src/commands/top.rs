@@ -2,6 +2,7 @@
 
 use chrono::{Local, TimeDelta};
 use clap::Args;
+use rcon_engine::bundle::capability_names;
 use rcon_engine::processes::Process;
 use rcon_engine::{Container, Engine, ExecOutcome, ExecRequest, IdMaps};
 
@@ -254,60 +255,16 @@ fn or_number(name: Option<String>, id: u32) -> String {
 
 /// A set of capabilities as a list of names.
 fn capabilities(set: u64) -> String {
-    /// In the order of their numbers, see linux/capability.h.
-    const NAMES: [&str; 41] = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "DAC_READ_SEARCH",
-        "FOWNER",
-        "FSETID",
-        "KILL",
-        "SETGID",
-        "SETUID",
-        "SETPCAP",
-        "LINUX_IMMUTABLE",
-        "NET_BIND_SERVICE",
-        "NET_BROADCAST",
-        "NET_ADMIN",
-        "NET_RAW",
-        "IPC_LOCK",
-        "IPC_OWNER",
-        "SYS_MODULE",
-        "SYS_RAWIO",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_PACCT",
-        "SYS_ADMIN",
-        "SYS_BOOT",
-        "SYS_NICE",
-        "SYS_RESOURCE",
-        "SYS_TIME",
-        "SYS_TTY_CONFIG",
-        "MKNOD",
-        "LEASE",
-        "AUDIT_WRITE",
-        "AUDIT_CONTROL",
-        "SETFCAP",
-        "MAC_OVERRIDE",
-        "MAC_ADMIN",
-        "SYSLOG",
-        "WAKE_ALARM",
-        "BLOCK_SUSPEND",
-        "AUDIT_READ",
-        "PERFMON",
-        "BPF",
-        "CHECKPOINT_RESTORE",
-    ];
-    let all = (1_u64 << NAMES.len()) - 1;
+    let all = (1_u64 << capability_names().count()) - 1;
     if set == 0 {
         return "none".to_owned();
     }
     if set & all == all {
         return "full".to_owned();
     }
-    let names = NAMES.iter().enumerate();
+    let names = capability_names().enumerate();
     let held = names.filter(|(number, _)| set & (1 << number) != 0);
-    held.map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+    held.map(|(_, name)| name).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ const ALL: &[(&str, Capability)] = &[
     ("CHECKPOINT_RESTORE", Capability::CheckpointRestore),
 ];
 
+/// The names of all capabilities without `CAP_`, in the order of their numbers (linux/capability.h).
+pub fn capability_names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
+}
+
 /// What a container has unless something else is said.
 const DEFAULT: &[&str] = &[
     "CHOWN",
@@ -156,7 +161,7 @@ pub fn capabilities(options: &Options, user: Option<&str>) -> Result<Caps, Error
             format!("CAP_{name}")
         )));
     }
-    let all = || ALL.iter().map(|(n, _)| *n).collect::<BTreeSet<_>>();
+    let all = || capability_names().collect::<BTreeSet<_>>();
     let start = match () {
         () if drop_all => BTreeSet::new(),
         () if add_all || options.privileged => all(),

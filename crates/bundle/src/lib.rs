@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{Process, Root, Spec, User};
 use serde_json::Value;
 
-pub use caps::{Caps, capabilities};
+pub use caps::{Caps, capabilities, capability_names};
 pub use command::{Command, command, display, shown};
 pub use error::Error;
 pub use image_config::ImageConfig;
