@@ -6,8 +6,9 @@ use rcon_engine::{Engine, HealthStatus};
 
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::output;
+use crate::usage::arity;
 
 /// The arguments of `healthcheck run`.
 #[derive(Args, Debug)]
@@ -21,12 +22,8 @@ impl Command for Run {
     const EXAMPLES: &'static [&'static str] = &["healthcheck run mywebapp"];
 
     fn run(self, context: &Context) -> Outcome {
-        let [name] = self.args.as_slice() else {
-            return Err(Failure::new(format!(
-                "accepts 1 arg(s), received {}",
-                self.args.len()
-            )));
-        };
+        arity(&self.args, 1, 1)?;
+        let name = &self.args[0];
         let engine = context.engine()?;
         match engine.check_health(name)? {
             HealthStatus::Healthy => Ok(0),
