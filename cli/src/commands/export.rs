@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use rcon_engine::Error;
 use rcon_sys::errors::in_words;
 
 use crate::app::Command;
@@ -36,22 +37,7 @@ impl Command for Export {
         // A file is not made for nothing.
         engine.container(name)?;
         match &self.output {
-            Some(path) => {
-                let file = File::create(path).map_err(|e| {
-                    Failure::new(format!(
-                        "cannot create {}: {}",
-                        path.display(),
-                        in_words(&e)
-                    ))
-                })?;
-                if let Err(error) = engine.export(name, &file) {
-                    let regular = file.metadata().is_ok_and(|m| m.is_file());
-                    if regular {
-                        let _ = std::fs::remove_file(path);
-                    }
-                    return Err(error.into());
-                }
-            }
+            Some(path) => into_file(path, |file| engine.export(name, file))?,
             None if std::io::stdout().is_terminal() => {
                 return Err(Failure::new(
                     "refusing to export to terminal. Use -o flag or redirect",
@@ -61,4 +47,28 @@ impl Command for Export {
         }
         Ok(0)
     }
+}
+
+/// Has an archive written into a file; half of one is not left behind.
+///
+/// # Errors
+/// When the file cannot be made, and what `write` says.
+pub fn into_file(
+    path: &Path,
+    write: impl FnOnce(&File) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let file = File::create(path).map_err(|e| {
+        Failure::new(format!(
+            "cannot create {}: {}",
+            path.display(),
+            in_words(&e)
+        ))
+    })?;
+    if let Err(error) = write(&file) {
+        if file.metadata().is_ok_and(|m| m.is_file()) {
+            let _ = std::fs::remove_file(path);
+        }
+        return Err(error.into());
+    }
+    Ok(())
 }

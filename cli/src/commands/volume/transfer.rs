@@ -8,6 +8,7 @@ use clap::Args;
 use rcon_sys::errors::in_words;
 
 use crate::app::Command;
+use crate::commands::export::into_file;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::usage::arity;
@@ -31,16 +32,7 @@ impl Command for VolumeExport {
         let engine = context.engine()?;
         let name = engine.volume(&self.args[0])?.name;
         match &self.output {
-            Some(path) => {
-                let file = File::create(path).map_err(|e| {
-                    Failure::new(format!(
-                        "cannot create {}: {}",
-                        path.display(),
-                        in_words(&e)
-                    ))
-                })?;
-                engine.export_volume(&name, &file)?;
-            }
+            Some(path) => into_file(path, |file| engine.export_volume(&name, file))?,
             None if std::io::stdout().is_terminal() => {
                 return Err(Failure::new(
                     "cannot redirect to terminal: use -o flag or redirect",
