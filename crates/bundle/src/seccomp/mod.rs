@@ -11,10 +11,10 @@ use rcon_filter::{NATIVE, action, default};
 use crate::parse::SeccompChoice;
 use crate::{Caps, Error, Options};
 
-/// The filter for a container; `None` for none (unconfined, or privileged).
+/// The filter for a container; `None` for none (unconfined, or privileged and nothing said).
 pub(crate) fn choose(options: &Options, caps: &Caps) -> Result<Option<LinuxSeccomp>, Error> {
     match &options.security.seccomp {
-        _ if options.privileged => Ok(None),
+        SeccompChoice::Default if options.privileged => Ok(None),
         SeccompChoice::Unconfined => Ok(None),
         SeccompChoice::Default => Ok(Some(default_profile(caps))),
         SeccompChoice::File(path) => file::read(path, caps).map(Some),
@@ -220,10 +220,13 @@ mod tests {
         assert!(choose(&options, &caps).unwrap().is_some());
         options.security.seccomp = SeccompChoice::Unconfined;
         assert!(choose(&options, &caps).unwrap().is_none());
-        let privileged = Options {
+        let mut privileged = Options {
             privileged: true,
             ..Options::default()
         };
         assert!(choose(&privileged, &caps).unwrap().is_none());
+        // A filter that is asked for is not left out.
+        privileged.security.seccomp = SeccompChoice::File("/nonexistent".into());
+        assert!(choose(&privileged, &caps).is_err());
     }
 }
