@@ -73,18 +73,11 @@ impl Command for SecretCreate {
                     ))
                 })?
                 .into_encoded_bytes(),
-            (false, "-") => {
-                let mut text = Vec::new();
-                let most = rcon_engine::secrets::SECRET_MAX as u64 + 1;
-                std::io::stdin()
-                    .take(most)
-                    .read_to_end(&mut text)
-                    .map_err(|e| {
-                        Failure::new(format!("cannot read standard input: {}", errors::in_words(&e)))
-                    })?;
-                text
-            }
-            (false, path) => std::fs::read(path)
+            (false, "-") => bounded(std::io::stdin()).map_err(|e| {
+                Failure::new(format!("cannot read standard input: {}", errors::in_words(&e)))
+            })?,
+            (false, path) => std::fs::File::open(path)
+                .and_then(bounded)
                 .map_err(|e| Failure::new(format!("open {path}: {}", errors::in_words(&e))))?,
         };
         let engine = context.engine()?;
@@ -92,6 +85,14 @@ impl Command for SecretCreate {
         output::println(&secret.id)?;
         Ok(0)
     }
+}
+
+/// What is to be read, as far as a secret may go and a bit more, by which it is seen that it is too long.
+fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let most = rcon_engine::secrets::SECRET_MAX as u64 + 1;
+    from.take(most).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// The arguments of `secret exists`.
