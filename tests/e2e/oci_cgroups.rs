@@ -196,10 +196,12 @@ fn limits_of_root(t: &mut Rcon) {
     fs::write(&more, r#"{"pids": {"limit": -1}}"#).unwrap();
     b.oci(t, &["update", "-r", "more.json", "c"]).code(0);
     assert_eq!(now("pids", "pids.max", "pids.max"), "max");
-    fs::write(&more, "{").unwrap();
-    b.oci(t, &["update", "-r", "more.json", "c"])
-        .code(1)
-        .says("invalid resources");
+    for bad in ["{", "[]", r#"{"memory": 5}"#] {
+        fs::write(&more, bad).unwrap();
+        b.oci(t, &["update", "-r", "more.json", "--memory", "5", "c"])
+            .code(1)
+            .says("invalid resources");
+    }
     b.oci(t, &["update", "-r", "nowhere", "c"])
         .code(1)
         .says("cannot read nowhere");
