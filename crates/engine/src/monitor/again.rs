@@ -42,13 +42,14 @@ impl Monitor {
             };
             match setup::start(&self.engine, &mut self.container, &self.given, None, false) {
                 Ok(started) => {
-                    if self.take_over(started).is_ok() {
-                        drop(lock);
-                        self.note_start(&[Action::Init]);
-                        return true;
+                    let taken = self.take_over(started);
+                    drop(lock);
+                    if taken.is_err() {
+                        // It runs, as its record says; the next command gives it another monitor.
+                        return false;
                     }
-                    self.give_up();
-                    return false;
+                    self.note_start(&[Action::Init]);
+                    return true;
                 }
                 Err(error) => {
                     ran = Duration::ZERO;
