@@ -14,6 +14,9 @@ use crate::log::{Encoder, Stream};
 use crate::protocol::MAX_DATA;
 use crate::requests;
 
+/// More than the kernel keeps of what was written to a terminal and not yet read.
+const TERMINAL_HOLDS: u64 = 1 << 20;
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -106,20 +109,20 @@ fn wants(streams: requests::Streams, stream: Stream) -> bool {
 }
 
 impl Monitor {
-    /// Reads once from the container; true when there was something.
-    pub(super) fn read_output(&mut self, at: usize) -> bool {
+    /// Reads once from the container; how much that was.
+    pub(super) fn read_output(&mut self, at: usize) -> usize {
         let Some(output) = self.streams.outputs.get_mut(at) else {
-            return false;
+            return 0;
         };
         let count = match rustix::io::read(&output.fd, &mut self.buffer[1..=MAX_DATA]) {
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(Errno::AGAIN | Errno::INTR) => return 0,
             // A terminal that nobody has open any more.
             Err(_) => 0,
         };
         if count == 0 {
             output.ended = true;
-            return false;
+            return 0;
         }
         let data = &self.buffer[1..=count];
         self.started
@@ -138,7 +141,7 @@ impl Monitor {
         {
             client.send_encoded(&self.buffer[..=count]);
         }
-        true
+        count
     }
 
     /// Client `at` reads some of the output no more. What nobody reads then is closed, for the program to see, if it is the
@@ -172,10 +175,22 @@ impl Monitor {
         }
     }
 
-    /// Reads what is left after the end: no process of the container lives that could write more.
+    /// Reads what is left after the end: no process of the container lives that could write more. Somebody else may, to whom
+    /// one of them has handed its end; what comes from there meanwhile is not waited for.
     pub(super) fn drain_output(&mut self) {
         for at in 0..self.streams.outputs.len() {
-            while self.read_output(at) {}
+            let mut left = match self.started.running.console {
+                // What is still on its way through a terminal is not counted.
+                Some(_) => TERMINAL_HOLDS,
+                None => rustix::io::ioctl_fionread(&self.streams.outputs[at].fd)
+                    .unwrap_or(TERMINAL_HOLDS),
+            };
+            while left > 0 {
+                match self.read_output(at) {
+                    0 => break,
+                    count => left = left.saturating_sub(count as u64),
+                }
+            }
         }
         for output in &mut self.streams.outputs {
             output.ended = true;
