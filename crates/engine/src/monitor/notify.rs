@@ -21,6 +21,10 @@ pub(super) const INSIDE: &str = "/run/notify";
 /// What the program finds in its environment.
 pub(super) const VARIABLE: &str = "NOTIFY_SOCKET=/run/notify/notify";
 
+/// How many notices are passed on before something else is looked at: a program that says something without end must not
+/// keep us from the rest.
+const AT_ONCE: usize = 16;
+
 /// The way to who wants to be told.
 #[derive(Debug)]
 pub(super) struct Notify {
@@ -79,7 +83,10 @@ impl Notify {
     /// Passes on what the program says. Which process is the main one is not for it to say.
     fn pass_on(&self) {
         let mut buffer = [0; 4096];
-        while let Some(Ok(count)) = self.inner.as_ref().map(|inner| inner.recv(&mut buffer)) {
+        for _ in 0..AT_ONCE {
+            let Some(Ok(count)) = self.inner.as_ref().map(|inner| inner.recv(&mut buffer)) else {
+                return;
+            };
             let ours = |line: &&[u8]| !line.is_empty() && !line.starts_with(b"MAINPID=");
             let lines: Vec<&[u8]> = buffer[..count]
                 .split(|b| *b == b'\n')
