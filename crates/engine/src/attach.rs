@@ -54,6 +54,9 @@ enum Rejoined {
 const ATTEMPTS: u32 = 500;
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
+/// How many messages are passed on before signals and our input are looked at.
+const AT_ONCE: usize = 16;
+
 /// A connection to a running container's streams.
 #[derive(Debug)]
 pub struct Session {
@@ -265,8 +268,9 @@ impl Relay {
             }
             if socket {
                 self.flush()?;
-                // All there is, so that waiting is for nothing to do.
-                loop {
+                // All there is, so that waiting is for nothing to do; but signals and keys are not kept waiting for the end of
+                // what has none.
+                for _ in 0..AT_ONCE {
                     match self.receive(&mut buffer)? {
                         Received::Nothing => break,
                         Received::Message(length) => {
