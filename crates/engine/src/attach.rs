@@ -167,6 +167,10 @@ impl Engine {
         if state.status == Status::Exited {
             return Ok(Rejoined::Ended(state.exit_code));
         }
+        if state.is_ending() {
+            // Another monitor is about to write down how.
+            return Err(Error::Unreachable);
+        }
         if !state.status.is_alive() || !state.has(state.process) {
             return Ok(Rejoined::Gone);
         }
