@@ -212,7 +212,7 @@ struct Relay {
     session: Session,
     sig_proxy: bool,
     watcher: Option<Watcher>,
-    _raw: Option<RawMode>,
+    raw: Option<RawMode>,
     signals: Signals,
     /// We still read our standard input.
     reading: bool,
@@ -243,7 +243,7 @@ impl Relay {
             watcher: raw
                 .is_some()
                 .then(|| Watcher::new(options.detach_keys.clone())),
-            _raw: raw,
+            raw,
             signals,
             reading: session.streams.stdin,
             queue: VecDeque::new(),
@@ -414,7 +414,7 @@ impl Relay {
         while let Some(signal) = self.signals.take_next() {
             if signal == libc::SIGWINCH && self.session.tty {
                 self.send_size()?;
-            } else if self._raw.is_some() {
+            } else if self.raw.is_some() {
                 // The terminal is going away, or somebody wants us to: the container learns of the former.
                 if signal == libc::SIGHUP {
                     self.pass_on(signal);
