@@ -53,6 +53,11 @@ impl Engine {
         }
         if status.is_alive() {
             drop(lock);
+            if container.state.is_ending() {
+                // Its monitor is about to write that down, which is waited for here; then it is started as any other.
+                self.current(&id)?;
+                return Err(Error::Unreachable);
+            }
             return request
                 .attach
                 .map(|streams| self.attach(&id, streams))
