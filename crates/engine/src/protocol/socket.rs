@@ -111,8 +111,15 @@ pub(crate) fn await_attached(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
+/// How long a monitor may take to start a program that waits for it.
+const TO_BEGIN: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
 /// Has the monitor listening at `dir/ctl` start the program that waits for that, and waits for what comes of it. Nothing
-/// when the monitor goes without a word.
+/// when the monitor goes without a word, or says none: it may be at the end of the container already, and wait for the
+/// lock that we hold.
 pub(crate) fn ask_to_begin(dir: &Path) -> io::Result<Option<Report>> {
     let socket = connect(dir)?;
     let mut message = Vec::new();
@@ -120,6 +127,10 @@ pub(crate) fn ask_to_begin(dir: &Path) -> io::Result<Option<Report>> {
     try_send(&socket, &message)?;
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
+        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+        if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&TO_BEGIN)))? == 0 {
+            return Ok(None);
+        }
         let (_, length) = rustix::io::retry_on_intr(|| {
             rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty())
         })?;
