@@ -156,10 +156,13 @@ impl Engine {
         let Some(_lock) = Lock::take(&dir)? else {
             return Ok(id);
         };
+        // What is left of it if we are killed now is swept by the next command.
+        let remains = records::unborn(&self.paths, &id);
+        fs::rename(&dir, &remains).on("remove", &dir)?;
         self.discard_snapshot(&id)?;
         limits::discard_runtime(&self.paths, &id)?;
         self.drop_names_of(&id)?;
-        files::remove_tree(&dir)?;
+        files::remove_tree(&remains)?;
         Ok(id)
     }
 
