@@ -156,6 +156,8 @@ impl Reader {
         };
         let state = match self.read::<State>(id, "state.json") {
             Read::Value(state) => state,
+            // It was removed between the two looks.
+            Read::Missing if !self.has_config(id) => return None,
             Read::Missing if E::by_run(&config) == Some(false) => State::default(),
             Read::Missing => match self.read(id, records::CREATOR) {
                 Read::Value(state) => state,
@@ -165,6 +167,12 @@ impl Reader {
             Read::Unusual => return None,
         };
         Some((config, state))
+    }
+
+    fn has_config(&mut self, id: &str) -> bool {
+        self.name(id, "config.json");
+        let path = self.path.as_str();
+        rustix::fs::accessat(&self.dir, path, Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     /// Whether a container may have a cgroup.
