@@ -269,7 +269,8 @@ impl Engine {
         let mut now = records::load(&dir)?.ok_or_else(gone)?.config;
         let before = now.lifecycle.health.clone();
         edit(&mut now)?;
-        now.options.resources = config.options.resources;
+        // Somebody else may have changed others meanwhile.
+        now.options.resources = now.options.resources.overlaid(changes);
         records::save_config(&dir, &now)?;
         if now.lifecycle.health != before {
             container.state.wake_monitor();
