@@ -179,6 +179,7 @@ impl Monitor {
         complete
             && !config.auto_remove
             && !self.asked_to_end
+            && !self.dismissed
             && (self.restart_wanted || policy().wants(code, state.restarts))
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Monitor {
     pub given: Given,
     /// Somebody wants it to end, and not to be started again.
     pub asked_to_end: bool,
+    /// The same, by a signal: its service ends, or the machine. What starts at boot is started then.
+    pub dismissed: bool,
     /// It is to be started again, whatever its policy says.
     pub restart_wanted: bool,
     /// Its time is up (`--timeout`).
@@ -97,6 +99,7 @@ impl Monitor {
             oom: None,
             given,
             asked_to_end: false,
+            dismissed: false,
             restart_wanted: false,
             timed_out: false,
             taken_back: false,
@@ -350,7 +353,7 @@ impl Monitor {
     /// Being asked to end means to ask the container.
     fn handle_signals(&mut self) {
         while self.signals.take_next().is_some() {
-            self.asked_to_end = true;
+            self.dismissed = true;
             self.signal(match self.started.held {
                 // Until it is the program, it hears nothing else.
                 Some(_) => libc::SIGKILL,
