@@ -163,11 +163,11 @@ impl Engine {
         files::make_dir(&all)?;
         // One at a time, so that a name is given once.
         let _lock = crate::records::Lock::take(&all)?;
-        match self.secret(name) {
-            Ok(_) if replace => drop(self.remove_secret(name)?),
-            Ok(old) if old.name == name => return Err(Error::SecretExists(name.into())),
-            Ok(_) | Err(Error::NoSuchSecret(_)) => {}
-            Err(error) => return Err(error),
+        // By the name alone: it may be the beginning of another's id.
+        match self.secrets()?.into_iter().find(|old| old.name == name) {
+            Some(old) if replace => drop(self.remove_secret(&old.id)?),
+            Some(_) => return Err(Error::SecretExists(name.into())),
+            None => {}
         }
         let secret = Secret {
             id: names::random_id()?[..25].to_string(),
