@@ -85,8 +85,9 @@ impl Engine {
         let lock = Lock::take(&self.paths.container(id))?.ok_or_else(gone)?;
         let now = self.settle(id)?.ok_or_else(gone)?;
         if now.state.status.has_process() {
-            // It was started while we waited.
+            // It was started while we waited; or it has ended, and its monitor is about to write that down.
             drop(lock);
+            let now = self.current(id)?.ok_or_else(gone)?;
             return self.view(&now);
         }
         Ok(View::Stopped {
