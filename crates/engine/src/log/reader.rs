@@ -228,41 +228,40 @@ fn is_same(one: &File, other: &File) -> bool {
 /// Goes to where the last `count` lines begin, reading backwards; pieces of a line count as one. How many there are.
 fn seek_to_tail(file: &mut File, count: u64) -> io::Result<u64> {
     let mut end = file.seek(SeekFrom::End(0))?;
-    // The bytes from the block's start to just behind the line we look at, newest block first.
-    let mut tail: Vec<u8> = Vec::new();
+    // The end of the line that begins before the block that was read.
+    let mut cut: Vec<u8> = Vec::new();
     let mut found = 0;
+    let mut is_last = true;
     while end > 0 {
         let start = end.saturating_sub(BLOCK as u64);
         let mut block = vec![0; (end - start) as usize];
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut block)?;
-        block.extend_from_slice(&tail);
-        tail = block;
-        // Whole lines of `tail`, from the last; the first may be cut unless the file begins here.
-        let mut to = tail.len();
-        found = 0;
+        block.extend_from_slice(&cut);
+        // Whole lines, from the last; the first may be cut unless the file begins here.
+        let mut to = block.len();
         while to > 0 {
-            let from = tail[..to - 1]
+            let from = block[..to - 1]
                 .iter()
                 .rposition(|b| *b == b'\n')
                 .map_or(0, |at| at + 1);
             if from == 0 && start > 0 {
                 break;
             }
-            let complete = LogLine::parse(
-                tail[from..to]
-                    .strip_suffix(b"\n")
-                    .unwrap_or(&tail[from..to]),
-            );
-            if complete.is_none_or(|l| !l.partial) || to == tail.len() {
+            let line = &block[from..to];
+            let complete = LogLine::parse(line.strip_suffix(b"\n").unwrap_or(line));
+            if complete.is_none_or(|l| !l.partial) || is_last {
                 found += 1;
             }
+            is_last = false;
             if found > count {
                 file.seek(SeekFrom::Start(start + to as u64))?;
                 return Ok(count);
             }
             to = from;
         }
+        block.truncate(to);
+        cut = block;
         end = start;
     }
     file.seek(SeekFrom::Start(0))?;
