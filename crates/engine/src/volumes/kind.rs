@@ -16,6 +16,7 @@ use crate::Engine;
 use crate::error::{Context, Error, Result};
 use crate::files::{self, Durable};
 use crate::record::Config;
+use crate::records::Lock;
 
 /// Refuses options that cannot be had.
 pub(super) fn check(options: &BTreeMap<String, String>) -> Result<()> {
@@ -195,10 +196,16 @@ impl Engine {
     pub(crate) fn note_owned(&self, config: &Config) -> Result<()> {
         for used in &config.volumes {
             let dir = self.volume_dir(&used.name);
-            let Some(volume) = files::read::<Volume>(&dir.join("volume.json"))? else {
-                continue;
+            let unowned = || -> Result<Option<Volume>> {
+                let volume = files::read::<Volume>(&dir.join("volume.json"))?;
+                Ok(volume.filter(|volume| volume.unowned))
             };
-            if volume.unowned {
+            if unowned()?.is_none() {
+                continue;
+            }
+            // Others may be started with it just now.
+            let _lock = Lock::take(&dir)?;
+            if let Some(volume) = unowned()? {
                 let owned = Volume {
                     unowned: false,
                     ..volume
