@@ -102,6 +102,7 @@ impl Engine {
     }
 
     fn ask_monitor(&self, container: &Container, change: &Change) -> Result<Vec<PortMapping>> {
+        container.state.wake_monitor();
         let socket = protocol::connect(&self.paths.runtime(container.id())).context(|| {
             "cannot reach the monitor of the container (it may have been killed)".into()
         })?;
