@@ -31,6 +31,8 @@ impl Engine {
             // Gone by itself (--rm) is as good.
             let container = match self.current(&id) {
                 Ok(Some(container)) => container,
+                // A folder without a record, as earlier versions could leave it.
+                Ok(None) if dir.is_dir() => return self.remove_damaged(id),
                 Ok(None) => return Ok(id),
                 Err(Error::Damaged(..)) if request.force => return self.remove_damaged(id),
                 Err(error) => return Err(error),
