@@ -69,7 +69,7 @@ impl Engine {
 
     /// The directory a container is made in, and its lock. Whoever looks between the two takes it for what a killed creator
     /// left and sweeps it away; then it is made again.
-    fn make_place(&self, id: &str) -> Result<(PathBuf, Lock)> {
+    pub(crate) fn make_place(&self, id: &str) -> Result<(PathBuf, Lock)> {
         let unborn = records::unborn(&self.paths, id);
         for _ in 0..64 {
             fs::DirBuilder::new()

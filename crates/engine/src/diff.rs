@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Engine;
 use crate::error::{Context, Error, Result};
+use crate::files;
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +68,8 @@ impl Engine {
     pub fn image_changes(&self, name: &str) -> Result<Vec<Change>> {
         let image = self.find_image(name)?;
         let id = crate::names::random_id()?;
+        // Should we be killed, it is swept as what is left of a container in the making.
+        let (place, _lock) = self.make_place(&id)?;
         // A snapshot knows where the layers lie, and keeps them there.
         let snapshot = self.store.create_snapshot(&id, &image)?;
         let changes = match snapshot.lower.split_first() {
@@ -74,6 +77,7 @@ impl Engine {
             None => Ok(Vec::new()),
         };
         self.discard_snapshot(&id)?;
+        files::remove_tree(&place)?;
         changes
     }
 
@@ -101,9 +105,11 @@ impl Engine {
                 }
             }
             let image = self.find_image(name)?;
-            made.push(crate::names::random_id()?);
-            let id = &made[made.len() - 1];
-            Ok((self.store.create_snapshot(id, &image)?, false))
+            let id = crate::names::random_id()?;
+            // As what is left of a container in the making, should we be killed.
+            let (place, lock) = self.make_place(&id)?;
+            made.push((id.clone(), place, lock));
+            Ok((self.store.create_snapshot(&id, &image)?, false))
         };
         let sides = side(of).and_then(|of| Ok([of, side(than)?]));
         let changes = sides.and_then(|sides| {
@@ -127,7 +133,10 @@ impl Engine {
             changes.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(changes)
         });
-        let discarded = made.iter().map(|id| self.discard_snapshot(id));
+        let discarded = made.iter().map(|(id, place, _)| {
+            self.discard_snapshot(id)?;
+            files::remove_tree(place)
+        });
         // Each of them, whatever becomes of the others.
         discarded.fold(Ok(()), Result::and)?;
         changes
