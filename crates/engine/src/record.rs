@@ -195,21 +195,6 @@ impl Status {
         self.is_alive() || self == Status::Initialized
     }
 
-    /// Whether the container can go from this state to `next` in one step.
-    pub fn may_become(self, next: Status) -> bool {
-        use Status::*;
-        matches!(
-            (self, next),
-            (Created | Exited, Running | Initialized)
-                | (Initialized, Running | Exited | Created)
-                | (Running | Stopping | Paused, Exited)
-                | (Running | Paused, Stopping)
-                | (Running, Paused)
-                | (Paused, Running)
-                | (Created, Exited)
-        )
-    }
-
     /// The word podman uses for it in `inspect` and filters.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -355,18 +340,6 @@ pub(crate) fn test_config(name: &str) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_life_goes_one_way() {
-        assert!(Status::Created.may_become(Status::Running));
-        assert!(Status::Exited.may_become(Status::Running));
-        assert!(Status::Stopping.may_become(Status::Exited));
-        assert!(Status::Created.may_become(Status::Initialized));
-        assert!(Status::Initialized.may_become(Status::Running));
-        assert!(!Status::Running.may_become(Status::Initialized));
-        assert!(!Status::Running.may_become(Status::Created));
-        assert!(!Status::Exited.may_become(Status::Stopping));
-    }
 
     #[test]
     fn an_empty_state_is_a_created_one() {

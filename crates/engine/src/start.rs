@@ -63,11 +63,6 @@ impl Engine {
                 .map(|streams| self.attach(&id, streams))
                 .transpose();
         }
-        if !status.may_become(Status::Running) {
-            return Err(Error::StateImproper(format!(
-                "container {id} is {status} and cannot be started"
-            )));
-        }
         let snapshot = self.store.snapshot(&id)?.ok_or_else(|| {
             Error::Invalid(format!("the root file system of container {id} is missing"))
         })?;
