@@ -42,9 +42,9 @@ pub struct Usage {
 pub struct Process {
     /// As the host numbers it.
     pub host_pid: i32,
-    /// As the container numbers it, and its parent there.
+    /// As the container numbers it.
     pub pid: i32,
-    /// Its parent; 0 for the first one and for what `exec` started.
+    /// Its parent there; 0 for the first one and for what `exec` started.
     pub parent: i32,
     /// Its process group, as the container numbers it.
     pub group: i32,
@@ -68,7 +68,7 @@ pub struct Process {
     pub virtual_size: u64,
     /// Bytes in memory.
     pub resident: u64,
-    /// Effective and real user and group as the host numbers them, and further groups.
+    /// The effective user, as the host numbers it, and so on.
     pub uid: u32,
     /// The real user.
     pub real_uid: u32,
