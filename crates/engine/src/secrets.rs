@@ -364,6 +364,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_no_beginning_of_an_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(crate::Paths {
+            root: dir.path().join("root"),
+            runroot: dir.path().join("run"),
+            wish: rcon_store::Wish::default(),
+            image_stores: Vec::new(),
+        })
+        .unwrap();
+        let make = |name: &str, replace: bool| {
+            engine.create_secret(name, b"text", BTreeMap::new(), replace)
+        };
+        let other = make("other", false).unwrap();
+        let name = &other.id[..1];
+        make(name, true).unwrap();
+        make(name, true).unwrap();
+        assert_eq!(engine.secret("other").unwrap().id, other.id);
+        assert_eq!(engine.secrets().unwrap().len(), 2);
+        assert!(matches!(make(name, false), Err(Error::SecretExists(_))));
+    }
+
+    #[test]
     fn names_are_checked() {
         for good in ["a", "a-b_c.d", "0"] {
             assert!(valid_name(good), "{good}");
