@@ -368,5 +368,10 @@ mod tests {
         let text = line('F', &long) + &line('F', &long) + &line('F', &long);
         assert_eq!(tail_of(&text, 2).len(), text.len() / 3 * 2);
         assert_eq!(tail_of(&text, 3).len(), text.len());
+        // A line in many pieces, over several blocks.
+        let begin = line('F', "a");
+        let text = begin.clone() + &line('P', &long).repeat(5) + &line('F', "b");
+        assert_eq!(tail_of(&text, 1).len(), text.len() - begin.len());
+        assert_eq!(tail_of(&text, 2), text);
     }
 }
