@@ -20,6 +20,10 @@ use crate::{Engine, LogRequest, protocol};
 
 pub(super) const BLOCK: usize = 64 * 1024;
 
+/// How often, and how long apart, to try to reach the monitor that comes after one that was killed.
+const ATTEMPTS: u32 = 500;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 impl Engine {
     /// Hands the log to `out` piece by piece; an error of `out` (a closed pipe) ends it quietly.
     ///
@@ -45,7 +49,7 @@ impl Engine {
         }
         let path = self.log_path(&container);
         // Watch before reading, so that nothing falls between.
-        let watch = match request.follow && container.state.status.has_process() {
+        let mut watch = match request.follow && container.state.status.has_process() {
             true => {
                 Some(Watch::new(&path, &self.paths.runtime(container.id())).on("watch", &path)?)
             }
@@ -84,7 +88,17 @@ impl Engine {
             let left = request
                 .until
                 .map(|until| (until - Utc::now()).to_std().unwrap_or_default());
-            if ended || left == Some(Duration::ZERO) {
+            let over = left == Some(Duration::ZERO);
+            if ended || over {
+                let goes_on = match &mut watch {
+                    Some(watch) if !over && watch.has_lost_monitor() => {
+                        self.watch_on(container.id(), watch)?
+                    }
+                    _ => false,
+                };
+                if goes_on {
+                    continue;
+                }
                 lines.finish(request, out);
                 return Ok(());
             }
@@ -92,6 +106,23 @@ impl Engine {
                 watch.wait(left).on("watch", &path)?;
             }
         }
+    }
+
+    /// Goes on with the monitor that comes after one that was killed; false when the container has ended.
+    fn watch_on(&self, id: &str, watch: &mut Watch) -> Result<bool> {
+        for _ in 0..ATTEMPTS {
+            // This gives it another one, unless somebody else is about to.
+            let now = self.current(id)?;
+            if !now.is_some_and(|now| now.state.status.has_process()) {
+                return Ok(false);
+            }
+            if let Ok(monitor) = protocol::connect(&self.paths.runtime(id)) {
+                watch.monitor = Some(monitor);
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(false)
     }
 
     /// The file that a container's output is written to.
@@ -305,6 +336,17 @@ impl Watch {
                 })
             ),
             Ok(0)
+        )
+    }
+
+    /// Whether the monitor went without a word of the end.
+    fn has_lost_monitor(&self) -> bool {
+        let Some(monitor) = &self.monitor else {
+            return true;
+        };
+        matches!(
+            protocol::try_receive(monitor, &mut [0; 16]),
+            Ok(Some(0)) | Err(_)
         )
     }
 
