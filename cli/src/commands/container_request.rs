@@ -115,7 +115,7 @@ pub fn make(
     let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;
     trace::mark("image found");
     if let (true, Some(name)) = (args.replace, &args.name) {
-        match engine.remove(
+        match engine.remove_named(
             name,
             &RemoveRequest {
                 force: true,

@@ -62,6 +62,19 @@ impl Engine {
         Err(Error::RemoveRunning(id))
     }
 
+    /// As [`Engine::remove`], for the container of that very name: where there is none, the beginning of an id is not meant.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`], and as there.
+    pub fn remove_named(&self, name: &str, request: &RemoveRequest) -> Result<String> {
+        let holder = match records::valid_name(name) {
+            true => records::name_holder(&self.paths, name),
+            false => None,
+        };
+        let id = holder.ok_or_else(|| Error::NoSuchContainer(name.to_string()))?;
+        self.remove(&id, request)
+    }
+
     /// Clears up what a container left that has ended; the name of its image.
     ///
     /// # Errors
