@@ -61,6 +61,7 @@ impl Command for SecretCreate {
         }
         if self.ignore
             && let Ok(known) = context.engine()?.secret(name)
+            && known.name == *name
         {
             output::println(&known.id)?;
             return Ok(0);
