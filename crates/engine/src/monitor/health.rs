@@ -190,7 +190,13 @@ impl Probe {
                 descriptors::close_range_except(3, &[say.as_raw_fd(), told.as_raw_fd()]);
                 let _ = process::set_name("rcon-health");
                 let _ = SigSet::empty().thread_set_mask();
-                let probed = probe(engine, container, check, most, &told);
+                let probed = match engine.reopened() {
+                    Ok(engine) => probe(&engine, container, check, most, &told),
+                    Err(error) => Probed {
+                        exit_code: error.exit_code(),
+                        output: error.to_string(),
+                    },
+                };
                 let text = serde_json::to_vec(&probed).unwrap_or_default();
                 process::exit_now(i32::from(File::from(say).write_all(&text).is_err()))
             }

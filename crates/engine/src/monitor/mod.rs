@@ -197,7 +197,6 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
             .flat_map(Ahead::fds)
             .map(|fd| fd.as_raw_fd()),
     );
-    // Among what goes is the directory that the engine we came with has open: we use one of our own from here on.
     descriptors::close_range_except(3, &keep);
     let null = File::options()
         .read(true)
@@ -215,15 +214,18 @@ fn detach(engine: &Engine, order: &Order, report: &OwnedFd) -> Result<(Engine, S
         Signal::SIGQUIT,
     ])
     .context(why)?;
-    let store = engine.open_store()?;
-    Ok((
-        Engine {
-            paths: engine.paths.clone(),
-            maps: engine.maps.clone(),
-            store,
-            special: engine.special.clone(),
+    Ok((engine.reopened()?, signals))
+}
+
+impl Engine {
+    /// The same for a monitor, or a child of it, that has closed all it came with: the store's directory was among that.
+    fn reopened(&self) -> Result<Engine> {
+        Ok(Engine {
+            paths: self.paths.clone(),
+            maps: self.maps.clone(),
+            store: self.open_store()?,
+            special: self.special.clone(),
             is_monitor: true,
-        },
-        signals,
-    ))
+        })
+    }
 }
