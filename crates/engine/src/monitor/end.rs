@@ -174,8 +174,8 @@ impl Monitor {
             Ok(Some(now)) => now.config.restart,
             _ => config.restart,
         };
-        // What it was started with may have gone with another monitor.
-        let complete = !self.started.taken_up || !state.has_files;
+        // What it was started with may have gone with another monitor; or was let go, as it was not to be started again then.
+        let complete = !state.has_files || self.given.files.fds().next().is_some();
         complete
             && !config.auto_remove
             && !self.asked_to_end
