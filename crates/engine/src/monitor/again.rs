@@ -20,6 +20,8 @@ impl Monitor {
     /// Starts it again when its pause is over; false when nobody wants that any more.
     pub(super) fn start_again(&mut self) -> bool {
         let mut ran = self.since.elapsed();
+        // It has been told of the end, and goes.
+        self.given.command = None;
         loop {
             if !self.pause(ran) {
                 return false;
