@@ -234,10 +234,10 @@ impl Engine {
     }
 
     fn directories(&self, place: Place) -> Finding {
-        let runroot = self.paths().runroot.display().to_string();
         let uid = rustix::process::geteuid().as_raw();
-        let fallback = format!("/tmp/rcon-{uid}");
-        match runroot.starts_with(&fallback) {
+        let is_fallback = self.paths().runroot.starts_with(format!("/tmp/rcon-{uid}"));
+        let runroot = self.paths().runroot.display().to_string();
+        match is_fallback {
             false => Finding::good("directories", runroot),
             true => Finding::less(
                 "directories",
