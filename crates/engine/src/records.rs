@@ -117,7 +117,7 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Container>> {
     let state = match files::read::<State>(&dir.join("state.json"))? {
         Some(state) => state,
         // It was removed between the two looks.
-        None if !path.exists() => return Ok(None),
+        None if matches!(path.try_exists(), Ok(false)) => return Ok(None),
         None if config.by_run == Some(false) => State::default(),
         None => files::read(&dir.join(CREATOR))?.unwrap_or_default(),
     };
