@@ -340,7 +340,7 @@ impl Engine {
         // Those that are made of it the store knows.
         for container in self.mounting(&image.id)? {
             match force {
-                true => drop(self.remove(&container, &request)?),
+                true => self.remove_found(&container, &request)?,
                 false => return Err(Error::ImageInUse { container }),
             }
         }

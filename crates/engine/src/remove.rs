@@ -62,6 +62,14 @@ impl Engine {
         Err(Error::RemoveRunning(id))
     }
 
+    /// As [`Engine::remove`], for one of several that were found; gone meanwhile is as good.
+    pub(crate) fn remove_found(&self, id: &str, request: &RemoveRequest) -> Result<()> {
+        match self.remove(id, request) {
+            Ok(_) | Err(Error::NoSuchContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// As [`Engine::remove`], for the container of that very name: where there is none, the beginning of an id is not meant.
     ///
     /// # Errors

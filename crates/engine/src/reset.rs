@@ -17,7 +17,7 @@ impl Engine {
             ..ListRequest::default()
         })?;
         for container in all {
-            self.remove(
+            self.remove_found(
                 container.id(),
                 &RemoveRequest {
                     force: true,

@@ -112,7 +112,7 @@ impl Engine {
     pub fn force_remove_volume(&self, name: &str, timeout: Option<u32>) -> Result<String> {
         let name = self.volume(name)?.name;
         for container in self.volume_users(&name)? {
-            self.remove(
+            self.remove_found(
                 &container,
                 &crate::RemoveRequest {
                     force: true,
