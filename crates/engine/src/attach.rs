@@ -180,8 +180,7 @@ impl Engine {
                 .map_err(|_| Error::Unreachable)?;
             let mut message = Vec::new();
             Request::Attach(session.streams).encode(&mut message);
-            protocol::try_send(&socket, &message)
-                .context(|| "cannot talk to the monitor".into())?;
+            protocol::try_send(&socket, &message).map_err(|_| Error::Unreachable)?;
             return Ok(Rejoined::Connected(socket));
         }
         let (ours, theirs) =
@@ -337,12 +336,16 @@ impl Relay {
                 )));
             }
         }
+        // What else was to be said is said anew, or by how we connect.
+        self.queue
+            .retain(|message| matches!(Request::decode(message), Some(Request::Input(_))));
         if self.session.tty {
             self.send_size()?;
         }
         if !self.reading && self.session.streams.stdin {
             self.send(Request::EndOfInput)?;
         }
+        self.flush()?;
         Ok(Received::Nothing)
     }
 
@@ -452,10 +455,14 @@ impl Relay {
             match protocol::try_send(&self.session.socket, message) {
                 Ok(true) => self.message = self.queue.pop_front().unwrap_or_default(),
                 Ok(false) => break,
-                // It has gone, but what it said last may still be to be read.
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                    self.reading = false;
-                    self.queue.clear();
+                // It has gone, but what it said last may still be to be read. Another one gets what is left.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    break;
                 }
                 Err(e) => return Err(e).context(|| "cannot talk to the monitor".into()),
             }
