@@ -36,7 +36,7 @@ fn volumes(t: &mut Rcon) {
     t.run(&["volume", "exists", "nosuch"]).code(1).quiet();
     t.run(&["volume", "ls", "-q", "--filter", "label=a=1"])
         .prints("data\n");
-    t.run(&["volume", "ls", "-q", "--filter", "name=^da"])
+    t.run(&["volume", "ls", "-q", "--filter", "name=^dat"])
         .prints("data\n");
     t.run(&["volume", "ls", "--filter", "nosuch=1"])
         .refused(125)
