@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use crate::hints::rust_files;
 use crate::lab::host::Host;
 use crate::lab::program::Running;
 use crate::lab::pty::Terminal;
@@ -494,21 +495,11 @@ fn what_documents_name_is_there() {
 
 /// The Rust of the program and of its tests.
 fn sources(top: &std::path::Path) -> String {
-    let mut folders = ["crates", "cli/src", "tests"]
-        .map(|name| top.join(name))
-        .to_vec();
-    let mut sources = String::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                sources += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
-    sources
+    let folders = ["crates", "cli/src", "tests"].map(|name| top.join(name));
+    rust_files(folders.to_vec())
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect()
 }
 
 /// The manual of a command: what docs/cli.md has under the longest beginning of `words` that is one, or an alias of one.

@@ -229,33 +229,32 @@ fn start_up(t: &mut Rcon) {
     becomes(t, "c", STATUS, "healthy");
 }
 
-fn slow_checks_fail(t: &mut Rcon) {
+/// A container with a check that takes too long, asked for once: how it is then, and how the check ended.
+fn cut_off(t: &Rcon, check: &str, limit: &str) -> String {
     let image = t.pull("busybox");
+    let health = |name: &str, value: &str| format!("--health-{name}={value}");
     t.ok(&[
         "run",
         "-d",
         "--name",
         "c",
-        "--health-cmd",
-        "sleep 1000",
-        "--health-timeout",
-        "200ms",
-        "--health-interval",
-        "disable",
-        "--health-retries",
-        "1",
+        &health("cmd", check),
+        &health("timeout", limit),
+        &health("interval", "disable"),
+        &health("retries", "1"),
         &image,
         "sleep",
         "1000",
     ]);
     t.run(&["healthcheck", "run", "c"]).code(1);
-    assert_eq!(
-        t.inspect(
-            "c",
-            "{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}}"
-        ),
-        "unhealthy -1"
-    );
+    t.inspect(
+        "c",
+        "{{.State.Health.Status}} {{(index .State.Health.Log 0).ExitCode}}",
+    )
+}
+
+fn slow_checks_fail(t: &mut Rcon) {
+    assert_eq!(cut_off(t, "sleep 1000", "200ms"), "unhealthy -1");
     // A check that was cut off leaves nothing in the container.
     let left = t.ok(&["exec", "c", "ps", "-o", "args"]);
     assert_eq!(left.matches("sleep 1000").count(), 1, "{left}");
@@ -263,27 +262,7 @@ fn slow_checks_fail(t: &mut Rcon) {
 
 /// The clock runs for a check that prints without end, too.
 fn floods_end_in_time(t: &mut Rcon) {
-    let image = t.pull("busybox");
-    t.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c",
-        "--health-cmd",
-        "yes",
-        "--health-timeout",
-        "500ms",
-        "--health-interval",
-        "disable",
-        "--health-retries",
-        "1",
-        &image,
-        "sleep",
-        "1000",
-    ]);
-    t.run(&["healthcheck", "run", "c"]).code(1);
-    let code = "{{(index .State.Health.Log 0).ExitCode}}";
-    assert_eq!(t.inspect("c", code), "-1");
+    assert_eq!(cut_off(t, "yes", "500ms"), "unhealthy -1");
 }
 
 /// `update` changes the checks of a container that runs, of one that does not, and its variables for its next start.

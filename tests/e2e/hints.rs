@@ -210,6 +210,17 @@ fn sources(top: &Path) -> Vec<Source> {
     let crates = std::fs::read_dir(top.join("crates")).unwrap();
     let mut folders = vec![top.join("cli/src")];
     folders.extend(crates.map(|entry| entry.unwrap().path().join("src")));
+    rust_files(folders)
+        .into_iter()
+        .map(|path| Source {
+            tokens: tokens(&std::fs::read_to_string(&path).unwrap()),
+            path,
+        })
+        .collect()
+}
+
+/// All Rust files in these folders and below.
+pub fn rust_files(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -217,8 +228,7 @@ fn sources(top: &Path) -> Vec<Source> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|end| end == "rs") {
-                let tokens = tokens(&std::fs::read_to_string(&path).unwrap());
-                found.push(Source { path, tokens });
+                found.push(path);
             }
         }
     }
