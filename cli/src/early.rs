@@ -10,7 +10,7 @@ use rcon_engine::{Early, trace};
 
 /// Options of `run` after which the usual namespaces are not wanted, or no container at all.
 const OTHERS: [&str; 10] = [
-    "--cgroup-parent",
+    "--cgroupns",
     "--gidmap",
     "--help",
     "--ipc",
@@ -78,6 +78,7 @@ mod tests {
             "--net=container:web alpine",
             "--network=ns:/run/x alpine",
             "--userns keep-id alpine",
+            "--cgroupns=host alpine",
             "--uidmap=0:0:1 alpine",
             "--help",
         ] {
