@@ -73,6 +73,8 @@ struct Direction {
     pipe: Option<Pipe>,
     /// What was read and found no room.
     rest: Vec<u8>,
+    /// Whether the kernel was told that more comes, and so may keep the last bytes back.
+    held: bool,
 }
 
 impl Pair {
@@ -190,6 +192,10 @@ impl Direction {
     /// Tells the receiver that all has come. After the last of both directions that is done by
     /// closing.
     fn tell(&mut self, to: &OwnedFd, last: bool) {
+        if std::mem::take(&mut self.held) && !self.ended {
+            // Set already; setting it sends what was kept back (tcp(7)).
+            let _ = sockopt::set_tcp_nodelay(to, true);
+        }
         let empty = self.rest.is_empty() && self.pipe.is_none();
         if self.ended && empty && !self.told {
             self.told = true;
@@ -206,7 +212,7 @@ impl Direction {
             if !self.writable {
                 return Ok(0);
             }
-            let sent = self.send(to, None)?;
+            let sent = self.send(to, None, false)?;
             return Ok(sent);
         }
         if !self.readable || self.ended || !self.writable {
@@ -232,14 +238,21 @@ impl Direction {
         // Less than asked for means that there is no more; epoll(7) tells of new. But of an end or
         // something urgent that it has told of already it will not tell again.
         self.readable = count == buffer.len() || self.hung_up || self.urgent;
-        self.send(to, Some(&buffer[..count]))?;
+        // The last bytes go with the end that follows them in one segment.
+        self.send(to, Some(&buffer[..count]), self.hung_up)?;
         Ok(count)
     }
 
-    /// Sends new bytes, or what is left of earlier ones; keeps what finds no room.
-    fn send(&mut self, to: &OwnedFd, new: Option<&[u8]>) -> Result<usize, Errno> {
+    /// Sends new bytes, or what is left of earlier ones; keeps what finds no room. With `hold` the
+    /// kernel may keep back what does not fill a segment.
+    fn send(&mut self, to: &OwnedFd, new: Option<&[u8]>, hold: bool) -> Result<usize, Errno> {
         let bytes = new.unwrap_or(&self.rest);
-        let sent = match rustix::net::send(to, bytes, SendFlags::NOSIGNAL) {
+        self.held = hold;
+        let flags = match hold {
+            true => SendFlags::NOSIGNAL | SendFlags::MORE,
+            false => SendFlags::NOSIGNAL,
+        };
+        let sent = match rustix::net::send(to, bytes, flags) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(error) => return Err(error),
@@ -392,5 +405,40 @@ mod tests {
         drop(relay);
         assert_eq!(user.read(&mut chunk).unwrap(), 6);
         assert_eq!(user.read(&mut chunk).unwrap(), 0);
+    }
+
+    /// Two ends of a TCP connection.
+    fn tcp() -> (OwnedFd, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        for stream in [&ours, &theirs] {
+            stream.set_nonblocking(true).unwrap();
+            stream.set_nodelay(true).unwrap();
+        }
+        (ours.into(), theirs)
+    }
+
+    #[test]
+    fn nothing_is_kept_back_for_an_end_that_does_not_come() {
+        let (client, mut user) = tcp();
+        let (server, mut service) = tcp();
+        let mut relay = Pair::new(client, server);
+        let mut buffer = vec![0; 4096];
+        let mut chunk = [0; 16];
+        user.write_all(b"last").unwrap();
+        // An end is announced, and is not there yet.
+        for (ready, side) in [news(Side::Client), news(Side::Server)] {
+            relay.ready(&ready, side).unwrap();
+        }
+        relay.turn(&mut Pipes::default(), &mut buffer).unwrap();
+        assert_eq!(service.read(&mut chunk).unwrap(), 4);
+        user.write_all(b"really").unwrap();
+        user.shutdown(std::net::Shutdown::Write).unwrap();
+        let (ready, side) = news(Side::Client);
+        relay.ready(&ready, side).unwrap();
+        relay.turn(&mut Pipes::default(), &mut buffer).unwrap();
+        assert_eq!(service.read(&mut chunk).unwrap(), 6);
+        assert_eq!(service.read(&mut chunk).unwrap(), 0);
     }
 }
