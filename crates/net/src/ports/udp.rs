@@ -29,7 +29,7 @@ use crate::stack::Io;
 use crate::stack::link::{HEADROOM, MAX_PACKET};
 use crate::stack::packet;
 use crate::stack::policy::Target;
-use crate::stack::udp::{self, Datagram};
+use crate::stack::udp::{self, Datagram, Train};
 use crate::stack::usage::Usage;
 use crate::timers::Deadline;
 
@@ -50,6 +50,8 @@ pub(crate) struct UdpPorts {
     by_sender: HashMap<(Key, SocketAddr), Key>,
     by_inside: HashMap<(SocketAddr, SocketAddr), Key>,
     turned_away: u64,
+    /// Answers that are sent with the next, or at the end of the turn.
+    train: Train,
     /// Where clients appear as the container itself.
     inner: Option<InnerSockets>,
 }
@@ -60,6 +62,8 @@ struct Port {
     ipv6: bool,
     address: SocketAddr,
     container_port: u16,
+    /// Whether the kernel cuts apart what is sent together, as far as we know.
+    cuts: bool,
 }
 
 #[derive(Debug)]
@@ -151,6 +155,7 @@ impl UdpPorts {
             address: listener.address,
             socket: listener.socket,
             container_port: listener.container_port,
+            cuts: true,
         });
         match self.ports.get(key) {
             Some(port) => io
@@ -275,41 +280,96 @@ impl UdpPorts {
         let Some(key) = self.by_inside.get(&name).copied() else {
             return false;
         };
-        if let Some(client) = self.clients.get_mut(key)
-            && let Some(port) = self.ports.get(client.port)
-        {
-            for payload in datagram.segments(segment) {
-                // One that cannot be sent is lost, as datagrams are.
-                let _ = send(&port.socket, payload, client.sender, client.local);
-                client.sent += payload.len() as u64;
-            }
+        self.answer(key, datagram.payload, segment, io.more_frames);
+        if let Some(client) = self.clients.get_mut(key) {
             client.touch(io, key);
         }
         true
     }
 
+    /// Sends an answer to a client, which may stand for several, each of `segment` bytes but the last; with others of
+    /// its kind where more may come right after it.
+    fn answer(&mut self, key: Key, payload: &[u8], segment: Option<u16>, more: bool) {
+        let Some(client) = self.clients.get_mut(key) else {
+            return;
+        };
+        client.sent += payload.len() as u64;
+        let cuts = self.ports.get(client.port).is_some_and(|port| port.cuts);
+        // Alone, or empty, or to be cut apart already: nothing to gain by waiting.
+        let can_wait = cuts && segment.is_none() && !payload.is_empty();
+        let waits = can_wait && (more || self.train.is_of(key));
+        if !waits || !self.train.takes(key, payload) {
+            self.flush();
+        }
+        if waits {
+            self.train.add(key, payload);
+            if !more {
+                self.flush();
+            }
+            return;
+        }
+        self.send(key, payload, segment);
+    }
+
+    /// Sends what waits for more of its kind.
+    pub(crate) fn flush(&mut self) {
+        if let Some(key) = self.train.leave() {
+            let train = std::mem::take(&mut self.train);
+            let (payloads, size) = train.load();
+            self.send(key, payloads, u16::try_from(size).ok());
+            self.train = train;
+        }
+    }
+
+    /// Sends datagrams to a client, each of `segment` bytes but the last; one that cannot be sent is lost, as
+    /// datagrams are.
+    fn send(&mut self, key: Key, payload: &[u8], segment: Option<u16>) {
+        let Some(client) = self.clients.get(key) else {
+            return;
+        };
+        let Some(port) = self.ports.get_mut(client.port) else {
+            return;
+        };
+        let send = |payload: &[u8], cut| {
+            let Client { sender, local, .. } = client;
+            send(&port.socket, payload, *sender, *local, cut)
+        };
+        let size = segment.map_or(payload.len(), usize::from).max(1);
+        for some in payload.chunks(size.saturating_mul(udp::MOST_TOGETHER)) {
+            if port.cuts && some.len() > size {
+                match send(some, segment) {
+                    Err(error) if udp::cannot_be_cut(&error.into()) => port.cuts = false,
+                    _ => continue,
+                }
+            }
+            for payload in some.chunks(size) {
+                let _ = send(payload, None);
+            }
+        }
+        if payload.is_empty() {
+            let _ = send(payload, None);
+        }
+    }
+
     /// Takes answers of a server to a client that has a socket inside.
     pub(crate) fn inner_ready(&mut self, io: &mut Io, key: Key) {
-        for _ in 0..BATCH {
-            let Some(client) = self.clients.get_mut(key) else {
-                return;
-            };
-            let (Seen::Inner(socket), Some(port)) = (&client.seen, self.ports.get(client.port))
-            else {
+        for turn in 1..=BATCH {
+            let Some(Seen::Inner(socket)) = self.clients.get(key).map(|client| &client.seen) else {
                 return;
             };
             match rustix::net::recv(socket, &mut io.buffer[..], RecvFlags::empty()) {
                 Ok((length, _)) => {
-                    let payload = &io.buffer[..length];
-                    let _ = send(&port.socket, payload, client.sender, client.local);
-                    client.sent += length as u64;
-                    client.touch(io, key);
+                    self.answer(key, &io.buffer[..length], None, turn < BATCH);
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.touch(io, key);
+                    }
                 }
-                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::AGAIN) => break,
                 // Nobody listens inside: the client on the host cannot be told.
                 Err(_) => {}
             }
         }
+        self.flush();
     }
 
     fn forget(&mut self, io: &mut Io, key: Key) {
@@ -397,21 +457,105 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
         .map(|v6| SocketAddr::V6((*v6).into()))
 }
 
-/// Sends a datagram from the address that the client wrote to.
-fn send(socket: &OwnedFd, payload: &[u8], to: SocketAddr, local: Local) -> Result<usize, Errno> {
+/// Sends a datagram from the address that the client wrote to, or several, which the kernel cuts by a length
+/// (`UDP_SEGMENT`, udp(7)).
+fn send(
+    socket: &OwnedFd,
+    payload: &[u8],
+    to: SocketAddr,
+    local: Local,
+    cut: Option<u16>,
+) -> Result<usize, Errno> {
     let slices = [std::io::IoSlice::new(payload)];
     let to = SockaddrStorage::from(to);
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    let send = |control: &[ControlMessage<'_>]| {
-        sendmsg(socket.as_raw_fd(), &slices, control, flags, Some(&to))
+    let v4;
+    let from = match &local {
+        Local::V4(address) => {
+            v4 = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: *address,
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            Some(ControlMessage::Ipv4PacketInfo(&v4))
+        }
+        Local::V6(info) => Some(ControlMessage::Ipv6PacketInfo(info)),
+        Local::Unknown => None,
     };
-    match local {
-        Local::V4(address) => send(&[ControlMessage::Ipv4PacketInfo(&libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ipi_spec_dst: address,
-            ipi_addr: libc::in_addr { s_addr: 0 },
-        })]),
-        Local::V6(info) => send(&[ControlMessage::Ipv6PacketInfo(&info)]),
-        Local::Unknown => send(&[]),
+    let cut = cut.as_ref().map(ControlMessage::UdpGsoSegments);
+    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(cut).collect();
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn answers_that_leave_together_arrive_apart() {
+        let (port, far) = (
+            UdpSocket::bind("127.0.0.1:0"),
+            UdpSocket::bind("127.0.0.1:0"),
+        );
+        let (port, far) = (port.unwrap(), far.unwrap());
+        far.set_nonblocking(true).unwrap();
+        let mut ports = UdpPorts::default();
+        let address = port.local_addr().unwrap();
+        let port = ports.ports.insert(Port {
+            socket: port.into(),
+            ipv6: false,
+            address,
+            container_port: 53,
+            cuts: true,
+        });
+        let inside = "10.0.2.100:53".parse().unwrap();
+        let client = ports.clients.insert(Client {
+            port,
+            sender: far.local_addr().unwrap(),
+            local: Local::Unknown,
+            inside,
+            seen: Seen::As("192.0.2.1:9".parse().unwrap()),
+            sent: 0,
+            received: 0,
+            last: Instant::ZERO,
+            expiry: Deadline::default(),
+        });
+        let mut buffer = [0; 2000];
+        let mut received = || {
+            far.recv(&mut buffer)
+                .map(|length| buffer[..length].to_vec())
+        };
+        for cuts in [true, false] {
+            if let Some(port) = ports.ports.get_mut(port) {
+                port.cuts = cuts;
+            }
+            for (payload, more) in [
+                ("aa", true),
+                ("bb", true),
+                ("c", true),
+                ("ddd", true),
+                ("", true),
+                ("e", false),
+            ] {
+                ports.answer(client, payload.as_bytes(), None, more);
+            }
+            ports.answer(client, b"112233", Some(2), true);
+            for expected in ["aa", "bb", "c", "ddd", "", "e", "11", "22", "33"] {
+                assert_eq!(received().unwrap(), expected.as_bytes());
+            }
+        }
+        // One that waits for more leaves at the end of the turn.
+        if let Some(port) = ports.ports.get_mut(port) {
+            port.cuts = true;
+        }
+        ports.answer(client, b"alone", None, true);
+        assert!(received().is_err());
+        ports.flush();
+        assert_eq!(received().unwrap(), b"alone");
+        assert_eq!(
+            ports.clients.get(client).unwrap().sent,
+            2 * (2 + 2 + 1 + 3 + 1 + 6) + 5
+        );
     }
 }

@@ -324,6 +324,7 @@ impl Stack {
     /// some have more to do than fits into one turn.
     pub(crate) fn flush(&mut self) -> bool {
         self.udp.flush(&mut self.io);
+        self.ports.flush();
         self.tcp.flush(&mut self.io)
     }
 }

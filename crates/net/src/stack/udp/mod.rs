@@ -25,7 +25,7 @@ use crate::outside;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
-use train::Train;
+pub(crate) use train::{MOST_TOGETHER, Train};
 
 /// How long a flow is kept that was never answered: as nf_conntrack_udp_timeout. The two minutes of RFC
 /// 4787 REQ-5 are for those that are.
@@ -56,15 +56,6 @@ impl<'a> Datagram<'a> {
             destination,
             payload: packet.payload.get(UDP_LEN..length)?,
         })
-    }
-
-    /// The datagrams that this one stands for, when the kernel left the cutting to us.
-    pub(crate) fn segments(&self, size: Option<u16>) -> impl Iterator<Item = &'a [u8]> {
-        let payload = self.payload;
-        let size = size.map_or(usize::MAX, usize::from);
-        // An empty datagram is one too.
-        let empty = payload.is_empty().then_some(payload);
-        payload.chunks(size).chain(empty)
     }
 }
 
@@ -138,6 +129,17 @@ impl Flow {
             .try_for_each(|payload| self.send(payload))
     }
 
+    /// Sends one datagram, or all that it stands for, each of `segment` bytes but the last.
+    fn send_segments(&mut self, payload: &[u8], segment: Option<u16>) -> io::Result<()> {
+        let Some(segment) = segment.filter(|_| !payload.is_empty()) else {
+            return self.send(payload);
+        };
+        let size = usize::from(segment).max(1);
+        payload
+            .chunks(size * MOST_TOGETHER)
+            .try_for_each(|some| self.send_all(some, size))
+    }
+
     fn touch(&mut self, io: &mut Io, key: Key) {
         let lifetime = match self.answered {
             true => ANSWERED,
@@ -190,13 +192,10 @@ impl Udp {
         let Some(flow) = self.flows.get_mut(key) else {
             return;
         };
-        for payload in datagram.segments(segment) {
-            if let Err(error) = flow.send(payload)
-                && let Some(reason) = Reason::of(&error)
-            {
-                icmp::unreachable(io, reason, packet.whole);
-                break;
-            }
+        if let Err(error) = flow.send_segments(datagram.payload, segment)
+            && let Some(reason) = Reason::of(&error)
+        {
+            icmp::unreachable(io, reason, packet.whole);
         }
         flow.touch(io, key);
     }
@@ -350,7 +349,7 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Whether it is the sending of several in one that failed: the path takes no datagram of the length, or its device cannot.
-fn cannot_be_cut(error: &io::Error) -> bool {
+pub(crate) fn cannot_be_cut(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP)
@@ -383,23 +382,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_super_datagram_is_cut_as_it_would_have_been_sent() {
-        let datagram = Datagram {
-            source: "10.0.2.100:1".parse().unwrap(),
-            destination: "192.0.2.1:2".parse().unwrap(),
-            payload: b"aabbc",
-        };
-        let cut = |size| datagram.segments(size).collect::<Vec<_>>();
-        assert_eq!(cut(Some(2)), [b"aa", b"bb".as_slice(), b"c"]);
-        assert_eq!(cut(None), [b"aabbc"]);
-        let empty = Datagram {
-            payload: b"",
-            ..datagram
-        };
-        assert_eq!(empty.segments(None).collect::<Vec<_>>(), [b""]);
-    }
-
-    #[test]
     fn what_is_sent_together_arrives_apart() {
         let far = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let near = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -423,8 +405,17 @@ mod tests {
         assert_eq!(lengths(), 1500);
         flow.send_all(&[3; 30], 10).unwrap();
         assert_eq!([lengths(), lengths(), lengths()], [10, 10, 10]);
-        assert_eq!(flow.sent, 2500 + 1500 + 30);
+        // So does what the container left to be cut.
+        flow.send_segments(b"aabbc", Some(2)).unwrap();
+        assert_eq!([lengths(), lengths(), lengths()], [2, 2, 1]);
+        flow.send_segments(b"aabbc", None).unwrap();
+        flow.send_segments(b"", Some(2)).unwrap();
+        assert_eq!([lengths(), lengths()], [5, 0]);
+        flow.send_segments(&[5; 70], Some(1)).unwrap();
+        assert!((0..70).all(|_| lengths() == 1));
+        assert_eq!(flow.sent, 2500 + 1500 + 30 + 5 + 5 + 70);
         // Where it cannot be, each goes by itself.
+        assert!(flow.cut_by(0));
         flow.cut = None;
         flow.send_all(&[4; 25], 10).unwrap();
         assert_eq!([lengths(), lengths(), lengths()], [10, 10, 5]);

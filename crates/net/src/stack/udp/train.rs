@@ -4,13 +4,13 @@
 use crate::slab::Key;
 
 /// How many go together at most (UDP_MAX_SEGMENTS of kernels before 6.9).
-const MOST: usize = 64;
+pub(crate) const MOST_TOGETHER: usize = 64;
 /// How many bytes go together at most: what a datagram may have, less the longest headers.
 const MOST_BYTES: usize = 65535 - 60 - 8;
 
 /// Those that wait.
 #[derive(Debug, Default)]
-pub(super) struct Train {
+pub(crate) struct Train {
     /// Whose they are, if there are any.
     of: Option<Key>,
     /// The length of each but the last, which may be shorter.
@@ -21,22 +21,22 @@ pub(super) struct Train {
 
 impl Train {
     /// Whether there are any of this flow.
-    pub(super) fn is_of(&self, flow: Key) -> bool {
+    pub(crate) fn is_of(&self, flow: Key) -> bool {
         self.of == Some(flow)
     }
 
     /// Whether this one can go with those that wait.
-    pub(super) fn takes(&self, flow: Key, payload: &[u8]) -> bool {
+    pub(crate) fn takes(&self, flow: Key, payload: &[u8]) -> bool {
         self.is_of(flow)
             && payload.len() <= self.size
             // The last was as long as all others.
             && self.bytes.len() == self.count * self.size
-            && self.count < MOST
+            && self.count < MOST_TOGETHER
             && self.bytes.len() + payload.len() <= MOST_BYTES
     }
 
     /// Adds one, which is not empty: behind those that take it, or as the first.
-    pub(super) fn add(&mut self, flow: Key, payload: &[u8]) {
+    pub(crate) fn add(&mut self, flow: Key, payload: &[u8]) {
         if self.of.is_none() {
             self.of = Some(flow);
             self.size = payload.len();
@@ -48,12 +48,12 @@ impl Train {
     }
 
     /// Whose they are, and that nobody waits any more. What they are is there until the next is added.
-    pub(super) fn leave(&mut self) -> Option<Key> {
+    pub(crate) fn leave(&mut self) -> Option<Key> {
         self.of.take()
     }
 
     /// The bytes of all, and the length of each but the last.
-    pub(super) fn load(&self) -> (&[u8], usize) {
+    pub(crate) fn load(&self) -> (&[u8], usize) {
         (&self.bytes, self.size)
     }
 }
