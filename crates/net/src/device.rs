@@ -13,7 +13,7 @@ use rcon_sys::tun::{self, Offload, VNET_HDR_LEN};
 use crate::control::Traffic;
 use crate::stack::GATEWAY_MAC;
 use crate::stack::link::{ETHERNET_LEN, ETHERTYPE_IPV6, Finish, HEADROOM, Link, MAX_PACKET};
-use crate::stack::packet::TCP_CHECKSUM;
+use crate::stack::packet::{TCP_CHECKSUM, UDP_CHECKSUM, UDP_LEN};
 
 /// The flag for an open checksum (VIRTIO_NET_HDR_F_NEEDS_CSUM).
 const NEEDS_CSUM: u8 = 1;
@@ -140,6 +140,13 @@ fn vnet_header(header: &mut [u8], ethertype: u16, finish: Finish) {
                 _ => GSO_TCPV4,
             };
         }
+        Finish::Datagrams { start, size } => {
+            put(2, open(start) + UDP_LEN);
+            put(4, usize::from(size));
+            put(6, open(start));
+            put(8, UDP_CHECKSUM.into());
+            header[1] = GSO_UDP_L4;
+        }
     }
     header[0] = NEEDS_CSUM;
 }
@@ -147,6 +154,10 @@ fn vnet_header(header: &mut [u8], ethertype: u16, finish: Finish) {
 impl Link for Writer {
     fn offloads(&self) -> bool {
         self.offload != Offload::None
+    }
+
+    fn cuts_datagrams(&self) -> bool {
+        self.offload == Offload::TcpAndUdp
     }
 
     fn traffic(&self) -> Traffic {
@@ -202,6 +213,12 @@ mod tests {
         };
         vnet_header(&mut header, ETHERTYPE_IPV6, segments);
         assert_eq!(header, [1, 4, 74, 0, 0xa0, 0x05, 54, 0, 16, 0]);
+        let datagrams = Finish::Datagrams {
+            start: 20,
+            size: 1400,
+        };
+        vnet_header(&mut header, ETHERTYPE_IPV4, datagrams);
+        assert_eq!(header, [1, 5, 42, 0, 0x78, 0x05, 34, 0, 6, 0]);
     }
 
     #[test]

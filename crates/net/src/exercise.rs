@@ -47,6 +47,10 @@ impl Link for Memory {
         self.offloads
     }
 
+    fn cuts_datagrams(&self) -> bool {
+        self.offloads
+    }
+
     fn learn(&mut self, _: [u8; 6]) {}
 
     fn send_frame(&mut self, buffer: &mut [u8], _: u16, _: Finish) {

@@ -4,6 +4,7 @@
 //! ([`relay`]).
 
 pub(crate) mod bind;
+mod datagram;
 mod holder;
 pub(crate) mod inner;
 pub mod mapping;

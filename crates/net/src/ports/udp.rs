@@ -9,27 +9,22 @@
 //! or as the gateway: see [`crate::PortHandler`].
 
 use std::collections::HashMap;
-use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
-};
 use rustix::net::RecvFlags;
 use smoltcp::time::{Duration, Instant};
 
 use super::bind::Listener;
+use super::datagram::{Local, To, receive, send_all};
 use super::inner::InnerSockets;
 use crate::control::{Direction, Flow, Kind as FlowKind};
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::stack::Io;
-use crate::stack::link::{HEADROOM, MAX_PACKET};
 use crate::stack::packet;
 use crate::stack::policy::Target;
-use crate::stack::udp::{self, Datagram, Train};
+use crate::stack::udp::{Datagram, Load, Train};
 use crate::stack::usage::Usage;
 use crate::timers::Deadline;
 
@@ -54,6 +49,8 @@ pub(crate) struct UdpPorts {
     train: Train,
     /// Where clients appear as the container itself.
     inner: Option<InnerSockets>,
+    /// Whether the kernel cuts apart what is sent together there, as far as we know.
+    inner_cuts: bool,
 }
 
 #[derive(Debug)]
@@ -91,14 +88,6 @@ enum Seen {
     Inner(OwnedFd),
 }
 
-/// The host's address that a datagram came to.
-#[derive(Clone, Copy, Debug)]
-enum Local {
-    V4(libc::in_addr),
-    V6(libc::in6_pktinfo),
-    Unknown,
-}
-
 impl UdpPorts {
     /// Whether clients on the host's loopback appear as the container; else as the gateway.
     pub(crate) fn has_inner_sockets(&self) -> bool {
@@ -108,6 +97,7 @@ impl UdpPorts {
     /// Lets clients on the host's loopback appear as the container.
     pub(crate) fn set_inner_sockets(&mut self, inner: InnerSockets) {
         self.inner = Some(inner);
+        self.inner_cuts = true;
     }
 
     /// How many clients are known.
@@ -167,41 +157,66 @@ impl UdpPorts {
 
     /// Takes datagrams from clients.
     pub(crate) fn ready(&mut self, io: &mut Io, port_key: Key) {
+        let Some(port) = self.ports.get(port_key) else {
+            return;
+        };
+        // Without IPv6 in the container, its clients come in by IPv4.
+        let address = io.policy.container(port.ipv6);
+        let address = address.unwrap_or_else(|| io.policy.config().container_v4().into());
+        let gateway = io.policy.gateway(address);
+        let inside = SocketAddr::new(address, port.container_port);
+        let mut load = Load::new(packet::udp_payload_at(inside));
+        let mut of = None;
         for _ in 0..BATCH {
             let Some(port) = self.ports.get(port_key) else {
                 return;
             };
-            // Without IPv6 in the container, its clients come in by IPv4.
-            let (inside, gateway) = match io.policy.container(port.ipv6) {
-                Some(address) => (address, io.policy.gateway(address)),
-                None => {
-                    let address = io.policy.config().container_v4().into();
-                    (address, io.policy.gateway(address))
-                }
-            };
-            let inside = SocketAddr::new(inside, port.container_port);
-            let at = packet::udp_payload_at(inside);
-            let room = &mut io.buffer[at..HEADROOM + MAX_PACKET];
-            match receive(&port.socket, room) {
-                Ok(Some((length, sender, local))) => {
-                    let client = self.client(io, port_key, sender, local, inside, gateway);
-                    if let Some(key) = client
-                        && let Some(client) = self.clients.get_mut(key)
-                    {
-                        client.touch(io, key);
-                        client.received += length as u64;
-                        match &client.seen {
-                            Seen::As(seen) => io.send_udp(*seen, inside, length),
-                            Seen::Inner(socket) => {
-                                // One that cannot be delivered is lost, as datagrams are.
-                                let _ = udp::send(socket, &io.buffer[at..at + length]);
-                            }
-                        }
-                    }
-                }
+            let (length, sender, local) = match receive(&port.socket, load.room(&mut io.buffer)) {
+                Ok(Some(received)) => received,
                 // An error of a datagram sent earlier: its client has gone.
-                Ok(None) => {}
-                Err(_) => return,
+                Ok(None) => continue,
+                Err(_) => break,
+            };
+            let known = self.by_sender.get(&(port_key, sender)).copied();
+            if known != of || !load.takes(length) || !self.goes_together(io, of) {
+                self.deliver(io, of, &mut load);
+            }
+            let client = self.client(io, port_key, sender, local, inside, gateway);
+            if let Some(key) = client
+                && let Some(client) = self.clients.get_mut(key)
+            {
+                client.touch(io, key);
+                client.received += length as u64;
+                load.add(&mut io.buffer, length);
+                of = Some(key);
+            }
+        }
+        self.deliver(io, of, &mut load);
+    }
+
+    /// Whether datagrams of a client may come into the container together.
+    fn goes_together(&self, io: &Io, client: Option<Key>) -> bool {
+        let client = client.and_then(|key| self.clients.get(key));
+        match client.map(|client| &client.seen) {
+            Some(Seen::Inner(_)) => true,
+            _ => io.link.cuts_datagrams(),
+        }
+    }
+
+    /// Brings what was received from a client into the container.
+    fn deliver(&mut self, io: &mut Io, client: Option<Key>, load: &mut Load) {
+        let Some(client) = client.and_then(|key| self.clients.get(key)) else {
+            load.leave();
+            return;
+        };
+        match &client.seen {
+            Seen::As(seen) => io.send_load(load, *seen, client.inside),
+            Seen::Inner(socket) => {
+                let at = packet::udp_payload_at(client.inside);
+                if let Some((length, size)) = load.leave() {
+                    let payload = &io.buffer[at..at + length];
+                    send_all(socket, payload, size, To::Peer, &mut self.inner_cuts);
+                }
             }
         }
     }
@@ -321,8 +336,7 @@ impl UdpPorts {
         }
     }
 
-    /// Sends datagrams to a client, each of `segment` bytes but the last; one that cannot be sent is lost, as
-    /// datagrams are.
+    /// Sends datagrams to a client, each of `segment` bytes but the last.
     fn send(&mut self, key: Key, payload: &[u8], segment: Option<u16>) {
         let Some(client) = self.clients.get(key) else {
             return;
@@ -330,25 +344,9 @@ impl UdpPorts {
         let Some(port) = self.ports.get_mut(client.port) else {
             return;
         };
-        let send = |payload: &[u8], cut| {
-            let Client { sender, local, .. } = client;
-            send(&port.socket, payload, *sender, *local, cut)
-        };
-        let size = segment.map_or(payload.len(), usize::from).max(1);
-        for some in payload.chunks(size.saturating_mul(udp::MOST_TOGETHER)) {
-            if port.cuts && some.len() > size {
-                match send(some, segment) {
-                    Err(error) if udp::cannot_be_cut(&error.into()) => port.cuts = false,
-                    _ => continue,
-                }
-            }
-            for payload in some.chunks(size) {
-                let _ = send(payload, None);
-            }
-        }
-        if payload.is_empty() {
-            let _ = send(payload, None);
-        }
+        let size = segment.map_or(payload.len(), usize::from);
+        let to = To::Client(client.sender, client.local);
+        send_all(&port.socket, payload, size, to, &mut port.cuts);
     }
 
     /// Takes answers of a server to a client that has a socket inside.
@@ -416,75 +414,6 @@ impl Client {
         self.expiry
             .set(Some(io.now + LIFETIME), token, &mut io.timers);
     }
-}
-
-/// Receives a datagram: its length, who sent it, and which of our addresses it came to. `None`
-/// when there was an error about another one instead.
-fn receive(socket: &OwnedFd, room: &mut [u8]) -> Result<Option<(usize, SocketAddr, Local)>, Errno> {
-    let mut control = nix::cmsg_space!(libc::in6_pktinfo);
-    let mut slices = [IoSliceMut::new(room)];
-    let received = recvmsg::<SockaddrStorage>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(&mut control),
-        MsgFlags::empty(),
-    );
-    let message = match received {
-        Ok(message) => message,
-        Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut local = Local::Unknown;
-    for part in message.cmsgs()? {
-        match part {
-            ControlMessageOwned::Ipv4PacketInfo(info) => local = Local::V4(info.ipi_spec_dst),
-            ControlMessageOwned::Ipv6PacketInfo(info) => local = Local::V6(info),
-            _ => {}
-        }
-    }
-    let Some(sender) = message.address.as_ref().and_then(address) else {
-        return Ok(None);
-    };
-    Ok(Some((message.bytes, sender, local)))
-}
-
-fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = storage.as_sockaddr_in() {
-        return Some(SocketAddr::V4((*v4).into()));
-    }
-    storage
-        .as_sockaddr_in6()
-        .map(|v6| SocketAddr::V6((*v6).into()))
-}
-
-/// Sends a datagram from the address that the client wrote to, or several, which the kernel cuts by a length
-/// (`UDP_SEGMENT`, udp(7)).
-fn send(
-    socket: &OwnedFd,
-    payload: &[u8],
-    to: SocketAddr,
-    local: Local,
-    cut: Option<u16>,
-) -> Result<usize, Errno> {
-    let slices = [std::io::IoSlice::new(payload)];
-    let to = SockaddrStorage::from(to);
-    let v4;
-    let from = match &local {
-        Local::V4(address) => {
-            v4 = libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ipi_spec_dst: *address,
-                ipi_addr: libc::in_addr { s_addr: 0 },
-            };
-            Some(ControlMessage::Ipv4PacketInfo(&v4))
-        }
-        Local::V6(info) => Some(ControlMessage::Ipv6PacketInfo(info)),
-        Local::Unknown => None,
-    };
-    let cut = cut.as_ref().map(ControlMessage::UdpGsoSegments);
-    let control: Vec<ControlMessage<'_>> = from.into_iter().chain(cut).collect();
-    let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&to))
 }
 
 #[cfg(test)]

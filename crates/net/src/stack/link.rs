@@ -43,6 +43,13 @@ pub(crate) enum Finish {
         /// The maximum segment size.
         size: u16,
     },
+    /// The checksum of UDP, and cutting into datagrams with `size` bytes of payload each.
+    Datagrams {
+        /// Where the UDP header starts.
+        start: u16,
+        /// The length of each payload but the last.
+        size: u16,
+    },
 }
 
 /// Where IP packets for the container go: the tap, or what a test puts in its place.
@@ -50,6 +57,11 @@ pub(crate) trait Link {
     /// Whether the other side finishes what [`Finish`] leaves; otherwise packets must be whole and
     /// no longer than the MTU.
     fn offloads(&self) -> bool;
+
+    /// Whether it finishes [`Finish::Datagrams`] too.
+    fn cuts_datagrams(&self) -> bool {
+        false
+    }
 
     /// Remembers the hardware address that the container sends from, to send to it.
     fn learn(&mut self, source: [u8; 6]);

@@ -43,7 +43,7 @@ use crate::timers::Timers;
 use dns::Dns;
 use echo::Echoes;
 use fragments::Fragments;
-use link::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, HEADROOM, Link};
+use link::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Finish, HEADROOM, Link};
 use packet::Packet;
 use policy::Policy;
 use tcp::Tcp;
@@ -87,7 +87,7 @@ impl Io {
             limits,
             now: Instant::ZERO,
             more_frames: false,
-            buffer: Untouched::new(device::FRAME_LEN),
+            buffer: Untouched::new(device::FRAME_LEN + udp::LONGEST),
         }
     }
 
@@ -102,11 +102,27 @@ impl Io {
 
     /// Sends the UDP payload that is in the buffer already, at [`packet::udp_payload_at`].
     pub(crate) fn send_udp(&mut self, from: SocketAddr, to: SocketAddr, payload_len: usize) {
+        self.send_udp_cut(from, to, payload_len, payload_len);
+    }
+
+    /// Sends the datagrams that are in the buffer already, if there are any.
+    pub(crate) fn send_load(&mut self, load: &mut udp::Load, from: SocketAddr, to: SocketAddr) {
+        if let Some((length, size)) = load.leave() {
+            self.send_udp_cut(from, to, length, size);
+        }
+    }
+
+    /// Sends what is in the buffer, cut into datagrams of `size` bytes.
+    fn send_udp_cut(&mut self, from: SocketAddr, to: SocketAddr, length: usize, size: usize) {
         let offloads = self.link.offloads();
-        if let Some((length, finish)) =
-            packet::finish_udp(&mut self.buffer, from, to, payload_len, offloads)
+        if let Some((end, mut finish)) =
+            packet::finish_udp(&mut self.buffer, from, to, length, offloads)
         {
-            self.link.send(&mut self.buffer[..length], finish);
+            if let (Finish::Checksum { start, .. }, true) = (finish, length > size) {
+                let size = size as u16;
+                finish = Finish::Datagrams { start, size };
+            }
+            self.link.send(&mut self.buffer[..end], finish);
         }
     }
 

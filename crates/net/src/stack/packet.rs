@@ -26,7 +26,7 @@ pub(crate) const TCP_LEN: usize = 20;
 /// Where the checksum is in a TCP header, in bytes (RFC 9293 §3.1).
 pub(crate) const TCP_CHECKSUM: usize = 16;
 /// Where the checksum is in a UDP header, in bytes (RFC 768).
-const UDP_CHECKSUM: u16 = 6;
+pub(crate) const UDP_CHECKSUM: u16 = 6;
 /// The time to live of packets of our own, in hops (RFC 1340's recommendation).
 pub(crate) const HOP_LIMIT: u8 = 64;
 

@@ -14,6 +14,8 @@ use std::net::{
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use lab::{HOST_V4, HOST_V6, with_container};
 use rcon_net::{Config, Listeners, PortHandler, PortMapping};
 use servers::{BOTH_WAYS, BRIEF, ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
@@ -459,6 +461,35 @@ fn exchange(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
     buffer
 }
 
+/// Datagrams that come all at once, and between them such as do not go well with others, come back in their order.
+fn exchange_bursts(socket: &UdpSocket) {
+    let message = |number: usize, length: usize| -> Vec<u8> {
+        (0..length)
+            .map(|at| servers::pattern(at + 7 * number))
+            .collect()
+    };
+    for burst in 0..3 {
+        let lengths = [800, 800, 800, 799, 0, 1, 1, 1, 3000, 800, 801, 800, 800];
+        let all: Vec<_> = (0..2 * lengths.len())
+            .map(|number| message(number, lengths[number % lengths.len()]))
+            .collect();
+        for message in &all {
+            socket.send(message).unwrap();
+        }
+        // And by one call, as fast as can be.
+        let cut: Vec<u8> = message(burst, 19_500);
+        setsockopt(socket, sockopt::UdpGsoSegment, &1000).unwrap();
+        socket.send(&cut).unwrap();
+        setsockopt(socket, sockopt::UdpGsoSegment, &0).unwrap();
+        let mut buffer = vec![0; 70_000];
+        let expected = all.iter().map(Vec::as_slice).chain(cut.chunks(1000));
+        for (number, expected) in expected.enumerate() {
+            let count = socket.recv(&mut buffer).unwrap();
+            assert!(buffer[..count] == *expected, "{number}: {count} bytes");
+        }
+    }
+}
+
 fn udp_goes_out() {
     for mtu in [65520, 1500] {
         let config = Config { mtu, ..with_ipv6() };
@@ -470,6 +501,7 @@ fn udp_goes_out() {
                     let message: Vec<u8> = (0..length).map(servers::pattern).collect();
                     assert!(exchange(&socket, &message) == message, "{length}");
                 }
+                exchange_bursts(&socket);
                 let socket = udp(host(address, NOBODY));
                 socket.send(b"anybody?").unwrap();
                 let error = socket.recv(&mut [0; 10]).unwrap_err();
@@ -586,6 +618,7 @@ fn ports_keep_client_addresses() {
                 let socket = udp(host(address, 18010));
                 assert_eq!(exchange(&socket, b"who"), seen.as_bytes());
                 assert_eq!(exchange(&socket, &[7; 65_000]), [7; 65_000]);
+                exchange_bursts(&socket);
                 upload(host(address, 18001));
                 // Nobody listens inside.
                 let refused = connect(host(address, 18009)).and_then(|mut s| s.read(&mut [0; 1]));

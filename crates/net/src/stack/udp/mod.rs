@@ -25,7 +25,7 @@ use crate::outside;
 use crate::poll::{Kind, Token};
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
-pub(crate) use train::{MOST_TOGETHER, Train};
+pub(crate) use train::{LONGEST, Load, MOST_TOGETHER, Train};
 
 /// How long a flow is kept that was never answered: as nf_conntrack_udp_timeout. The two minutes of RFC
 /// 4787 REQ-5 are for those that are.
@@ -311,23 +311,30 @@ impl Udp {
             return;
         };
         let (inside, outside) = flow.name;
+        let mut load = Load::new(packet::udp_payload_at(inside));
         for _ in 0..BATCH {
-            match receive(io, &flow.socket, inside) {
-                Ok(length) => {
-                    io.send_udp(outside, inside, length);
+            let room = load.room(&mut io.buffer);
+            match rustix::net::recv(&flow.socket, room, RecvFlags::empty()) {
+                Ok((length, _)) => {
+                    if !load.takes(length) || !io.link.cuts_datagrams() {
+                        io.send_load(&mut load, outside, inside);
+                    }
+                    load.add(&mut io.buffer, length);
                     flow.answered = true;
                     flow.received += length as u64;
                     flow.touch(io, key);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => {
-                    if let Some(reason) = Reason::of(&error) {
+                    if let Some(reason) = Reason::of(&error.into()) {
+                        io.send_load(&mut load, outside, inside);
                         let quoted = icmp::quote_udp(inside, outside);
                         icmp::unreachable(io, reason, &quoted);
                     }
                 }
             }
         }
+        io.send_load(&mut load, outside, inside);
     }
 
     /// Closes a flow whose time has come.
