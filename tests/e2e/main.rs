@@ -80,4 +80,5 @@ mod terminal;
 mod transports;
 mod twin;
 mod volumes;
+mod volumes_held;
 mod walkthrough;

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use rcon_engine::bundle::parse::HostAddress;
-use rcon_engine::bundle::{self, UserMount, parse};
+use rcon_engine::bundle::{self, Source, UserMount, parse};
 use rcon_engine::{
     Ahead, Arrangement, CreateRequest, Engine, Error, ImageRequest, NameOptions, Network, Options,
     PortMapping, PullPolicy, RemoveRequest, RestartPolicy, net, trace,
@@ -132,6 +132,7 @@ pub fn make(
         .iter()
         .map(|m| m.destination.clone())
         .collect();
+    let mut volumes_from = Vec::new();
     for word in split_lists(&args.volumes_from) {
         for mount in engine.mounts_of(&word)? {
             // What was asked for by itself comes first, and the first container before the next.
@@ -141,6 +142,9 @@ pub fn make(
                     .iter()
                     .all(|m| m.destination != mount.destination)
             {
+                if let Source::Volume(name) = &mount.source {
+                    volumes_from.push(name.clone());
+                }
                 options.mounts.push(mount);
             }
         }
@@ -148,6 +152,7 @@ pub fn make(
     let request = CreateRequest {
         name: args.name,
         hold: Some(hold),
+        volumes_from,
         secrets,
         options,
         sharing,

@@ -106,7 +106,7 @@ impl Engine {
                 // Should we be killed, they are nobody's.
                 files::write_new(unborn, records::MAKING, &true)?;
             }
-            self.make_volumes(&config, &snapshot)?;
+            let held = self.make_volumes(&config, &request.volumes_from, &snapshot)?;
             self.copy_secrets(&config, unborn)?;
             if state.creator.is_some() {
                 files::write_new(unborn, records::CREATOR, &state)?;
@@ -117,6 +117,7 @@ impl Engine {
             }
             let dir = self.paths.container(&config.id);
             fs::rename(unborn, &dir).on("create", &dir)?;
+            drop(held);
             if has_own {
                 files::remove_file(&dir.join(records::MAKING))?;
             }

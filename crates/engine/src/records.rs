@@ -78,6 +78,11 @@ impl Lock {
         Lock::acquire(dir, FlockOperation::LockExclusive)
     }
 
+    /// Waits for the lock together with others who want it no more than this; `None` when it is gone.
+    pub fn share(dir: &Path) -> Result<Option<Lock>> {
+        Lock::acquire(dir, FlockOperation::LockShared)
+    }
+
     /// Takes the lock if nobody has it.
     pub fn try_take(dir: &Path) -> Result<Option<Lock>> {
         Lock::acquire(dir, FlockOperation::NonBlockingLockExclusive)

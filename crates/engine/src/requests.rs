@@ -28,6 +28,8 @@ pub struct CreateRequest {
     pub image_name: String,
     /// `--name`; without one a name is made up.
     pub name: Option<String>,
+    /// Those of the volumes among `options.mounts` that are other containers' (`--volumes-from`): they are not made anew.
+    pub volumes_from: Vec<String>,
     /// Process, mounts and isolation. `options.network` is set by the engine from `network`.
     pub options: Options,
     /// `--network`.
@@ -72,6 +74,7 @@ impl CreateRequest {
             hold: None,
             image_name: image_name.into(),
             name: None,
+            volumes_from: Vec::new(),
             options: Options::default(),
             network,
             sharing: Sharing::default(),

@@ -18,7 +18,10 @@ use crate::record::Container;
 use crate::records::{self, Lock};
 use crate::rootfs::notes::Notes;
 use crate::rootfs::place::Place;
-use crate::{Engine, ListRequest, names};
+use crate::{Engine, ListRequest, RemoveRequest, names};
+
+/// How often containers that come to use a volume meanwhile are removed with it.
+const ATTEMPTS: u32 = 5;
 
 impl Engine {
     /// Makes an empty volume; without a name, one is made up. What the volume gets from an image, it gets where it is mounted
@@ -39,8 +42,7 @@ impl Engine {
             None => names::random_id()?,
         };
         let dir = self.volume_dir(&name);
-        files::make_dir(&dir)?;
-        let _lock = Lock::take(&dir)?;
+        let _lock = self.lock_volume(&name)?;
         if dir.join("volume.json").exists() {
             return Err(Error::VolumeExists(name));
         }
@@ -111,18 +113,22 @@ impl Engine {
     /// As [`Engine::remove_volume`].
     pub fn force_remove_volume(&self, name: &str, timeout: Option<u32>) -> Result<String> {
         let name = self.volume(name)?.name;
-        for container in self.volume_users(&name)? {
-            self.remove_found(
-                &container,
-                &crate::RemoveRequest {
-                    force: true,
-                    volumes: false,
-                    timeout,
-                },
-            )?;
+        let request = RemoveRequest {
+            force: true,
+            volumes: false,
+            timeout,
+        };
+        for _ in 0..ATTEMPTS {
+            for container in self.volume_users(&name)? {
+                self.remove_found(&container, &request)?;
+            }
+            match self.remove_volume(&name) {
+                // Another container has it by now.
+                Err(Error::VolumeInUse(..)) => {}
+                removed => return removed.map(|()| name),
+            }
         }
-        self.remove_volume(&name)?;
-        Ok(name)
+        self.remove_volume(&name).map(|()| name)
     }
 
     /// The volumes and bind mounts of a container, for another one: `NAME[:ro|rw|z|Z]`.
@@ -225,11 +231,13 @@ impl Engine {
         }
         // What it has now is what it is to have.
         let dir = self.volume_dir(&name);
-        let _lock = Lock::take(&dir)?;
+        let gone = || Error::NoSuchVolume(name.clone());
+        let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
+        let now = files::read::<Volume>(&dir.join("volume.json"))?.ok_or_else(gone)?;
         let volume = Volume {
             fresh: false,
             unowned: false,
-            ..volume
+            ..now
         };
         files::replace(&dir, "volume.json", &volume, Durable::Yes)
     }

@@ -2,9 +2,10 @@
 //!
 //! A new volume gets what the image has at the place where it is mounted first, with its owners: that is done by root of the
 //! containers' ids, as is removing it. `volume.json` is written when the volume is whole; one without is unfinished and is
-//! filled again.
+//! filled again. Who may make, use and remove one at the same time says `hold.rs`.
 
 mod copy;
+mod hold;
 mod kind;
 mod manage;
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
-use crate::files::{self, Durable};
+use crate::files;
 use crate::record::{Config, VolumeUse};
 use crate::records::{self, Lock};
 use crate::{Engine, ListRequest, names};
@@ -89,19 +90,24 @@ impl Engine {
         Ok(volumes)
     }
 
-    /// Removes a volume that no container uses.
+    /// Removes a volume that no container uses, and none that is just being made.
     ///
     /// # Errors
     /// [`Error::NoSuchVolume`], [`Error::VolumeInUse`].
     pub fn remove_volume(&self, name: &str) -> Result<()> {
+        let gone = || Error::NoSuchVolume(name.to_string());
         let dir = self.volume_dir(name);
         if !records::valid_name(name) || !dir.is_dir() {
-            return Err(Error::NoSuchVolume(name.to_string()));
+            return Err(gone());
         }
-        let users = self.volume_users(name)?;
-        if !users.is_empty() {
-            return Err(Error::VolumeInUse(name.to_string(), users.join(", ")));
-        }
+        let used = |users: Vec<String>| match users.is_empty() {
+            true => Ok(()),
+            false => Err(Error::VolumeInUse(name.to_string(), users.join(", "))),
+        };
+        // What is wrong with containers is mended with this, so that one that has ended with --rm keeps nothing.
+        used(self.volume_users(name)?)?;
+        let _lock = Lock::take(&dir)?.ok_or_else(gone)?;
+        used(self.noted_users(name)?)?;
         self.discard_volume(name, None)
     }
 
@@ -123,54 +129,6 @@ impl Engine {
             .into_iter()
             .filter(|c| c.config.volumes.iter().any(|v| v.name == name));
         Ok(users.map(|c| c.config.id).collect())
-    }
-
-    /// Makes the volumes of a new container that are not there yet.
-    pub(crate) fn make_volumes(&self, config: &Config, snapshot: &Snapshot) -> Result<()> {
-        for volume in &config.volumes {
-            let dir = self.volume_dir(&volume.name);
-            files::make_dir(&dir)?;
-            let _lock = Lock::take(&dir)?;
-            let before: Option<Volume> = files::read(&dir.join("volume.json"))?;
-            if before.as_ref().is_some_and(|before| !before.fresh) {
-                continue;
-            }
-            let mut unowned = before
-                .as_ref()
-                .is_none_or(|before| before.owner().is_none());
-            if before.as_ref().is_some_and(Volume::is_elsewhere) {
-                unowned = false;
-                self.make_volume_data(&volume.name)?;
-            } else if volume.copy && before.as_ref().is_none_or(|before| !before.is_given()) {
-                unowned &= !self.fill_volume(volume, snapshot)?;
-            } else {
-                self.make_volume_data(&volume.name)?;
-                self.give_to_root(&self.volume_data(&volume.name))?;
-            }
-            let is_new = before.is_none();
-            let record = match before {
-                Some(before) => Volume {
-                    fresh: false,
-                    unowned,
-                    ..before
-                },
-                None => Volume {
-                    name: volume.name.clone(),
-                    created: Utc::now(),
-                    anonymous: volume.anonymous,
-                    labels: BTreeMap::new(),
-                    fresh: false,
-                    unowned,
-                    options: BTreeMap::new(),
-                },
-            };
-            self.give_volume(&record)?;
-            files::replace(&dir, "volume.json", &record, Durable::No)?;
-            if is_new {
-                self.emit(&Event::volume(&record.name, Action::Create));
-            }
-        }
-        Ok(())
     }
 
     /// Gives a volume what the image has at its place, if it has anything there.
@@ -219,18 +177,19 @@ impl Engine {
         userns: Option<&OwnedFd>,
     ) -> Result<()> {
         for volume in config.volumes.iter().filter(|volume| volume.anonymous) {
+            let Some(_lock) = Lock::take(&self.volume_dir(&volume.name))? else {
+                continue;
+            };
             // Others may have it by --volumes-from.
-            if self
-                .volume_users(&volume.name)?
-                .iter()
-                .all(|id| *id == config.id)
-            {
+            let users = self.noted_users(&volume.name)?;
+            if users.iter().all(|id| *id == config.id) {
                 self.discard_volume(&volume.name, userns)?;
             }
         }
         Ok(())
     }
 
+    /// By who holds its lock.
     fn discard_volume(&self, name: &str, userns: Option<&OwnedFd>) -> Result<()> {
         let dir = self.volume_dir(name);
         // Unfinished from here on, in case we are cut short.
