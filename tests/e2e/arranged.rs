@@ -1,13 +1,14 @@
 //! Containers whose users are arranged in another way than usual: `--userns`, `--uidmap`, `--gidmap`, `--subuidname`.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use crate::lab::scenario::scenarios;
-use crate::lab::{Mode, Rcon};
+use crate::lab::{Mode, Rcon, lab};
 
 scenarios!(
     the_own_id,
+    folders_of_another_group,
     what_is_done_to_it_from_outside,
     nobody_of_the_host,
     ids_of_its_own,
@@ -91,6 +92,29 @@ fn the_own_id(t: &mut Rcon) {
     );
     let map = t.inspect("c", "{{index .HostConfig.IDMappings.UidMap 0}}");
     assert_eq!(map, format!("0:1:{uid}"));
+}
+
+/// The folder that all a container needs lies in is the user's alone, but of a group that the container does not have.
+fn folders_of_another_group(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    if !has_ids(t, &image) || !lab().root {
+        return;
+    }
+    let folder = t.mkdir("closed/mine");
+    let closed = t.home("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    for folder in [&t.dir.join("run"), &closed] {
+        chown(folder, None, Some(0)).unwrap();
+    }
+    let volume = format!("{folder}:/mine");
+    let script = "id -u; touch /mine/by-me; grep -c localhost /etc/hosts >/dev/null && echo hosts";
+    let seen = format!("{}\nhosts\n", t.user.uid);
+    let run = ["run", "--name", "c", "--userns=keep-id", "-v", &volume];
+    t.run(&[&run[..], &[&image, "sh", "-c", script]].concat())
+        .prints(&seen);
+    t.run(&["start", "-a", "c"]).prints(&seen);
+    t.ok(&["rm", "c"]);
+    t.sh(&["--userns=nomap"], &image, "id -u").prints("0\n");
 }
 
 fn what_is_done_to_it_from_outside(t: &mut Rcon) {

@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub keep_groups: bool,
     /// Where standard input, output and error go.
     pub stdio: Stdio,
-    /// The caller is none of the container's users: what is only for the caller is opened before it is one of them.
+    /// The caller is not the container's root: what is only for the caller is opened before this process becomes that.
     pub open_first: bool,
     /// What the container's files say of users beside what they say already.
     pub accounts: Option<Accounts>,

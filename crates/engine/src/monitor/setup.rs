@@ -230,7 +230,8 @@ fn start_in(
         })),
         emulation: engine.emulation(config),
         any_host_name: config.options.hostname.is_none(),
-        open_first: !maps.has_caller(),
+        // The container's root may be another than ours, with no rights where it knows the owner but not the group.
+        open_first: engine.special.is_some(),
         ahead,
         // Where it may be started again, its layers must be free by the time that its end is known.
         keep_mounts: config.auto_remove,
