@@ -1,7 +1,9 @@
 //! `volume`, `secret`, and what `prune`, `df` and `reset` make of what nobody uses.
 
-use crate::lab::Rcon;
+use std::fs;
+
 use crate::lab::scenario::scenarios;
+use crate::lab::{Rcon, lab};
 
 scenarios!(
     volumes,
@@ -9,6 +11,7 @@ scenarios!(
     from_others,
     archives,
     pruned,
+    pruned_as_far_as_can_be,
     secrets,
     secrets_in_containers,
     disk_usage,
@@ -176,7 +179,7 @@ fn archives(t: &mut Rcon) {
         ])
         .prints("33\n");
     }
-    let archive = std::fs::read(t.home("v.tar")).unwrap();
+    let archive = fs::read(t.home("v.tar")).unwrap();
     t.ok(&["volume", "create", "three"]);
     t.feed(&archive, &["volume", "import", "three", "-"])
         .code(0);
@@ -211,6 +214,49 @@ fn pruned(t: &mut Rcon) {
     t.feed(b"y\n", &["container", "prune"]).code(0).shows(&id);
     t.has_containers(1);
     t.ok(&["volume", "rm", "used"]);
+}
+
+/// What cannot be removed is said, and keeps nothing else.
+fn pruned_as_far_as_can_be(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let ids = ["a", "b", "c"].map(|name| t.ok(&["create", "--name", name, &image, "true"]));
+    let (stuck, free) = (&ids[1], [&ids[0], &ids[2]]);
+    // Where a container goes that is removed there is something, which nobody may take away.
+    let obstacle = t.root().join("containers").join(format!(".{stuck}"));
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(obstacle.join("x"), "").unwrap();
+    let held = fs::File::open(&obstacle).unwrap();
+    held.lock().unwrap();
+    let out = t.run(&["container", "prune", "-f"]);
+    out.code(125).says("Error: cannot remove").says(stuck);
+    let mut removed: Vec<&str> = out.stdout.lines().collect();
+    removed.sort_unstable();
+    let mut free = free.map(String::as_str);
+    free.sort_unstable();
+    assert_eq!(removed, free);
+    t.ok(&["volume", "create", "free"]);
+    let out = t.run(&["system", "prune", "-f", "--volumes"]);
+    out.code(125)
+        .says(stuck)
+        .shows("Deleted Volumes\nfree\n")
+        .shows("Total reclaimed space: ");
+    fs::remove_dir_all(&obstacle).unwrap();
+    drop(held);
+    t.run(&["container", "prune", "-f"])
+        .prints(&format!("{stuck}\n"));
+    if !lab().root {
+        return;
+    }
+    for name in ["a", "b", "c"] {
+        t.ok(&["volume", "create", name]);
+    }
+    let volume = t.root().join("volumes/b");
+    fs::create_dir(volume.join("_data/roots")).unwrap();
+    fs::write(volume.join("_data/roots/x"), "").unwrap();
+    let out = t.run(&["volume", "prune", "-f"]);
+    out.code(125).says("Error: cannot remove");
+    assert_eq!(out.stdout, "a\nc\n");
+    fs::remove_dir_all(&volume).unwrap();
 }
 
 fn secrets(t: &mut Rcon) {

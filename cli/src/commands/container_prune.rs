@@ -6,7 +6,7 @@ use rcon_engine::{Engine, Error, Filters, ListRequest, RemoveRequest, Status};
 use super::confirm::confirmed;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{GENERAL, Outcome, for_each};
 use crate::output;
 use crate::usage::arity;
 
@@ -37,34 +37,39 @@ impl Command for ContainerPrune {
         if !self.force && !confirmed("This will remove all non running containers.")? {
             return Ok(0);
         }
-        for id in prune(&engine, filters)? {
+        let mut removed = Vec::new();
+        let outcome = prune(&engine, filters, &mut removed);
+        for id in removed {
             output::println(&id)?;
         }
-        Ok(0)
+        outcome
     }
 }
 
-/// Removes the containers that do not run; their ids.
+/// Removes the containers that do not run, as far as they can be; their ids are added to `removed`.
 ///
 /// # Errors
-/// Files that cannot be removed.
-pub fn prune(engine: &Engine, filters: Filters) -> Result<Vec<String>, Failure> {
+/// When they cannot be listed, and after ctrl-c.
+pub fn prune(engine: &Engine, filters: Filters, removed: &mut Vec<String>) -> Outcome {
     let list = engine.list(&ListRequest {
         all: true,
         last: None,
         filters,
     })?;
-    let mut removed = Vec::new();
-    for container in list {
-        if !matches!(container.state.status, Status::Created | Status::Exited) {
-            continue;
-        }
-        match engine.remove(container.id(), &RemoveRequest::default()) {
-            Ok(id) => removed.push(id),
-            // Started, or removed, meanwhile.
-            Err(Error::RemoveRunning(_) | Error::NoSuchContainer(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(removed)
+    let list = list
+        .into_iter()
+        .filter(|c| matches!(c.state.status, Status::Created | Status::Exited));
+    for_each(
+        list,
+        |container| {
+            match engine.remove(container.id(), &RemoveRequest::default()) {
+                Ok(id) => removed.push(id),
+                // Started, or removed, meanwhile.
+                Err(Error::RemoveRunning(_) | Error::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(())
+        },
+        |_| GENERAL,
+    )
 }

@@ -1,12 +1,13 @@
 //! `rcon image prune`
 
 use clap::Args;
+use rcon_engine::{Engine, ImageRecord};
 
 use super::confirm::confirmed;
 use super::images;
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, GENERAL, Outcome};
 use crate::output;
 use crate::usage::arity;
 
@@ -48,16 +49,37 @@ impl Command for ImagePrune {
         if !self.force && !confirmed(&format!("This command removes {what}."))? {
             return Ok(0);
         }
-        let mut shown = Ok(());
-        engine.prune_images(
-            self.all,
-            |image| wanted.iter().any(|w| w.id == image.id),
-            |removed| {
-                if let Some(id) = removed.deleted.filter(|_| shown.is_ok()) {
-                    shown = output::println(&id);
-                }
-            },
-        )?;
-        Ok(shown.map(|()| 0)?)
+        let mut removed = Vec::new();
+        let outcome = prune(&engine, self.all, &wanted, &mut removed);
+        for id in removed {
+            output::println(&id)?;
+        }
+        outcome
     }
+}
+
+/// Removes those of the images `wanted` that no container uses, those without a name or, with `all`, any, as far as they can be;
+/// their ids are added to `removed`.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn prune(
+    engine: &Engine,
+    all: bool,
+    wanted: &[ImageRecord],
+    removed: &mut Vec<String>,
+) -> Outcome {
+    let mut code = 0;
+    engine.prune_images(
+        all,
+        |image| wanted.iter().any(|w| w.id == image.id),
+        |image| match image {
+            Ok(image) => removed.extend(image.deleted),
+            Err(error) => {
+                Failure::from(error).report();
+                code = GENERAL;
+            }
+        },
+    )?;
+    Ok(code)
 }

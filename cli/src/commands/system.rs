@@ -9,7 +9,7 @@ use rcon_engine::{Container, Engine, Error, ImageRecord, ListRequest, Volume, bu
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
-use super::{container_prune, images, volume};
+use super::{container_prune, image_prune, images, volume};
 use crate::app::Command;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
@@ -292,24 +292,24 @@ impl Command for SystemPrune {
             return Ok(0);
         }
         let before = total(&Stock::take(&engine)?);
-        let containers = container_prune::prune(&engine, filters)?;
-        show("Deleted Containers", &containers)?;
+        // What cannot be removed is said, and keeps nothing else.
+        let mut code = pruned("Deleted Containers", |removed| {
+            container_prune::prune(&engine, filters, removed)
+        })?;
         if self.volumes {
-            show("Deleted Volumes", &volume::prune(&engine, &volumes)?)?;
+            code = code.max(pruned("Deleted Volumes", |removed| {
+                volume::prune(&engine, &volumes, removed)
+            })?);
         }
-        let mut removed_images = Vec::new();
-        engine.prune_images(
-            self.all,
-            |image| wanted.iter().any(|w| w.id == image.id),
-            |removed| removed_images.extend(removed.deleted),
-        )?;
-        show("Deleted Images", &removed_images)?;
+        code = code.max(pruned("Deleted Images", |removed| {
+            image_prune::prune(&engine, self.all, &wanted, removed)
+        })?);
         let after = total(&Stock::take(&engine)?);
         output::println(&format!(
             "Total reclaimed space: {}",
             human::size(before.saturating_sub(after), "")
         ))?;
-        Ok(0)
+        Ok(code)
     }
 }
 
@@ -330,14 +330,17 @@ fn total(stock: &Stock) -> u64 {
     stock.rows().iter().map(|(_, _, _, bytes, _)| bytes).sum()
 }
 
-fn show(title: &str, lines: &[String]) -> Result<(), Failure> {
-    if !lines.is_empty() {
+/// Does `prune`, and shows what was removed, however it ended.
+fn pruned(title: &str, prune: impl FnOnce(&mut Vec<String>) -> Outcome) -> Outcome {
+    let mut removed = Vec::new();
+    let outcome = prune(&mut removed);
+    if !removed.is_empty() {
         output::println(title)?;
     }
-    for line in lines {
-        output::println(line)?;
+    for line in removed {
+        output::println(&line)?;
     }
-    Ok(())
+    outcome
 }
 
 /// The arguments of `system reset`.

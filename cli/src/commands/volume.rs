@@ -299,32 +299,36 @@ impl Command for VolumePrune {
         if !self.force && !confirmed(warning)? {
             return Ok(0);
         }
-        for name in prune(&engine, &filter)? {
+        let mut removed = Vec::new();
+        let outcome = prune(&engine, &filter, &mut removed);
+        for name in removed {
             output::println(&name)?;
         }
-        Ok(0)
+        outcome
     }
 }
 
-/// Removes the volumes that nobody uses; their names.
+/// Removes the volumes that nobody uses, as far as they can be; their names are added to `removed`.
 ///
 /// # Errors
-/// Files that cannot be removed.
-pub fn prune(engine: &Engine, filter: &list::Filter) -> Result<Vec<String>, Failure> {
+/// When they cannot be listed.
+pub fn prune(engine: &Engine, filter: &list::Filter, removed: &mut Vec<String>) -> Outcome {
     let used = engine.used_volumes()?;
-    let mut removed = Vec::new();
-    for volume in engine.volumes()? {
-        if used.contains(&volume.name) || !filter.accept(&volume, &used) {
-            continue;
-        }
-        match engine.remove_volume(&volume.name) {
-            Ok(()) => removed.push(volume.name),
-            // Came into use, or went, meanwhile.
-            Err(Error::VolumeInUse(..) | Error::NoSuchVolume(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(removed)
+    let mut unused = engine.volumes()?;
+    unused.retain(|volume| !used.contains(&volume.name) && filter.accept(volume, &used));
+    for_each(
+        unused,
+        |volume| {
+            match engine.remove_volume(&volume.name) {
+                Ok(()) => removed.push(volume.name),
+                // Came into use, or went, meanwhile.
+                Err(Error::VolumeInUse(..) | Error::NoSuchVolume(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(())
+        },
+        |_| GENERAL,
+    )
 }
 
 pub use list::Filter;

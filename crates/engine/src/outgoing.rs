@@ -61,15 +61,16 @@ impl Engine {
     }
 
     /// Removes the images that no container uses, those without a name or, with `all`, any; `wanted` says which of them.
-    /// What they were is given to `each`, one by one.
+    /// What they were is given to `each`, one by one, and what kept one from being removed. An image that came into use
+    /// meanwhile is no error.
     ///
     /// # Errors
-    /// When the store cannot be read or written. An image that came into use meanwhile is none.
+    /// When the store cannot be read or written.
     pub fn prune_images(
         &self,
         all: bool,
         mut wanted: impl FnMut(&ImageRecord) -> bool,
-        mut each: impl FnMut(RemovedImage),
+        mut each: impl FnMut(Result<RemovedImage>),
     ) -> Result<()> {
         self.store.remove_partials();
         for image in self.images()? {
@@ -81,9 +82,9 @@ impl Engine {
                 continue;
             }
             match self.prune_image(&image) {
-                Ok(Some(removed)) => each(removed),
+                Ok(Some(removed)) => each(Ok(removed)),
                 Ok(None) | Err(Error::NoSuchImage(_) | Error::ImageInUse { .. }) => {}
-                Err(error) => return Err(error),
+                Err(error) => each(Err(error)),
             }
         }
         // Of a pull or a commit that was killed before it had an image.
