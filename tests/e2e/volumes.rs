@@ -1,6 +1,7 @@
 //! `volume`, `secret`, and what `prune`, `df` and `reset` make of what nobody uses.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, lab};
@@ -14,6 +15,7 @@ scenarios!(
     pruned_as_far_as_can_be,
     secrets,
     secrets_in_containers,
+    replaced_or_kept,
     disk_usage,
     system_prune,
     system_reset,
@@ -315,7 +317,7 @@ fn secrets(t: &mut Rcon) {
     t.run(&["secret", "rm"]).refused(125);
     t.ok(&["secret", "rm", "-a"]);
     t.run(&["secret", "ls", "-q"]).prints("");
-    let left = std::fs::read_dir(t.root().join("secrets")).map_or(0, |d| d.count());
+    let left = fs::read_dir(t.root().join("secrets")).map_or(0, |d| d.count());
     assert_eq!(left, 0);
 }
 
@@ -381,6 +383,77 @@ fn secrets_in_containers(t: &mut Rcon) {
     t.run(&[&replace[..], &[image.as_str(), "true"]].concat())
         .refused(125);
     t.run(&["container", "exists", "c"]).code(0);
+}
+
+/// What is refused costs nobody what was to be replaced.
+fn replaced_or_kept(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    t.feed(b"old", &["secret", "create", "s", "-"]).code(0);
+    let folder = t.root().join("secrets");
+    let allow = |bits| fs::set_permissions(&folder, fs::Permissions::from_mode(bits)).unwrap();
+    let replace = ["secret", "create", "--replace", "s", "-"];
+    let show = [
+        "secret",
+        "inspect",
+        "--showsecret",
+        "--format",
+        "{{.SecretData}}",
+        "s",
+    ];
+    allow(0o500);
+    t.feed(b"new", &replace).refused(125);
+    allow(0o700);
+    t.run(&show).prints("old\n");
+    t.feed(b"new", &replace).code(0);
+    t.run(&show).prints("new\n");
+    assert_eq!(t.ok(&["secret", "ls", "-q"]).lines().count(), 1);
+
+    let id = t.sleeper("c", &["--stop-signal", "KILL", "-v", "/own"], &image);
+    t.ok(&["exec", "c", "touch", "/own/f"]);
+    t.ok(&["create", "--name", "down", &image, "true"]);
+    let run = ["run", "-d", "--replace", "--name", "c"];
+    for wrong in [
+        ["--secret", "nosuch"],
+        ["--volumes-from", "nosuch"],
+        ["--network", "container:nosuch"],
+        ["--network", "container:down"],
+        ["--network", "container:c"],
+        ["--pid", "container:nosuch"],
+        ["--pid", "container:c"],
+        ["--mount", "type=image,source=nosuch,destination=/i"],
+        ["-v", "/nosuch:/x"],
+    ] {
+        t.run(&[&run[..], &wrong, &[&image, "true"]].concat())
+            .refused(125);
+        let state = t.inspect("c", "{{.Id}} {{.State.Status}}");
+        assert_eq!(state, format!("{id} running"), "{wrong:?}");
+    }
+    t.run(&[&run[..], &["--pull", "never", "nosuch", "true"]].concat())
+        .refused(125);
+    assert_eq!(t.inspect("c", "{{.Id}}"), id);
+    // What the old one has can be had by its successor.
+    let heir = [
+        "--volumes-from",
+        "c",
+        "--stop-signal",
+        "KILL",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    let new = t.ok(&[&run[..], &heir].concat());
+    assert_eq!(t.inspect("c", "{{.Id}}"), new);
+    t.run(&["exec", "c", "ls", "/own"]).prints("f\n");
+    t.ok(&["rm", "-f", "-a"]);
+    // But not what goes with it.
+    let own = ["create", "--rm", "--name", "c", "-v", "/own", &image];
+    let id = t.ok(&[&own[..], &["true"]].concat());
+    let out = t.run(&[&run[..], &heir].concat());
+    out.refused(125).says("a volume of it");
+    assert_eq!(t.inspect("c", "{{.Id}}"), id);
+    t.ok(&["rm", "c"]);
+    t.ok(&["volume", "rm", "-a"]);
+    t.ok(&["secret", "rm", "s"]);
 }
 
 fn disk_usage(t: &mut Rcon) {

@@ -114,19 +114,6 @@ pub fn make(
     let progress = Reporter::new(args.registry.quiet, context);
     let (image, image_name, hold) = engine.hold_image(&image_name, &image_request, &progress)?;
     trace::mark("image found");
-    if let (true, Some(name)) = (args.replace, &args.name) {
-        match engine.remove_named(
-            name,
-            &RemoveRequest {
-                force: true,
-                volumes: false,
-                timeout: None,
-            },
-        ) {
-            Ok(_) | Err(Error::NoSuchContainer(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
     let given: Vec<String> = options
         .mounts
         .iter()
@@ -173,6 +160,20 @@ pub fn make(
             .collect(),
         ..CreateRequest::new(image, image_name, network)
     };
+    if let (true, Some(name)) = (args.replace, &request.name) {
+        engine.check_replacement(&request, start)?;
+        match engine.remove_named(
+            name,
+            &RemoveRequest {
+                force: true,
+                volumes: false,
+                timeout: None,
+            },
+        ) {
+            Ok(_) | Err(Error::NoSuchContainer(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok((engine, request, ahead))
 }
 

@@ -13,9 +13,10 @@ use crate::compact::compact;
 use crate::error::{Context, Error, Result};
 use crate::events::Action;
 use crate::files::{self, Durable};
+use crate::joining::Joined;
 use crate::record::{Config, Container, FORMAT, Network, ProcessRef, State};
 use crate::records::{self, Lock};
-use crate::{CreateRequest, Engine, accounts, bundling, limits, names, volumes};
+use crate::{Arrangement, CreateRequest, Engine, accounts, bundling, limits, names, volumes};
 
 impl Engine {
     /// Makes a container; it is there wholly or not at all, also after a crash of the machine.
@@ -47,6 +48,58 @@ impl Engine {
         state: State,
         durable: Durable,
     ) -> Result<(Container, Lock, Snapshot)> {
+        let (mut config, special, _ids) = self.checked(&request)?;
+        config.by_run = Some(state.creator.is_some());
+        let engine = special.as_ref().unwrap_or(self);
+        let (unborn, lock) = self.make_place(&config.id)?;
+        engine.make(&request, config, state, &unborn, lock, durable)
+    }
+
+    /// Refuses, before the container is removed whose name the new one is to have, what making it would refuse; and what
+    /// starting it would, with `start`, as far as that can be known.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]; when the new one needs what is to be removed.
+    pub fn check_replacement(&self, request: &CreateRequest, start: bool) -> Result<()> {
+        let with_usual_ids;
+        let request = match request.arrangement {
+            // Those of its own are looked for when the old one has given its back.
+            Arrangement::Auto { .. } => {
+                with_usual_ids = CreateRequest {
+                    arrangement: Arrangement::Usual,
+                    ..request.clone()
+                };
+                &with_usual_ids
+            }
+            _ => request,
+        };
+        let (config, ..) = self.checked(request)?;
+        let name = request.name.as_deref().unwrap_or_default();
+        let old = records::name_holder(&self.paths, name);
+        if let Some(old) = old.and_then(|id| self.current(&id).ok().flatten()) {
+            let id = old.config.id.as_str();
+            let joins = matches!(&config.network, Network::Container(other) if other == id)
+                || config.sharing.dependencies().contains(&id);
+            // Those it has alone go with it.
+            let mut lost = old.config.volumes.iter();
+            let inherits = old.config.auto_remove
+                && lost.any(|v| v.anonymous && request.volumes_from.contains(&v.name));
+            if joins || inherits {
+                return Err(Error::Invalid(format!(
+                    "container {name} cannot be replaced by one that needs {} of it",
+                    if joins { "a namespace" } else { "a volume" }
+                )));
+            }
+        }
+        if start {
+            Joined::find(self, &config)?;
+        }
+        Ok(())
+    }
+
+    /// What the request comes to; all that is wrong with it has been looked for. With it, what [`Engine::arranged_for`] gives,
+    /// and the lock that keeps others from the same ids.
+    fn checked(&self, request: &CreateRequest) -> Result<(Config, Option<Engine>, Option<Lock>)> {
         if let Some(path) = &request.cidfile
             && path.symlink_metadata().is_ok()
         {
@@ -55,16 +108,14 @@ impl Engine {
                 path.display()
             )));
         }
-        let (mut config, _ids) = self.config(&request)?;
-        config.by_run = Some(state.creator.is_some());
+        let (config, ids) = self.config(request)?;
         let special = self.arranged_for(&config)?;
         let engine = special.as_ref().unwrap_or(self);
         // What cannot be started shall not be made either.
         bundling::check(engine, &config)?;
         accounts::check(&config)?;
         limits::settings(&config, false)?;
-        let (unborn, lock) = self.make_place(&config.id)?;
-        engine.make(&request, config, state, &unborn, lock, durable)
+        Ok((config, special, ids))
     }
 
     /// The directory a container is made in, and its lock. Whoever looks between the two takes it for what a killed creator

@@ -3,12 +3,12 @@
 //! Each is a directory `secrets/ID` that only its owner can enter. A container gets a copy of its own when it is made, in its
 //! directory; it is mounted under `/run/secrets`, or put into the environment, when it starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rcon_bundle::{Options, Source, UserMount};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ use crate::{Engine, names};
 
 /// As large as a secret may be (podman's limit).
 pub const SECRET_MAX: usize = 512_000;
+
+/// How often a secret that is replaced again and again under our hands is read.
+const ATTEMPTS: u32 = 16;
 
 /// A secret, without what it says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -164,22 +167,34 @@ impl Engine {
         // One at a time, so that a name is given once.
         let _lock = crate::records::Lock::take(&all)?;
         // By the name alone: it may be the beginning of another's id.
-        match self.secrets()?.into_iter().find(|old| old.name == name) {
-            Some(old) if replace => drop(self.remove_secret(&old.id)?),
-            Some(_) => return Err(Error::SecretExists(name.into())),
-            None => {}
+        let old = self.written_secrets()?;
+        let old: Vec<Secret> = old.into_iter().filter(|old| old.name == name).collect();
+        if !old.is_empty() && !replace {
+            return Err(Error::SecretExists(name.into()));
         }
+        // The last one is meant, also when the clock was set back.
+        let after = old
+            .last()
+            .map(|old| old.created + TimeDelta::nanoseconds(1));
+        let now = after.map_or_else(Utc::now, |after| after.max(Utc::now()));
         let secret = Secret {
             id: names::random_id()?[..25].to_string(),
             name: name.into(),
-            created: Utc::now(),
-            updated: Utc::now(),
+            created: now,
+            updated: now,
             labels,
         };
         let dir = self.secret_dir(&secret.id);
-        files::make_dir(&dir)?;
-        write(&dir.join("data"), text, 0o600)?;
-        files::replace(&dir, "secret.json", &secret, Durable::Yes)?;
+        let written = files::make_dir(&dir)
+            .and_then(|()| write(&dir.join("data"), text, 0o600))
+            .and_then(|()| files::replace(&dir, "secret.json", &secret, Durable::Yes));
+        if let Err(error) = written {
+            let _ = files::remove_tree(&dir);
+            return Err(error);
+        }
+        for old in old {
+            self.discard_secret(&old)?;
+        }
         self.emit(&Event::secret(&secret.id, name, Action::Create));
         Ok(secret)
     }
@@ -189,6 +204,17 @@ impl Engine {
     /// # Errors
     /// When they cannot be read.
     pub fn secrets(&self) -> Result<Vec<Secret>> {
+        let mut secrets = self.written_secrets()?;
+        // Of two with one name the last has taken the other's place, which is about to go.
+        let mut seen = BTreeSet::new();
+        secrets.reverse();
+        secrets.retain(|secret| seen.insert(secret.name.clone()));
+        secrets.reverse();
+        Ok(secrets)
+    }
+
+    /// As [`Engine::secrets`], with those in whose place others are already.
+    fn written_secrets(&self) -> Result<Vec<Secret>> {
         let dir = self.paths.root.join("secrets");
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -240,12 +266,22 @@ impl Engine {
     /// [`Error::NoSuchSecret`].
     pub fn remove_secret(&self, name: &str) -> Result<String> {
         let secret = self.secret(name)?;
+        // First those in whose place it is, which would be seen again without it.
+        for written in self.written_secrets()? {
+            if written.name == secret.name {
+                self.discard_secret(&written)?;
+            }
+        }
+        Ok(secret.id)
+    }
+
+    fn discard_secret(&self, secret: &Secret) -> Result<()> {
         let dir = self.secret_dir(&secret.id);
         // Gone from here on, in case we are cut short.
         files::remove_file(&dir.join("secret.json"))?;
         files::remove_tree(&dir)?;
         self.emit(&Event::secret(&secret.id, &secret.name, Action::Remove));
-        Ok(secret.id)
+        Ok(())
     }
 
     /// Finds the secrets that a container is to have.
@@ -259,6 +295,21 @@ impl Engine {
         wanted.iter().map(find).collect()
     }
 
+    /// What a secret says that a container is to have; it may have been replaced since it was found.
+    fn text_for(&self, wanted: &SecretUse) -> Result<Vec<u8>> {
+        let find = || match self.secret(&wanted.id) {
+            Err(Error::NoSuchSecret(_)) => self.secret(&wanted.name),
+            found => found,
+        };
+        for _ in 0..ATTEMPTS {
+            match fs::read(self.secret_dir(&find()?.id).join("data")) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                read => return read.context(|| format!("cannot read the secret {}", wanted.name)),
+            }
+        }
+        self.secret_text(&find()?)
+    }
+
     /// Gives a container in the making its copies.
     pub(crate) fn copy_secrets(&self, config: &Config, dir: &Path) -> Result<()> {
         if config.secrets.is_empty() {
@@ -268,7 +319,7 @@ impl Engine {
         files::make_dir(&place)?;
         let mut others = Vec::new();
         for (number, secret) in config.secrets.iter().enumerate() {
-            let text = self.secret_text(&self.secret(&secret.id)?)?;
+            let text = self.text_for(secret)?;
             let path = place.join(number.to_string());
             let mode = if secret.env { 0o600 } else { secret.mode };
             write(&path, &text, mode)?;
