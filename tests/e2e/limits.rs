@@ -88,6 +88,9 @@ fn limits_that_cannot_be_had(t: &mut Rcon) {
         .refused(125)
         .says("hint: ");
     assert_eq!(t.inspect("free", "{{.HostConfig.Memory}}"), "0");
+    // It takes no cgroup to have no limits.
+    t.run(&["update", "-m", "0", "--memory-reservation", "0", "free"])
+        .code(0);
     t.ok(&["rm", "-f", "-t", "0", "free"]);
 }
 

@@ -55,7 +55,10 @@ impl Command for Update {
         if !self.latest {
             arity(&names, 1, 1)?;
         }
-        let changes = self.limits.resolve()?;
+        let mut changes = self.limits.resolve()?;
+        // Named with nothing they are taken away.
+        changes.cpuset_cpus.clone_from(&self.limits.cpuset_cpus);
+        changes.cpuset_mems.clone_from(&self.limits.cpuset_mems);
         let restart = self.restart.as_deref().map(RestartPolicy::parse);
         let restart = restart.transpose().map_err(Failure::new)?;
         let none: &[&str] = &[];

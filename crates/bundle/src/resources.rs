@@ -114,11 +114,12 @@ impl Resources {
         } else if later.cpu_quota.is_some() || later.cpu_period.is_some() {
             all.nano_cpus = None;
         }
-        // A swap limit that was worked out of the memory limit goes with it.
+        // A swap limit that was worked out of the memory limit goes with it, and there is none without one of memory.
         if later.memory.is_some() && later.memory_swap.is_none() {
+            let memory = all.memory.filter(|memory| *memory > 0);
             let fits = all
                 .memory_swap
-                .is_some_and(|swap| swap < 0 || Some(swap) >= all.memory);
+                .is_some_and(|swap| swap < 0 || memory.is_some_and(|memory| swap >= memory));
             all.memory_swap = all.memory_swap.filter(|_| fits);
         }
         all.unified.extend(later.unified.clone());
@@ -212,6 +213,7 @@ impl Resources {
         // Without a word about swap there is as much of it as of memory, as podman and docker have it.
         let swap = self
             .memory_swap
+            .filter(|swap| *swap != 0)
             .or_else(|| self.memory.filter(|m| *m > 0).map(|m| m.saturating_mul(2)));
         let mut memory = LinuxMemory::default();
         memory.set_limit(self.memory);
@@ -430,6 +432,19 @@ mod tests {
         let both = first.overlaid(&later);
         assert_eq!((both.memory, both.memory_swap), (Some(200), None));
         assert_eq!((both.nano_cpus, both.cpu_quota), (None, Some(5000)));
+        let none = Resources {
+            memory: Some(0),
+            ..Resources::default()
+        };
+        let both = first.overlaid(&none);
+        assert_eq!((both.memory, both.memory_swap), (Some(0), None));
+        both.to_oci().unwrap();
+        let usual = Resources {
+            memory_swap: Some(0),
+            ..Resources::default()
+        };
+        let memory = first.overlaid(&usual).to_oci().unwrap().unwrap();
+        assert_eq!(memory.memory().as_ref().unwrap().swap(), Some(200));
         assert_eq!(first.overlaid(&Resources::default()), first);
     }
 }

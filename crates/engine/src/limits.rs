@@ -7,8 +7,9 @@
 
 use std::fs;
 
+use oci_spec::runtime::LinuxResources;
 use rcon_bundle::Resources;
-use rcon_launch::cgroup::{self, Cgroup, Manager, Settings};
+use rcon_launch::cgroup::{self, Cgroup, Limit, Manager, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -137,6 +138,33 @@ pub(crate) fn settings(config: &Config, required: bool) -> Result<Option<Setting
     }))
 }
 
+/// The limits that `changes` takes away of what now is `all`: those it names with nothing.
+fn lifted(changes: &Resources, all: &LinuxResources) -> Vec<Limit> {
+    let cpu = all.cpu().as_ref();
+    let has_quota = cpu.and_then(|cpu| cpu.quota()).is_some_and(|q| q != 0);
+    let changes_quota = changes.cpu_quota.is_some() || changes.cpu_period.is_some();
+    let none = |text: &Option<String>| text.as_deref() == Some("");
+    let named = [
+        (changes.memory == Some(0), Limit::Memory),
+        (changes.memory_reservation == Some(0), Limit::Reservation),
+        (changes_quota && !has_quota, Limit::Quota),
+        (changes.cpu_period == Some(0), Limit::Period),
+        (changes.cpu_shares == Some(0), Limit::Shares),
+        (none(&changes.cpuset_cpus), Limit::Processors),
+        (none(&changes.cpuset_mems), Limit::Nodes),
+        (changes.blkio_weight == Some(0), Limit::Weight),
+    ];
+    let named = named.into_iter().filter(|(lifted, _)| *lifted);
+    let io = all.block_io().as_ref();
+    let disks = io.and_then(|io| io.weight_device().as_ref());
+    let disks = disks.into_iter().flatten();
+    let disks = disks.filter(|disk| disk.weight() == Some(0));
+    named
+        .map(|(_, limit)| limit)
+        .chain(disks.map(|disk| Limit::DiskWeight(disk.major(), disk.minor())))
+        .collect()
+}
+
 /// Writes down which cgroup a container has.
 pub(crate) fn note(paths: &Paths, id: &str, cgroup: &Cgroup) -> Result<()> {
     files::replace(&paths.runtime(id), FILE, cgroup, Durable::No)
@@ -249,13 +277,19 @@ impl Engine {
             )));
         }
         config.options.resources = config.options.resources.overlaid(changes);
-        let all = settings(&config, false)?;
-        if let (true, Some(resources)) = (
-            container.state.status.has_process(),
-            all.and_then(|all| all.resources),
-        ) {
-            let limited = match self.cgroup_of(&container)? {
-                Some(cgroup) => cgroup.limit(&resources),
+        if container.state.status.has_process()
+            && let Some(all) = settings(&config, false)?
+            && let Some(resources) = &all.resources
+        {
+            // Who has no cgroup needs none to be without limits.
+            let cgroup = match all.is_required() || of(&self.paths, container.id()).is_some() {
+                true => self.cgroup_of(&container)?,
+                false => None,
+            };
+            let limited = match cgroup {
+                Some(cgroup) => cgroup
+                    .limit(resources)
+                    .and_then(|()| cgroup.lift(&lifted(changes, resources))),
                 None => Ok(()),
             };
             match limited {

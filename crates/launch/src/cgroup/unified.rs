@@ -237,11 +237,16 @@ fn io_weight(device: Option<(i64, i64)>, weight: u16) -> Setting {
         Some((major, minor)) => format!("{major}:{minor} "),
         None => String::new(),
     };
-    if Path::new("/sys/module/bfq").exists() {
+    if has_bfq() {
         return Setting::new("io.bfq.weight", format!("{which}{weight}"));
     }
     let weight = 1 + (u64::from(weight).saturating_sub(10) * 9999) / 990;
     Setting::new("io.weight", format!("{which}{weight}"))
+}
+
+/// Whether disks may have the scheduler whose weights are its own.
+pub(super) fn has_bfq() -> bool {
+    Path::new("/sys/module/bfq").exists()
 }
 
 /// The same in both versions.
