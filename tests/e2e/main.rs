@@ -16,6 +16,7 @@ mod compat;
 mod configuration;
 mod copy;
 mod crash;
+mod crowded;
 mod defaults;
 mod disks;
 mod documents;

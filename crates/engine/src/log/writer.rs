@@ -147,25 +147,37 @@ impl LogFile {
         }
     }
 
-    /// Begins a new file. Readers that have the old one open read it to its end.
+    /// Begins a new file, if one can be made: only then the old one goes. Readers that have that open read it to its end.
     fn put_aside(&mut self) -> io::Result<()> {
-        match self.max_file {
-            // The last attempt came so far, and there was no room for another file.
-            _ if !self.path.exists() => {}
-            1 => fs::remove_file(&self.path)?,
-            count => {
-                for age in (1..count - 1).rev() {
-                    match fs::rename(aside(&self.path, age), aside(&self.path, age + 1)) {
-                        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                        _ => {}
-                    }
-                }
-                fs::rename(&self.path, aside(&self.path, 1))?;
-            }
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".new");
+        let fresh = PathBuf::from(name);
+        let file = open(&fresh)?;
+        let moved = self
+            .make_way()
+            .and_then(|()| fs::rename(&fresh, &self.path));
+        if let Err(error) = moved {
+            let _ = fs::remove_file(&fresh);
+            return Err(error);
         }
-        self.file = open(&self.path)?;
+        self.file = file;
         self.size = 0;
         Ok(())
+    }
+
+    /// Moves the files that are there to their next places, but for one whose place is taken by the new one.
+    fn make_way(&self) -> io::Result<()> {
+        // Where the last attempt came so far.
+        if self.max_file == 1 || !self.path.exists() {
+            return Ok(());
+        }
+        for age in (1..self.max_file - 1).rev() {
+            match fs::rename(aside(&self.path, age), aside(&self.path, age + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, aside(&self.path, 1))
     }
 }
 
@@ -222,5 +234,31 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(text.lines().count(), 100 - first);
+    }
+
+    #[test]
+    fn no_file_goes_before_there_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let options = LogOptions {
+            max_size: Some(200),
+            max_file: 1,
+            ..LogOptions::default()
+        };
+        let mut log = Log::File(Box::new(LogFile::open(path.clone(), &options).unwrap()));
+        let mut encoder = Encoder::new(Stream::Stdout);
+        let mut write = |number: u32| {
+            let line = format!("line {number}\n");
+            log.write(&mut encoder, Utc::now(), line.as_bytes());
+            fs::read_to_string(&path).unwrap().lines().count()
+        };
+        // None can be made.
+        fs::create_dir(dir.path().join("log.new")).unwrap();
+        for number in 1..=100 {
+            assert_eq!(write(number), number as usize);
+        }
+        fs::remove_dir(dir.path().join("log.new")).unwrap();
+        assert_eq!(write(101), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

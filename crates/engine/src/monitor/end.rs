@@ -121,7 +121,7 @@ impl Monitor {
             self.engine.emit_container(&self.container, Action::Cleanup);
         }
         // Those who came while we were at it want to know too; who comes later reads the record.
-        self.accept();
+        self.accept_last();
         trace::mark("end written down");
         self.tell_all(code);
         // The kernel takes its time over the tap and the mounts, and nobody need wait for that.

@@ -14,6 +14,7 @@ use super::clients::Client;
 use super::health::Health;
 use super::setup::{Given, Started};
 use super::streams::Streams;
+use super::talk::Full;
 use crate::Engine;
 use crate::error::{Context, Result};
 use crate::files;
@@ -29,6 +30,8 @@ pub(super) struct Monitor {
     pub container: Container,
     pub started: Started,
     pub clients: Vec<Client>,
+    /// Nobody is connected for now.
+    pub full: Option<Full>,
     pub signals: Signals,
     pub streams: Streams,
     /// For reading from anybody; a message's first byte is its kind.
@@ -92,6 +95,7 @@ impl Monitor {
             container,
             started,
             clients,
+            full: None,
             signals,
             streams,
             buffer: Untouched::new(MAX_MESSAGE),
@@ -250,6 +254,9 @@ impl Monitor {
     fn look_at_clocks(&mut self) {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.full.is_some() && self.listens() {
+            self.full = None;
+        }
         if due(self.ends_at) {
             self.ends_at = None;
             self.timed_out = true;
@@ -267,7 +274,7 @@ impl Monitor {
     /// How long nothing need be done by itself.
     fn patience(&self) -> Option<Duration> {
         let health = self.health.as_ref().and_then(Health::due);
-        let next = [self.ends_at, self.kill_at, health]
+        let next = [self.ends_at, self.kill_at, health, self.listens_at()]
             .into_iter()
             .flatten()
             .min()?;
@@ -285,7 +292,6 @@ impl Monitor {
                 started.running.pidfd.as_fd(),
                 PollFlags::IN,
             ),
-            (Source::Listener, started.listener.as_fd(), PollFlags::IN),
             (Source::Signals, self.signals.as_fd(), PollFlags::IN),
         ];
         watched.extend(
@@ -307,6 +313,9 @@ impl Monitor {
             .into_iter()
             .filter_map(|(source, fd)| Some((source, fd?, PollFlags::IN))),
         );
+        if self.listens() {
+            watched.push((Source::Listener, started.listener.as_fd(), PollFlags::IN));
+        }
         if let Some(oom) = self.oom.as_ref().filter(|oom| !oom.has_seen()) {
             watched.push((Source::Oom, oom.as_fd(), PollFlags::PRI));
         }
