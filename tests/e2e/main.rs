@@ -38,6 +38,7 @@ mod ladder_page;
 mod layers;
 mod lifecycle;
 mod limits;
+mod lingering;
 mod logs;
 mod manners;
 mod mounts;

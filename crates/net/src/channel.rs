@@ -38,6 +38,8 @@ pub(crate) enum Order {
         /// The host's hosts file.
         hosts: Content,
     },
+    /// The container has ended: close the ports at once, and end when all that it sent is delivered.
+    Linger,
     /// End now.
     End,
 }
@@ -73,6 +75,8 @@ pub(crate) enum Word {
     Look,
     /// What [`Order::Withdraw`] named is closed.
     Withdrawn,
+    /// After [`Order::Linger`]: the ports are closed, and the end takes longer than is worth waiting for.
+    Lingers,
 }
 
 /// A pair of connected ends, neither of which waits.

@@ -14,7 +14,7 @@
 //! What goes on in it is told by a socket: see [`control`].
 //!
 //! Where to look: `namespace.rs` is the container's side. `device.rs` reads and writes frames,
-//! `serve.rs` has the loop, `stack/` decides what becomes of a frame (its `mod.rs` has the map),
+//! `serve/` has the loop, `stack/` decides what becomes of a frame (its `mod.rs` has the map),
 //! `outside.rs` makes the host's sockets, `ports/` is about published ports, `sandbox/` about what
 //! the process gives up, `supervise/` about the process that started it.
 
@@ -54,4 +54,4 @@ pub use ports::bind::{Listeners, bind};
 pub use ports::mapping::{PortMapping, Protocol};
 pub use resolv::resolv_conf;
 pub use sandbox::Sandbox;
-pub use supervise::{Guest, Network};
+pub use supervise::{Guest, Lingering, Network};

@@ -20,6 +20,15 @@ pub fn set_reset_on_close(socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes [`set_reset_on_close`] back: what was sent is delivered when the socket is closed.
+///
+/// # Errors
+/// What setsockopt(2) says of a descriptor that is no socket.
+pub fn set_deliver_on_close(socket: impl AsFd) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_linger(socket, None)?;
+    Ok(())
+}
+
 /// Has each frame of a packet socket come and go with a virtio-net header before it, as on a tap with
 /// [`crate::tun::has_vnet_hdr`] (PACKET_VNET_HDR, packet(7)).
 ///

@@ -8,6 +8,7 @@
 //! record says so.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -275,12 +276,20 @@ pub(super) fn exit_of_a_stranger(process: ProcessRef, pidfd: &OwnedFd) -> Option
 }
 
 /// Waits until `process` has ended; false when it takes longer than `limit`.
-fn ends_within(process: &OwnedFd, limit: Duration) -> bool {
-    let mut fds = [PollFd::new(process, PollFlags::IN)];
+pub(super) fn ends_within(process: impl AsFd, limit: Duration) -> bool {
+    is_told_within(&[process.as_fd()], limit)
+}
+
+/// Waits until one of the descriptors is readable; false when it takes longer than `limit`.
+fn is_told_within(fds: &[BorrowedFd<'_>], limit: Duration) -> bool {
+    let watched = fds
+        .iter()
+        .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+    let mut fds: Vec<PollFd<'_>> = watched.collect();
     let limit = Timespec::try_from(limit).ok();
     matches!(
         rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())),
-        Ok(1)
+        Ok(1..)
     )
 }
 
@@ -321,11 +330,19 @@ impl Monitor {
         let _ = records::save_state(&dir, &self.container.state, Durable::No);
     }
 
-    /// Sees to it that a network that nobody supervises has ended, and its ports are closed.
+    /// Sees to it that a network that nobody supervises has closed its ports: has ended, or only lingers, for it closes
+    /// the socket then at which it can be looked at.
     pub(super) fn end_orphan(&mut self) {
-        if let Some(orphan) = self.started.orphan.take()
-            && !ends_within(&orphan, GRACE)
-        {
+        let Some(orphan) = self.started.orphan.take() else {
+            return;
+        };
+        let runtime = self.engine.paths.runtime(self.container.id());
+        let closed = match protocol::connect_stream(&runtime, protocol::NET) {
+            Ok(seen) => is_told_within(&[orphan.as_fd(), seen.as_fd()], GRACE),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => true,
+            Err(_) => ends_within(&orphan, GRACE),
+        };
+        if !closed {
             let _ = rcon_sys::process::pidfd_send_signal(&orphan, libc::SIGKILL);
             ends_within(&orphan, GRACE);
         }

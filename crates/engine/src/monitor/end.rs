@@ -1,16 +1,18 @@
 //! The end of a container, written down in this order: its last output is logged, its published ports are closed, its record
 //! says how it ended (or it is removed, with `--rm`), and only then does anybody hear of it. A network that publishes nothing is
-//! told to end at once and waited for last.
+//! told to end at once and waited for last. One that has something of the container left to deliver is waited for by nobody.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use chrono::Utc;
+use rcon_net::Lingering;
 use rcon_sys::trace;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::adopt::exit_of_a_stranger;
+use super::adopt::{ends_within, exit_of_a_stranger};
 use super::clients::Client;
 use super::serve::Monitor;
 use crate::events::{Action, Event};
@@ -20,6 +22,9 @@ use crate::protocol::Reply;
 use crate::record::Status;
 use crate::records::{self, Lock};
 use crate::{limits, recovery};
+
+/// How many networks of earlier runs may be there.
+const MAX_LINGERING: usize = 8;
 
 /// The code of a container whose time was up, as podman has it.
 const TIMED_OUT: i32 = 255;
@@ -66,7 +71,7 @@ impl Monitor {
         let code = self.code_of(status);
         self.health = None;
         trace::mark("program ended");
-        if let Some(net) = &self.started.net {
+        if let Some(net) = &mut self.started.net {
             net.dismiss();
         }
         if let Some(mounts) = self.started.mounts.take() {
@@ -78,7 +83,8 @@ impl Monitor {
         if let Some(net) = &mut self.started.net
             && !self.container.state.ports.is_empty()
         {
-            net.close();
+            let lingering = net.close();
+            self.leave(lingering);
         }
         self.end_orphan();
         trace::mark("ports closed");
@@ -125,7 +131,10 @@ impl Monitor {
         trace::mark("end written down");
         self.tell_all(code);
         // The kernel takes its time over the tap and the mounts, and nobody need wait for that.
-        self.started.net = None;
+        if let Some(mut net) = self.started.net.take() {
+            let lingering = net.close();
+            self.leave(lingering);
+        }
         self.started.running.mounts = None;
         if again {
             return true;
@@ -139,6 +148,23 @@ impl Monitor {
         }
         self.linger();
         false
+    }
+
+    /// Leaves a network to itself that has something of the container left to deliver. One whose container ends again and
+    /// again is not to pile up: the oldest has to go then.
+    fn leave(&mut self, lingering: Option<Lingering>) {
+        self.lingering.extend(lingering);
+        if self.lingering.len() > MAX_LINGERING {
+            self.lingering.remove(0).end();
+        }
+    }
+
+    /// Lets go of the networks that have delivered everything.
+    pub(super) fn bury_lingering(&mut self) {
+        let ended = |lingering: &mut Lingering| ends_within(lingering.fd(), Duration::ZERO);
+        for lingering in self.lingering.extract_if(.., ended) {
+            lingering.bury();
+        }
     }
 
     /// It may have been renamed since it was started.

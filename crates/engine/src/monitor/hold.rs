@@ -70,9 +70,7 @@ impl Monitor {
     /// Leaves nothing of a container that could not be started.
     fn take_back(&mut self, before: State) {
         self.taken_back = true;
-        if let Some(net) = &mut self.started.net {
-            net.close();
-        }
+        // Nothing of it was ever sent.
         self.started.net = None;
         limits::finish(&self.engine.paths, self.container.id());
         let _ = files::remove_tree(&self.engine.paths.runtime(self.container.id()));

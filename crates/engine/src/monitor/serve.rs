@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rcon_launch::cgroup::{Cgroup, OomWatch};
+use rcon_net::Lingering;
 use rcon_sys::memory::{Rest, Untouched};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -58,6 +59,8 @@ pub(super) struct Monitor {
     /// When it was started.
     pub since: Instant,
     pub backoff: Backoff,
+    /// The networks of earlier runs that have something left to deliver, the oldest first.
+    pub lingering: Vec<Lingering>,
     /// Keeps it small while nothing happens.
     rest: Rest,
 }
@@ -76,6 +79,7 @@ enum Source {
     Notice,
     Orphan,
     Oom,
+    Lingering,
 }
 
 impl Monitor {
@@ -111,6 +115,7 @@ impl Monitor {
             ends_at: None,
             since: Instant::now(),
             backoff: Backoff::default(),
+            lingering: Vec::new(),
             rest: Rest::default(),
         };
         if !monitor.may_start_again() {
@@ -224,6 +229,7 @@ impl Monitor {
                     Source::Notice => self.pass_on_notices(),
                     Source::Orphan => orphaned = true,
                     Source::Oom => self.look_at_memory(),
+                    Source::Lingering => self.bury_lingering(),
                 }
             }
             self.close_ended_outputs();
@@ -319,6 +325,8 @@ impl Monitor {
         if let Some(oom) = self.oom.as_ref().filter(|oom| !oom.has_seen()) {
             watched.push((Source::Oom, oom.as_fd(), PollFlags::PRI));
         }
+        let lingering = self.lingering.iter();
+        watched.extend(lingering.map(|net| (Source::Lingering, net.fd(), PollFlags::IN)));
         if !behind {
             let outputs = self.streams.outputs.iter().enumerate();
             watched.extend(

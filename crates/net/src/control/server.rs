@@ -47,6 +47,14 @@ impl Control {
         })
     }
 
+    /// Ends the reports about whoever looks.
+    pub(crate) fn unwatch(&self, poller: &Poller) {
+        let clients = self.clients.iter().map(|(_, client)| &client.socket);
+        for socket in self.listener.iter().chain(clients) {
+            poller.remove(socket);
+        }
+    }
+
     /// Takes those who want to look.
     pub(crate) fn accept(&mut self, poller: &Poller) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;

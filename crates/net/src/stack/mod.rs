@@ -156,6 +156,8 @@ pub(crate) struct Stack {
     ports: UdpPorts,
     fragments: Fragments,
     ignored: u64,
+    /// The container has ended.
+    lingering: bool,
 }
 
 impl Stack {
@@ -169,7 +171,34 @@ impl Stack {
             ports,
             fragments: Fragments::default(),
             ignored: 0,
+            lingering: false,
         }
+    }
+
+    /// The container has ended: connections end with the last of what it has sent, and there are no others.
+    pub(crate) fn linger(&mut self) {
+        self.lingering = true;
+        self.tcp.linger(&mut self.io);
+    }
+
+    /// Lets go of all that is no connection: of what comes after the end of the container nobody would hear.
+    pub(crate) fn forget_datagrams(&mut self) {
+        self.udp = Udp::default();
+        self.echoes = Echoes::default();
+        self.dns = Dns::new(&[]);
+        self.ports = UdpPorts::default();
+        self.fragments = Fragments::default();
+    }
+
+    /// How many connections there are.
+    pub(crate) fn tcp_flows(&self) -> u64 {
+        self.tcp.usage().now
+    }
+
+    /// Resets the connections of a container that has ended which have delivered nothing since the last time, or all.
+    pub(crate) fn give_up(&mut self, all: bool) {
+        self.tcp.give_up(all);
+        self.tcp.flush(&mut self.io);
     }
 
     /// Serves a published UDP port.
@@ -287,6 +316,7 @@ impl Stack {
         let io = &mut self.io;
         match packet.protocol {
             packet::TCP => self.tcp.segment(io, &mut self.dns, packet),
+            _ if self.lingering => {}
             packet::UDP => {
                 let Some(datagram) = udp::Datagram::parse(packet) else {
                     return;

@@ -10,6 +10,9 @@
 
 mod crashes;
 mod files;
+mod lingering;
+
+pub use lingering::Lingering;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,6 +37,7 @@ use crate::ports::mapping::PortMapping;
 use crate::serve::{self, Service};
 use crashes::Crashes;
 use files::Files;
+use lingering::After;
 
 /// How long the network process may take to end, which it does in its next turn.
 const GRACE: Duration = Duration::from_secs(2);
@@ -62,7 +66,8 @@ pub struct Guest {
     pub process: Option<OwnedFd>,
 }
 
-/// A network that is being served; dropping this ends it, and its ports are closed then.
+/// A network that is being served; dropping this ends it, and its ports are closed then. Where the container was said
+/// to have ended ([`Network::dismiss`]), connections linger that have something of it left to deliver.
 ///
 /// Whoever has it waits for [`Network::fd`] to be readable and calls [`Network::attend`] then. It
 /// may only be used in a process with one thread, for it forks.
@@ -75,6 +80,8 @@ pub struct Network {
     files: Files,
     /// Whether the namespace is ready for clients with their own addresses, if it was tried.
     client_addresses: Option<bool>,
+    /// Whether the process was told that the container has ended.
+    dismissed: bool,
 }
 
 #[derive(Debug)]
@@ -106,6 +113,7 @@ impl Network {
             restarts: 0,
             files: Files::default(),
             client_addresses,
+            dismissed: false,
         };
         network
             .launch()
@@ -127,7 +135,7 @@ impl Network {
         match &self.phase {
             Phase::Running { channel, .. } => match channel::receive::<Word>(channel) {
                 Received::Message(Word::Look, _) => self.look(),
-                Received::Message(Word::Withdrawn, _) | Received::Nothing => {}
+                Received::Message(Word::Withdrawn | Word::Lingers, _) | Received::Nothing => {}
                 Received::End => self.bury(),
             },
             Phase::Resting { .. } => self.revive(),
@@ -210,7 +218,7 @@ impl Network {
             match channel::receive::<Word>(channel) {
                 Received::Message(Word::Withdrawn, _) => break,
                 Received::Message(Word::Look, _) => asked_to_look = true,
-                Received::Nothing => {}
+                Received::Message(Word::Lingers, _) | Received::Nothing => {}
                 Received::End => {
                     self.bury();
                     break;
@@ -235,44 +243,50 @@ impl Network {
         }
     }
 
-    /// Tells the process to end, and does not wait until it has.
-    pub fn dismiss(&self) {
+    /// Tells the process that the container has ended, and does not wait until it has heard it.
+    pub fn dismiss(&mut self) {
+        self.say(&Order::Linger);
+        self.dismissed = true;
+    }
+
+    /// The end of the channel says that it is over, too, but might be taken for our own death.
+    fn say(&self, order: &Order) {
         if let Phase::Running { channel, .. } = &self.phase {
-            // The end of the channel says it too, but might be taken for our own death.
-            let _ = channel::send(channel, &Order::End, &[]);
+            let _ = channel::send(channel, order, &[]);
         }
     }
 
-    /// Ends the process and closes the ports. What is left, the tap, takes the kernel some milliseconds to let
-    /// go of; it goes with the value.
-    pub fn close(&mut self) {
-        self.stop();
+    /// Ends the network and closes the ports. What is left, the tap, takes the kernel some milliseconds to let
+    /// go of; it goes with the value. The process if it lingers.
+    pub fn close(&mut self) -> Option<Lingering> {
+        let left = self.stop();
         self.guest.listeners = Listeners::default();
+        left.err()
     }
 
     /// Ends the network; its ports are closed when this returns. True when it ended in good order.
     pub fn end(mut self) -> bool {
-        self.stop()
+        self.stop().unwrap_or(true)
     }
 
-    fn stop(&mut self) -> bool {
-        self.dismiss();
+    /// Waits until the process has ended, and says whether in good order, or has closed its ports and lingers. One that does
+    /// neither is killed.
+    fn stop(&mut self) -> std::result::Result<bool, Lingering> {
+        if !self.dismissed {
+            self.say(&Order::End);
+        }
         let Phase::Running {
             process, channel, ..
         } = std::mem::replace(&mut self.phase, Phase::GivenUp)
         else {
-            return false;
+            return Ok(false);
         };
-        drop(channel);
-        let mut fds = [PollFd::new(&process, PollFlags::IN)];
-        let limit = Timespec::try_from(GRACE).ok();
-        if !matches!(
-            rustix::io::retry_on_intr(|| poll(&mut fds, limit.as_ref())),
-            Ok(1)
-        ) {
-            let _ = process::pidfd_send_signal(&process, libc::SIGKILL);
+        match lingering::await_end(&process, &channel, GRACE) {
+            After::Ended => {}
+            After::Lingers => return Err(Lingering::new(process)),
+            After::Neither => drop(process::pidfd_send_signal(&process, libc::SIGKILL)),
         }
-        process::wait_pidfd(&process).is_ok_and(|status| status.success())
+        Ok(process::wait_pidfd(&process).is_ok_and(|status| status.success()))
     }
 
     fn launch(&mut self) -> io::Result<()> {
@@ -409,7 +423,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.stop();
+        let _ = self.stop();
     }
 }
 

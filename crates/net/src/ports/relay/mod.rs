@@ -13,6 +13,7 @@
 //! A client is accepted before the server was asked, for the kernel offers no other way; where
 //! nobody listens inside, the client is reset at once.
 
+mod linger;
 mod orders;
 mod pair;
 mod pipe;
@@ -38,6 +39,7 @@ use crate::limits::Limits;
 use crate::namespace::MARK;
 use crate::outside::{is_loopback, keep_urgent_bytes, prefer_reno};
 use crate::poll::{Alertness, Kind, Poller, Ready, Token};
+use crate::serve::Watch;
 use crate::slab::{Key, Slab};
 use crate::stack::policy::{Policy, Target};
 use crate::timers::Timers;
@@ -68,6 +70,8 @@ pub(crate) struct Relay {
     transparent: bool,
     /// Whether connections in the container begin with a congestion control that may pace.
     paced: bool,
+    /// The container has ended: a connection is over when the client has all that the server sent.
+    lingering: Option<Watch>,
     orders: Receiver<Order>,
     shared: Arc<Shared>,
     /// Readable when there are orders.
@@ -96,6 +100,7 @@ impl Relay {
             buffer: Untouched::new(COPY_BUFFER),
             transparent: false,
             paced: true,
+            lingering: None,
             orders,
             shared: Arc::default(),
             wake,
@@ -109,15 +114,21 @@ impl Relay {
         let mut alertness = Alertness::default();
         loop {
             let now = Instant::from_micros(start.elapsed().as_micros() as i64);
+            let Some(patience) = self.look_at_clock(now) else {
+                return Ok(());
+            };
             let timeout = match self.queue.is_empty() {
-                true => self.timers.delay(now),
+                true => [self.timers.delay(now), patience]
+                    .into_iter()
+                    .flatten()
+                    .min(),
                 false => Some(Duration::ZERO),
             };
             alertness.wait(&self.poller, &mut ready, timeout.map(Into::into))?;
             let now = Instant::from_micros(start.elapsed().as_micros() as i64);
             for event in &ready {
                 match event.token.kind {
-                    Kind::Wake if self.obey() => {}
+                    Kind::Wake if self.obey(now) => {}
                     Kind::Wake => return Ok(()),
                     Kind::TcpPort => self.accept(now, event.token.key),
                     Kind::RelayClient => self.news(*event, Side::Client),
@@ -190,6 +201,11 @@ impl Relay {
         }
         let _ = sockopt::set_tcp_nodelay(&server, true);
         let _ = keep_urgent_bytes(&server);
+        self.join(client, server);
+    }
+
+    /// Begins to move bytes between two sockets.
+    fn join(&mut self, client: OwnedFd, server: OwnedFd) {
         let key = self.pairs.insert(Pair::new(client, server));
         let watched = self.pairs.get(key).map(|pair| {
             let client = Token::new(Kind::RelayClient, key);
@@ -260,6 +276,7 @@ impl Relay {
             let turn = pair.turn(&mut self.pipes, &mut self.buffer);
             moved += pair.moved;
             match turn {
+                Ok(_) if self.lingering.is_some() && pair.hand_over() => self.close(key, false),
                 Ok(Turn::Waiting) => {}
                 Ok(Turn::More) => {
                     pair.queued = true;

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{SendError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::thread::CapabilitySet;
+use smoltcp::time::Instant;
 
 use super::Relay;
 use super::pair::Side;
@@ -22,6 +23,7 @@ use crate::poll::{Kind, Token};
 use crate::ports::bind::Listener;
 use crate::ports::inner::InnerSockets;
 use crate::sandbox;
+use crate::serve::Bounds;
 use crate::slab::Key;
 use crate::stack::policy::Policy;
 use crate::stack::usage::Usage;
@@ -43,9 +45,14 @@ pub(super) enum Order {
     Flows(SyncSender<Vec<Flow>>),
     /// Start a thread that makes sockets in the container's network namespace.
     InnerSockets(SyncSender<io::Result<InnerSockets>>),
+    /// The container has ended: take no clients any more, tell how many are left, and end when they have everything.
+    Linger(Bounds, Tell),
     /// End.
     End,
 }
+
+/// Takes a number of connections.
+pub(crate) type Tell = Box<dyn FnOnce(usize) + Send>;
 
 /// The thread, seen from the one that started it.
 #[derive(Debug)]
@@ -165,19 +172,38 @@ impl RelayThread {
             .unwrap_or_else(|_| Err(io::Error::other("the thread of the relay has ended")))
     }
 
+    /// Has it take no clients any more, call `tell` with the number of those that are left, and end when they have all
+    /// that servers sent. [`RelayThread::join`] waits for that.
+    pub(crate) fn linger(&self, bounds: Bounds, tell: Tell) {
+        match self.orders.send(Order::Linger(bounds, tell)) {
+            Ok(()) => drop(rustix::io::write(&self.wake, &1_u64.to_ne_bytes())),
+            // It has ended, and nobody is left.
+            Err(SendError(Order::Linger(_, tell))) => tell(0),
+            Err(_) => {}
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What made it end.
+    pub(crate) fn join(self) -> io::Result<()> {
+        self.thread.join().unwrap_or(Ok(()))
+    }
+
     /// Ends it.
     ///
     /// # Errors
     /// What made it end before.
     pub(crate) fn end(self) -> io::Result<()> {
         self.order(Order::End);
-        self.thread.join().unwrap_or(Ok(()))
+        self.join()
     }
 }
 
 impl Relay {
     /// Does what it is told; false when that is to end.
-    pub(super) fn obey(&mut self) -> bool {
+    pub(super) fn obey(&mut self, now: Instant) -> bool {
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
         loop {
             let Ok(order) = self.orders.try_recv() else {
@@ -196,6 +222,10 @@ impl Relay {
                     let inner =
                         InnerSockets::start(|| sandbox::keep_capabilities(CapabilitySet::empty()));
                     drop(sender.try_send(inner));
+                }
+                Order::Linger(bounds, tell) => {
+                    self.linger(now, bounds);
+                    tell(self.pairs.len());
                 }
                 Order::End => return false,
             }

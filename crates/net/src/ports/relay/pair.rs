@@ -53,6 +53,8 @@ pub(super) struct Pair {
     pub(super) queued: bool,
     /// How much was moved in its last turn, in bytes.
     pub(super) moved: u64,
+    /// Whether the client has got something since somebody looked.
+    moved_on: bool,
 }
 
 /// Bytes from one socket to the other.
@@ -88,6 +90,7 @@ impl Pair {
             back: Direction::default(),
             queued: false,
             moved: 0,
+            moved_on: false,
         }
     }
 
@@ -138,6 +141,7 @@ impl Pair {
         let there = self.there.run(&self.client, &self.server, pipes, buffer)?;
         let back = self.back.run(&self.server, &self.client, pipes, buffer)?;
         self.moved = (there + back) as u64;
+        self.moved_on |= back > 0;
         self.there.tell(&self.server, self.back.told);
         self.back.tell(&self.client, self.there.told);
         if self.there.told && self.back.told {
@@ -147,6 +151,25 @@ impl Pair {
             true => Ok(Turn::More),
             false => Ok(Turn::Waiting),
         }
+    }
+
+    /// The container has ended. Should we end before all is delivered, the client is to see that something is missing.
+    pub(super) fn linger(&mut self) {
+        let _ = rcon_sys::sockopt::set_reset_on_close(&self.client);
+        self.moved_on = false;
+    }
+
+    /// Whether the host has all that the server has sent, and its end: then it goes on alone, once the socket is closed.
+    pub(super) fn hand_over(&self) -> bool {
+        if self.back.told {
+            let _ = rcon_sys::sockopt::set_deliver_on_close(&self.client);
+        }
+        self.back.told
+    }
+
+    /// Whether the client has got something since this was asked last.
+    pub(super) fn has_moved_on(&mut self) -> bool {
+        std::mem::take(&mut self.moved_on)
     }
 
     /// Gives back what was borrowed.

@@ -88,6 +88,9 @@ pub(crate) struct Open {
     last: Instant,
     /// Bytes in both directions since the flow rested last.
     busy: usize,
+    /// How often the outside took something, and how often it had when somebody looked.
+    taken: u64,
+    seen: u64,
 }
 
 /// What became of a flow in its turn.
@@ -128,6 +131,8 @@ impl Open {
             moved: 0,
             last: io.now,
             busy: 0,
+            taken: 0,
+            seen: 0,
         })
     }
 
@@ -144,6 +149,7 @@ impl Open {
             writable,
             held,
             broken,
+            taken,
             ..
         } = self;
         let mut failed = false;
@@ -153,6 +159,7 @@ impl Open {
             if *writable && !*broken {
                 *held = more && bytes.len() >= BULK;
                 (count, *writable, failed) = send(socket, bytes, *held);
+                *taken += u64::from(count > 0);
             }
             count
         });
@@ -174,8 +181,31 @@ impl Open {
         }
     }
 
+    /// The container has ended. Should we end before all is delivered, the outside is to see that something is missing.
+    pub(crate) fn linger(&mut self) {
+        if !self.inside_done {
+            let _ = rcon_sys::sockopt::set_reset_on_close(&self.socket);
+        }
+        self.seen = self.taken;
+    }
+
+    /// Whether the host has all that the container has sent, and its end: then it goes on alone, once the socket is closed.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        let closed = matches!(self.engine.state(), State::Closed | State::Listen);
+        let was_reset = closed && !self.outside_done;
+        if self.inside_done && !was_reset {
+            let _ = rcon_sys::sockopt::set_deliver_on_close(&self.socket);
+        }
+        self.inside_done
+    }
+
+    /// Whether the outside has taken something since this was asked last.
+    pub(crate) fn has_moved_on(&mut self) -> bool {
+        std::mem::replace(&mut self.seen, self.taken) != self.taken
+    }
+
     /// The outside is gone: the container's connection is reset.
-    fn fail(&mut self) {
+    pub(crate) fn fail(&mut self) {
         self.broken = true;
         self.engine.socket().abort();
     }
@@ -216,6 +246,7 @@ impl Open {
             let count;
             (count, self.writable, failed) = send(&self.socket, self.engine.waiting(), false);
             self.held = false;
+            self.taken += u64::from(count > 0);
             self.engine.consume(count);
             self.last = now;
             if failed {

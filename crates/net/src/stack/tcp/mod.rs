@@ -48,6 +48,8 @@ pub(crate) struct Tcp {
     /// What all open flows share, once there is one.
     engines: Option<Engines>,
     turned_away: u64,
+    /// The container has ended: a flow is over when all is delivered that the container has sent.
+    lingering: bool,
 }
 
 /// The container's endpoint and the outside one, as the container knows it.
@@ -87,10 +89,40 @@ impl Tcp {
                 }
             }
         }
-        if header.opens() {
+        if header.opens() && !self.lingering {
             self.open(io, dns, &header, name, packet.whole);
         } else if header.control & RST == 0 {
             reset(io, &header);
+        }
+    }
+
+    /// The container has ended. What its kernel still has to send comes with each flow's end behind it; who has not
+    /// got an answer yet will not hear it any more.
+    pub(super) fn linger(&mut self, io: &mut Io) {
+        self.lingering = true;
+        let keys: Vec<Key> = self.flows.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            match self.flows.get_mut(key).map(|flow| &mut flow.phase) {
+                Some(Phase::Open(open)) => {
+                    open.linger();
+                    self.enqueue(key);
+                }
+                _ => self.close(io, key),
+            }
+        }
+    }
+
+    /// Resets the flows that have delivered nothing since this was called last, or all.
+    pub(super) fn give_up(&mut self, all: bool) {
+        let keys: Vec<Key> = self.flows.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(flow) = self.flows.get_mut(key)
+                && let Phase::Open(open) = &mut flow.phase
+                && (!open.has_moved_on() || all)
+            {
+                open.fail();
+                self.enqueue(key);
+            }
         }
     }
 
@@ -306,7 +338,12 @@ impl Tcp {
             let (Phase::Open(open), Some(engines)) = (&mut flow.phase, &mut self.engines) else {
                 continue;
             };
-            match open.turn(engines, io) {
+            let turn = open.turn(engines, io);
+            match turn {
+                _ if self.lingering && open.hand_over() => {
+                    self.close(io, *key);
+                    continue;
+                }
                 Turn::Over => {
                     self.close(io, *key);
                     continue;

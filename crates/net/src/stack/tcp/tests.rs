@@ -407,3 +407,102 @@ fn no_frames_at_all_make_it_panic() {
         lab.packets.borrow_mut().clear();
     }
 }
+
+/// Sends until no more is taken, for nobody reads outside; gives the sequence number of what comes next.
+fn fill(lab: &mut Bench, next: u32) -> u32 {
+    let mut sequence = 1001;
+    loop {
+        lab.packet(&tcp(sequence, next, ACK, &[], &[7; 10_000]));
+        lab.turn();
+        let told = lab.sent().last().unwrap().0.acknowledgment;
+        if told != sequence + 10_000 {
+            return told;
+        }
+        sequence = told;
+    }
+}
+
+/// Takes all that is there outside; how much, and whether the end came.
+fn take_all(outside: &mut impl Read) -> (u32, bool) {
+    let (mut buffer, mut total) = (vec![0; 50_000], 0);
+    loop {
+        match outside.read(&mut buffer) {
+            Ok(0) => return (total, true),
+            Ok(count) => total += count as u32,
+            Err(_) => return (total, false),
+        }
+    }
+}
+
+#[test]
+fn when_the_container_has_ended_all_it_sent_is_delivered_and_nothing_begins() {
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+    let end = fill(&mut lab, next);
+    // Another asks for a connection and will not hear of it.
+    let from = |port| SocketAddr::new("10.0.2.100".parse().unwrap(), port);
+    let syn = |port| {
+        let to = "192.0.2.1:80".parse().unwrap();
+        segment(from(port), to, 1000, 0, SYN, &OPTIONS, b"")
+    };
+    lab.packet(&syn(50_000));
+    assert_eq!(lab.stack.tcp.flows.len(), 2);
+    lab.stack.linger();
+    lab.turn();
+    assert_eq!(lab.stack.tcp.flows.len(), 1);
+    lab.packet(&syn(50_001));
+    lab.packet(&udp("10.0.2.100:5000", "192.0.2.1:5000", b"nobody"));
+    lab.turn();
+    let sent = lab.sent();
+    assert!(matches!(&sent[..], [(header, _)] if header.control & RST != 0));
+    assert!(lab.datagrams.borrow().is_empty());
+
+    // The end comes while much waits; the rest goes out as it is taken.
+    lab.packet(&tcp(end, next, ACK | FIN, &[], b""));
+    lab.turn();
+    assert_eq!(lab.sent().last().unwrap().0.acknowledgment, end + 1);
+    assert_eq!(lab.stack.tcp.flows.len(), 1);
+    let mut total = 0;
+    loop {
+        let (count, ended) = take_all(&mut outside);
+        total += count;
+        if ended {
+            break;
+        }
+        lab.turn();
+    }
+    assert_eq!(total, end - 1001);
+    // The outside has not ended, and need not.
+    assert_eq!(lab.stack.tcp_flows(), 0);
+}
+
+#[test]
+fn when_the_container_has_ended_who_takes_nothing_is_not_waited_for() {
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+    fill(&mut lab, next);
+    lab.stack.linger();
+    take_all(&mut outside);
+    lab.turn();
+    lab.stack.give_up(false);
+    assert_eq!(lab.stack.tcp_flows(), 1);
+    lab.sent();
+    lab.stack.give_up(false);
+    assert_eq!(lab.stack.tcp_flows(), 0);
+    // The container's kernel lets go of it.
+    let sent = lab.sent();
+    assert!(sent.iter().any(|(header, _)| header.control & RST != 0));
+
+    // In the end nobody is.
+    let mut lab = bench(None);
+    let next = connect(&mut lab);
+    let mut outside = lab.streams.borrow_mut().pop().unwrap();
+    fill(&mut lab, next);
+    lab.stack.linger();
+    take_all(&mut outside);
+    lab.turn();
+    lab.stack.give_up(true);
+    assert_eq!(lab.stack.tcp_flows(), 0);
+}

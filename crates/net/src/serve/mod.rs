@@ -1,7 +1,13 @@
 //! The process that serves a network.
 
+mod linger;
+mod show;
+
+pub(crate) use linger::{Bounds, Due, Watch};
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant as Clock;
 
 use nix::sched::{CloneFlags, setns};
@@ -12,7 +18,7 @@ use smoltcp::time::{Duration, Instant};
 
 use crate::channel::{self, Content, Order, Place, Received, Word};
 use crate::config::{Config, PortHandler};
-use crate::control::{Answer, Control, Counts, Flow, Port, Request, Stats, Traffic};
+use crate::control::{Control, Traffic};
 use crate::device::{self, FRAME_LEN, Reader};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -193,7 +199,8 @@ struct Server {
     frames: Reader,
     /// Of these two, one holds the frame that is being taken, the other the next.
     buffers: [Untouched; 2],
-    channel: OwnedFd,
+    /// Shared with the relay's thread, which may be the last to know that ports are closed.
+    channel: Arc<OwnedFd>,
     process: Option<OwnedFd>,
     relay: Option<RelayThread>,
     control: Control,
@@ -205,6 +212,28 @@ struct Server {
     sandbox: Sandbox,
     restarts: u32,
     start: Clock,
+}
+
+/// What comes after a turn of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another.
+    Turn,
+    /// The end, once what the container sent is delivered.
+    Linger,
+    /// The end.
+    End,
+}
+
+/// What one turn of the loop leaves to the next.
+#[derive(Default)]
+struct Turns {
+    ready: Vec<Ready>,
+    alertness: Alertness,
+    /// Some flow has more to do at once.
+    more: bool,
+    /// Bytes that went through the tap so far.
+    bytes: u64,
 }
 
 impl Server {
@@ -235,7 +264,7 @@ impl Server {
             stack: Stack::new(io, Dns::new(&config.dns), UdpPorts::default()),
             frames,
             buffers: [Untouched::new(FRAME_LEN), Untouched::new(FRAME_LEN)],
-            channel,
+            channel: Arc::new(channel),
             process,
             relay,
             control,
@@ -250,47 +279,66 @@ impl Server {
 
     /// Serves until the end.
     fn run(mut self, mut rest: Rest) -> Result<()> {
-        let start = self.start;
-        let clock = || Instant::from_micros(start.elapsed().as_micros() as i64);
-        let mut ready: Vec<Ready> = Vec::new();
-        let mut more = false;
-        let mut alertness = Alertness::default();
-        let mut bytes = 0;
+        let mut turns = Turns::default();
         loop {
-            let timeout = match more {
-                true => Some(Duration::ZERO),
-                false => self.stack.io.timers.delay(clock()),
-            };
-            let due = timeout.map(std::time::Duration::from);
-            let limit = rest.limit(due);
-            alertness
-                .wait(&self.stack.io.poller, &mut ready, limit)
-                .map_err(Error::io("cannot wait for frames"))?;
-            rest.waited(due, !ready.is_empty());
-            self.stack.io.now = clock();
-            for event in &ready {
-                match event.token.kind {
-                    Kind::Stop => return self.finish(),
-                    Kind::Supervisor => match self.obey()? {
-                        true => {}
-                        false => return self.finish(),
-                    },
-                    Kind::Tap => self.take_frames(event.failed)?,
-                    Kind::Control => self.control.accept(&self.stack.io.poller),
-                    Kind::ControlClient => self.show(event),
-                    _ => self.stack.ready(*event),
-                }
+            match self.turn(&mut turns, &mut rest, None)? {
+                Next::Turn => {}
+                Next::Linger => return self.linger(turns, rest, Bounds::default()),
+                Next::End => return self.finish(),
             }
-            self.stack.timers();
-            if self.stack.wants_names() {
-                // Without an answer, what is known must do.
-                let _ = channel::send(&self.channel, &Word::Look, &[]);
-            }
-            more = self.stack.flush();
-            let so_far = self.tap.bytes_sent + self.stack.io.link.traffic().bytes_received;
-            alertness.moved(so_far - bytes);
-            bytes = so_far;
         }
+    }
+
+    fn clock(&self) -> Instant {
+        Instant::from_micros(self.start.elapsed().as_micros() as i64)
+    }
+
+    /// Waits, at most so long, and does what there is to do.
+    fn turn(
+        &mut self,
+        turns: &mut Turns,
+        rest: &mut Rest,
+        at_most: Option<Duration>,
+    ) -> Result<Next> {
+        let timeout = match turns.more {
+            true => Some(Duration::ZERO),
+            false => self.stack.io.timers.delay(self.clock()),
+        };
+        let timeout = [timeout, at_most].into_iter().flatten().min();
+        let due = timeout.map(std::time::Duration::from);
+        let limit = rest.limit(due);
+        turns
+            .alertness
+            .wait(&self.stack.io.poller, &mut turns.ready, limit)
+            .map_err(Error::io("cannot wait for frames"))?;
+        rest.waited(due, !turns.ready.is_empty());
+        self.stack.io.now = self.clock();
+        let mut next = Next::Turn;
+        for event in &turns.ready {
+            match event.token.kind {
+                Kind::Stop => next = Next::Linger,
+                Kind::Supervisor => match self.obey()? {
+                    Next::Turn => {}
+                    // Other events are not told again.
+                    Next::Linger => next = Next::Linger,
+                    Next::End => return Ok(Next::End),
+                },
+                Kind::Tap => self.take_frames(event.failed)?,
+                Kind::Control => self.control.accept(&self.stack.io.poller),
+                Kind::ControlClient => self.show(event),
+                _ => self.stack.ready(*event),
+            }
+        }
+        self.stack.timers();
+        if self.stack.wants_names() {
+            // Without an answer, what is known must do.
+            let _ = channel::send(&*self.channel, &Word::Look, &[]);
+        }
+        turns.more = self.stack.flush();
+        let so_far = self.tap.bytes_sent + self.stack.io.link.traffic().bytes_received;
+        turns.alertness.moved(so_far - turns.bytes);
+        turns.bytes = so_far;
+        Ok(next)
     }
 
     /// Takes some of the frames that wait at the tap.
@@ -339,27 +387,32 @@ impl Server {
         }
     }
 
-    /// Does what the supervisor says; false when that is to end.
-    fn obey(&mut self) -> Result<bool> {
+    /// Does what the supervisor says.
+    fn obey(&mut self) -> Result<Next> {
         loop {
-            match channel::receive::<Order>(&self.channel) {
-                Received::Message(Order::End, _) => return Ok(false),
+            match channel::receive::<Order>(&*self.channel) {
+                Received::Message(Order::Linger, _) => return Ok(Next::Linger),
+                Received::Message(Order::End, _) => return Ok(Next::End),
                 Received::Message(order, fds) => self.follow(order, fds)?,
-                Received::Nothing => return Ok(true),
+                Received::Nothing => return Ok(Next::Turn),
                 Received::End => return Ok(self.outlive()),
             }
         }
     }
 
-    /// The supervisor has gone without a word. The container may be there still; false if not.
-    fn outlive(&mut self) -> bool {
+    /// The supervisor has gone without a word. The container may be there still.
+    fn outlive(&mut self) -> Next {
         let poller = &self.stack.io.poller;
-        poller.remove(&self.channel);
-        self.process.as_ref().is_some_and(|process| {
+        poller.remove(&*self.channel);
+        let goes_on = self.process.as_ref().is_some_and(|process| {
             poller
                 .add_readable(process, Token::only(Kind::Stop))
                 .is_ok()
-        })
+        });
+        match goes_on {
+            true => Next::Turn,
+            false => Next::End,
+        }
     }
 
     fn follow(&mut self, order: Order, fds: Vec<OwnedFd>) -> Result<()> {
@@ -394,7 +447,7 @@ impl Server {
                     }
                 }
                 // Who does not listen any more will not miss it.
-                let _ = channel::send(&self.channel, &Word::Withdrawn, &[]);
+                let _ = channel::send(&*self.channel, &Word::Withdrawn, &[]);
             }
             Order::Names { resolv_conf, hosts } => {
                 let mut fds = fds.into_iter();
@@ -409,7 +462,7 @@ impl Server {
                 self.stack
                     .learn_names(resolv_conf.as_deref(), hosts.as_deref());
             }
-            Order::End => {}
+            Order::Linger | Order::End => {}
         }
         Ok(())
     }
@@ -432,75 +485,5 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    /// Answers somebody who looks.
-    fn show(&mut self, ready: &Ready) {
-        let mut control = std::mem::take(&mut self.control);
-        control.ready(ready, |request| match request {
-            Request::Stats => Answer::Stats(Box::new(self.stats())),
-            Request::Flows => Answer::Flows(self.flows()),
-            Request::Ports => Answer::Ports(
-                self.places
-                    .iter()
-                    .map(|place| Port {
-                        protocol: place.protocol,
-                        host: place.address,
-                        container_port: place.container_port,
-                    })
-                    .collect(),
-            ),
-        });
-        self.control = control;
-    }
-
-    fn stats(&self) -> Stats {
-        let limits = self.stack.io.limits;
-        let relayed = self.relay.as_ref().map(RelayThread::usage);
-        let relayed = relayed.unwrap_or_default();
-        Stats {
-            pid: std::process::id(),
-            uptime_ms: self.start.elapsed().as_millis() as u64,
-            restarts: self.restarts,
-            tap: Traffic {
-                frames_sent: self.tap.frames_sent,
-                bytes_sent: self.tap.bytes_sent,
-                ignored: self.tap.ignored + self.stack.ignored(),
-                ..self.stack.io.link.traffic()
-            },
-            flows: Counts {
-                published_tcp: relayed.now,
-                ..self.stack.counts(|usage| usage.now)
-            },
-            limits: Counts {
-                tcp: limits.tcp_flows as u64,
-                udp: limits.udp_flows as u64,
-                icmp: limits.pings as u64,
-                dns: limits.queries as u64,
-                published_tcp: limits.relayed as u64,
-                published_udp: limits.udp_clients as u64,
-            },
-            opened: Counts {
-                published_tcp: relayed.opened,
-                ..self.stack.counts(|usage| usage.opened)
-            },
-            // Clients of published TCP ports wait.
-            turned_away: self.stack.counts(|usage| usage.turned_away),
-            sandbox: Sandbox {
-                // The relay's thread has its own filter, and one capability.
-                few_calls: self.sandbox.few_calls
-                    && self.relay.as_ref().is_none_or(RelayThread::is_restricted),
-                ..self.sandbox
-            },
-        }
-    }
-
-    fn flows(&self) -> Vec<Flow> {
-        let mut flows = Vec::new();
-        self.stack.flows(&mut flows);
-        if let Some(relay) = &self.relay {
-            flows.extend(relay.flows());
-        }
-        flows
     }
 }
