@@ -31,20 +31,34 @@ fn crowded(t: &mut Rcon) {
     let script = "trap 'echo bye; exit 7' USR1; while :; do sleep 0.1; done";
     let id = t.ok(&["run", "-d", "--name", "c", &image, "sh", "-c", script]);
     let monitor: i32 = t.inspect("c", "{{.State.ConmonPid}}").parse().unwrap();
-    let Ok(open) = fs::read_dir(format!("/proc/{monitor}/fd")) else {
+    let open = || fs::read_dir(format!("/proc/{monitor}/fd")).map(|open| open.count() as u64);
+    let Ok(alone) = open() else {
         return crate::lab::skip("what the monitor has open cannot be seen");
     };
-    let limit = open.count() as u64 + 24;
-    let words = [
-        "prlimit".to_owned(),
-        format!("--pid={monitor}"),
-        format!("--nofile={limit}:{limit}"),
-    ];
-    let limited = t.command_of(&words).status();
-    if !limited.is_ok_and(|status| status.success()) {
+    let allow = |now: u64, most: u64| {
+        let words = [
+            "prlimit".to_owned(),
+            format!("--pid={monitor}"),
+            format!("--nofile={now}:{most}"),
+        ];
+        let limited = t.command_of(&words).status();
+        limited.is_ok_and(|status| status.success())
+    };
+    let limit = alone + 24;
+    if !allow(limit, 4 * limit) {
         return crate::lab::skip("prlimit (util-linux) is missing");
     }
 
+    // As far as it may, it makes room.
+    let many = crowd(t, &id, limit);
+    eventually("all are connected", 60, || {
+        (open().unwrap() >= alone + limit).then_some(())
+    });
+    drop(many);
+    eventually("all are gone", 60, || {
+        (open().unwrap() <= alone + 2).then_some(())
+    });
+    assert!(allow(limit, limit));
     let many = crowd(t, &id, limit);
     let ticks = || -> u64 {
         let stat = fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
