@@ -104,7 +104,7 @@ fn finish(
 ) -> Result<ImageRecord> {
     let diff_id = hold.meta().diff_id.clone();
     progress.at_once(&diff_id, BlobKind::Layer, hold.meta().size);
-    let platform = opts.platform.clone().unwrap_or_default();
+    let platform = opts.platform.clone().unwrap_or_else(Platform::host);
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Nanos, true);
     let mut history = json!({
         "created": now,

@@ -425,7 +425,7 @@ impl<'a> Pull<'a, '_, '_> {
 
     /// Follow indexes down to the manifest for our platform.
     async fn choose(&self, client: &Client<'_>, reference: &Reference) -> Result<Chosen> {
-        let wanted = self.opts.platform.clone().unwrap_or_default();
+        let wanted = self.opts.platform.clone().unwrap_or_else(Platform::host);
         let mut at = reference.clone();
         let mut announced: Option<Descriptor> = None;
         let mut digests = Vec::new();
@@ -470,7 +470,7 @@ impl<'a> Pull<'a, '_, '_> {
 
     /// A single manifest is taken whatever it is for, but not in silence.
     fn check_platform(&self, config: &Config) {
-        let wanted = self.opts.platform.clone().unwrap_or_default();
+        let wanted = self.opts.platform.clone().unwrap_or_else(Platform::host);
         let have = &config.platform;
         if !have.architecture.is_empty() && wanted.rank(have).is_none() {
             self.progress.event(PullEvent::Warning(format!(

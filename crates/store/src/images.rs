@@ -20,6 +20,7 @@ use crate::digest::Digest;
 use crate::error::{Context, Error, Result};
 use crate::layers::LayerHold;
 use crate::names;
+use crate::platform::Platform;
 use crate::stage::{self, Stage};
 use crate::store::{DIRECTORY, Store};
 
@@ -41,20 +42,6 @@ pub struct NewImage {
     pub names: Vec<String>,
     /// Full names with digests (`docker.io/library/alpine@sha256:…`).
     pub repo_digests: Vec<String>,
-}
-
-/// What kind of machine an image is for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Operating system, as Go's GOOS.
-    #[serde(default)]
-    pub os: String,
-    /// Architecture, as Go's GOARCH.
-    #[serde(default)]
-    pub architecture: String,
-    /// Variant of the architecture, for example `v8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
 }
 
 /// An image in the store.

@@ -1,4 +1,4 @@
-//! The platform an image is made for, and how to choose one of an index.
+//! The platform an image is made for, as its configuration or an index says it, and how to choose one.
 //!
 //! Names follow Go's GOOS and GOARCH, as the OCI image index does; the usual spellings of `uname`
 //! are understood.
@@ -95,12 +95,6 @@ impl Platform {
             "amd64" => Some("v1"),
             _ => None,
         }
-    }
-}
-
-impl Default for Platform {
-    fn default() -> Self {
-        Platform::host()
     }
 }
 
