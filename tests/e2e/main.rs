@@ -17,6 +17,7 @@ mod configuration;
 mod copy;
 mod crash;
 mod crowded;
+mod deep;
 mod defaults;
 mod disks;
 mod documents;

@@ -1,8 +1,11 @@
 //! `diff`: what a container changed of its image, or a layer of those below it.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rcon_store::{Layered, Seen, Snapshot, Store, is_opaque};
+use rcon_store::{Layered, LayeredDescent, Seen, Snapshot, Store, is_opaque};
+use rcon_sys::folders::LONGEST_PATH;
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +49,7 @@ const OWN: [&str; 11] = [
 ];
 
 impl Engine {
-    /// What a container changed of its image, by path.
+    /// What a container changed of its image, by path. What lies so deep that no path leads there is left out.
     ///
     /// # Errors
     /// [`crate::Error::NoSuchContainer`]; files that cannot be read.
@@ -125,9 +128,8 @@ impl Engine {
                     trees.push(Layered::open(all).context(why)?);
                     written.push(upper);
                 }
-                let mut changes = Vec::new();
-                compare(&trees[0], &trees[1], Path::new("/"), &mut changes).context(why)?;
-                Ok(changes)
+                let old = trees.pop().unwrap_or_default();
+                compare(trees.pop().unwrap_or_default(), old).context(why)
             })?;
             changes.retain(|change| !filter || !OWN.contains(&change.path.as_str()));
             changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -152,32 +154,90 @@ impl Engine {
             let why = || "cannot read the files of the container".to_string();
             let top = Layered::open([upper.as_ref()]).context(why)?;
             let below = Layered::open(lower.iter().map(PathBuf::as_path)).context(why)?;
-            let mut changes = Vec::new();
-            walk(&top, &below, Path::new("/"), &mut changes).context(why)?;
-            Ok(changes)
+            walk(top, below).context(why)
         })?;
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(changes)
     }
 }
 
-/// Looks at one directory of the top layer and at the same directory of those below.
-fn walk(
+/// What was found so far, and where one is. What lies so deep that no path leads there is not told of: its name would help
+/// nobody, and a container could fill the memory with such names.
+struct Changes {
+    path: Vec<u8>,
+    all: Vec<Change>,
+}
+
+impl Changes {
+    fn new() -> Self {
+        Self {
+            path: b"/".to_vec(),
+            all: Vec::new(),
+        }
+    }
+
+    /// Of something in the directory that one is in.
+    fn note(&mut self, kind: ChangeKind, name: &OsStr) {
+        if self.path.len() + name.len() > LONGEST_PATH {
+            return;
+        }
+        let path = [&self.path[..], name.as_bytes()].concat();
+        self.all.push(Change {
+            kind,
+            path: String::from_utf8_lossy(&path).into_owned(),
+        });
+    }
+
+    /// Goes into a directory; how to come back.
+    fn enter(&mut self, name: &OsStr) -> usize {
+        let back = self.path.len();
+        self.path.extend_from_slice(name.as_bytes());
+        self.path.push(b'/');
+        back
+    }
+
+    /// Whether anything in the directory can be told of.
+    fn is_too_deep(&self) -> bool {
+        self.path.len() >= LONGEST_PATH
+    }
+}
+
+/// What the top layer has otherwise than those below.
+fn walk(top: Layered, below: Layered) -> rustix::io::Result<Vec<Change>> {
+    let mut changes = Changes::new();
+    let mut levels = vec![(look(&top, &below, &mut changes)?, 0)];
+    let (mut top, mut below) = (LayeredDescent::new(top), LayeredDescent::new(below));
+    while let Some((inner, back)) = levels.last_mut() {
+        let Some(name) = inner.pop() else {
+            changes.path.truncate(*back);
+            levels.pop();
+            top.leave()?;
+            below.leave()?;
+            continue;
+        };
+        let back = changes.enter(&name);
+        if changes.is_too_deep() {
+            changes.path.truncate(back);
+            continue;
+        }
+        let (over, under) = (top.here().enter(&name)?, below.here().enter(&name)?);
+        levels.push((look(&over, &under, &mut changes)?, back));
+        top.enter(over)?;
+        below.enter(under)?;
+    }
+    Ok(changes.all)
+}
+
+/// Looks at one directory of the top layer and at the same directory of those below; the directories in it.
+fn look(
     top: &Layered,
     below: &Layered,
-    path: &Path,
-    changes: &mut Vec<Change>,
-) -> rustix::io::Result<()> {
-    let mut note = |kind, path: &Path| {
-        changes.push(Change {
-            kind,
-            path: path.to_string_lossy().into_owned(),
-        });
-    };
+    changes: &mut Changes,
+) -> rustix::io::Result<Vec<OsString>> {
     let hides = top.top().is_some_and(is_opaque);
     for name in below.names()? {
         if top.find(&name)?.is_none() && (hides || top.deletes(&name)?) {
-            note(ChangeKind::Deleted, &path.join(&name));
+            changes.note(ChangeKind::Deleted, &name);
         }
     }
     let mut inner = Vec::new();
@@ -185,62 +245,101 @@ fn walk(
         let Some(seen) = top.find(&name)? else {
             continue;
         };
-        let here = path.join(&name);
         let kind = match below.find(&name)? {
             Some(_) => ChangeKind::Changed,
             None => ChangeKind::Added,
         };
-        note(kind, &here);
+        changes.note(kind, &name);
         if seen.kind() == FileType::Directory {
-            inner.push((name, here));
+            inner.push(name);
         }
     }
-    for (name, here) in inner {
-        walk(&top.enter(&name)?, &below.enter(&name)?, &here, changes)?;
-    }
-    Ok(())
+    Ok(inner)
 }
 
-/// Looks at one directory of a tree and at the same directory of another.
-fn compare(
-    new: &Layered,
-    old: &Layered,
-    path: &Path,
-    changes: &mut Vec<Change>,
-) -> rustix::io::Result<()> {
-    let change = |kind, name: &std::ffi::OsStr| Change {
-        kind,
-        path: path.join(name).to_string_lossy().into_owned(),
-    };
-    for name in old.names()? {
-        if new.find(&name)?.is_none() {
-            changes.push(change(ChangeKind::Deleted, &name));
-        }
-    }
-    for name in new.names()? {
-        let Some(seen) = new.find(&name)? else {
+/// A directory of two trees on the way down.
+struct Level {
+    names: std::vec::IntoIter<OsString>,
+    /// How to come back to the one above.
+    back: usize,
+    name: OsString,
+    /// What it is itself, beside what is in it.
+    itself: Option<ChangeKind>,
+    /// Something in it is other than it was.
+    differs: bool,
+}
+
+/// What is otherwise in one tree than in another.
+fn compare(new: Layered, old: Layered) -> rustix::io::Result<Vec<Change>> {
+    let mut changes = Changes::new();
+    let mut levels = vec![Level {
+        names: new.names()?.into_iter(),
+        back: 0,
+        name: OsString::new(),
+        itself: None,
+        differs: deletions(&new, &old, &mut changes)?,
+    }];
+    let (mut new, mut old) = (LayeredDescent::new(new), LayeredDescent::new(old));
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.names.next() else {
+            let Some(done) = levels.pop() else { break };
+            new.leave()?;
+            old.leave()?;
+            changes.path.truncate(done.back);
+            // A directory is other when anything in it is.
+            let kind = done.itself.or(done.differs.then_some(ChangeKind::Changed));
+            if let (Some(above), Some(kind)) = (levels.last_mut(), kind) {
+                changes.note(kind, &done.name);
+                above.differs = true;
+            }
             continue;
         };
-        let before = old.find(&name)?;
-        let so_far = changes.len();
-        if seen.kind() == FileType::Directory {
-            let inner = path.join(&name);
-            compare(&new.enter(&name)?, &old.enter(&name)?, &inner, changes)?;
-        }
-        let look = |seen: &Seen<'_>| {
-            let stat = &seen.stat;
-            let file = (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-            let file = (seen.kind() != FileType::Directory).then_some(file);
-            (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev, file)
+        let Some(seen) = new.here().find(&name)? else {
+            continue;
         };
-        match before {
-            None => changes.push(change(ChangeKind::Added, &name)),
-            // A directory is other when anything in it is.
-            Some(before) if look(&before) != look(&seen) || changes.len() > so_far => {
-                changes.push(change(ChangeKind::Changed, &name));
+        let itself = match old.here().find(&name)? {
+            None => Some(ChangeKind::Added),
+            Some(before) if looks(&before) != looks(&seen) => Some(ChangeKind::Changed),
+            Some(_) => None,
+        };
+        if seen.kind() != FileType::Directory {
+            if let Some(kind) = itself {
+                changes.note(kind, &name);
+                level.differs = true;
             }
-            Some(_) => {}
+            continue;
+        }
+        let (now, before) = (new.here().enter(&name)?, old.here().enter(&name)?);
+        let back = changes.enter(&name);
+        levels.push(Level {
+            names: now.names()?.into_iter(),
+            back,
+            name,
+            itself,
+            differs: deletions(&now, &before, &mut changes)?,
+        });
+        new.enter(now)?;
+        old.enter(before)?;
+    }
+    Ok(changes.all)
+}
+
+/// What is in a directory of the old tree only; whether there is anything.
+fn deletions(new: &Layered, old: &Layered, changes: &mut Changes) -> rustix::io::Result<bool> {
+    let mut any = false;
+    for name in old.names()? {
+        if new.find(&name)?.is_none() {
+            changes.note(ChangeKind::Deleted, &name);
+            any = true;
         }
     }
-    Ok(())
+    Ok(any)
+}
+
+/// What tells two files apart: of directories neither size nor time.
+fn looks(seen: &Seen<'_>) -> impl PartialEq + use<> {
+    let stat = &seen.stat;
+    let file = (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
+    let file = (seen.kind() != FileType::Directory).then_some(file);
+    (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev, file)
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use rcon_store::Removal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -117,9 +118,13 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a tree of our own files that need not be there.
+/// Removes a tree of our own files that need not be there. Containers write into some of them.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
+    if rcon_store::remove_tree(path) == Removal::Whole {
+        return Ok(());
+    }
+    // What is in the way says why.
+    match fs::remove_dir(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).on("remove", path),
         _ => Ok(()),
     }

@@ -3,22 +3,20 @@
 //! Everything is opened relative to descriptors and without following links, so the copy cannot
 //! leave the folder it was asked for. Devices and sockets stay behind.
 
-use std::ffi::CStr;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rcon_sys::folders::{self, Descent, names_in};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, chownat, fchmod, futimens,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, chownat, fchmod, futimens,
     mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::mounts::readable;
-
-/// How deep folders may lie in one another.
-const MAX_DEPTH: usize = 128;
 
 /// Copy what is in the folder `from` into the folder `to`, and its owner and times to it; its mode
 /// too, but for a folder that was given one of its own.
@@ -28,33 +26,35 @@ pub(crate) fn fill(from: &OwnedFd, to: impl AsFd, own_mode: bool) -> io::Result<
     if own_mode {
         stat.st_mode = rustix::fs::fstat(&to)?.st_mode;
     }
-    copy_entries(from, to.as_fd(), MAX_DEPTH)?;
-    let to = openat(
-        &to,
-        ".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    finish(&to, &stat)
-}
-
-fn copy_entries(from: OwnedFd, to: BorrowedFd<'_>, depth: usize) -> io::Result<()> {
-    if depth == 0 {
-        return Err(io::Error::from_raw_os_error(libc::ELOOP));
-    }
-    let entries = Dir::read_from(&from)?;
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
+    let to = folders::open(&to, ".")?;
+    // What is in each folder on the way down, and what the copy of that folder gets in the end.
+    let mut levels = vec![(names_in(&from)?, stat)];
+    let (mut from, mut to) = (Descent::new(from), Descent::new(to));
+    while let Some((names, stat)) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            from.leave()?;
+            match to.leave()? {
+                Some(copy) => finish(&copy, stat)?,
+                None => finish(to.here(), stat)?,
+            }
+            levels.pop();
             continue;
+        };
+        if let Some((inner, copy, stat)) = copy_entry(from.here(), to.here(), &name)? {
+            levels.push((names_in(&inner)?, stat));
+            from.enter(inner)?;
+            to.enter(copy)?;
         }
-        copy_entry(&from, to, name, depth)?;
     }
     Ok(())
 }
 
-fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> io::Result<()> {
+/// Copy what is no folder; of a folder nothing but the name, and give both, with the status of the original.
+fn copy_entry(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &OsStr,
+) -> io::Result<Option<(OwnedFd, OwnedFd, Stat)>> {
     let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let mode = Mode::from_raw_mode(stat.st_mode);
     let open = |at: BorrowedFd<'_>, flags: OFlags| {
@@ -68,17 +68,15 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             mkdirat(to, name, Mode::from(0o700))?;
-            let folder = OFlags::RDONLY | OFlags::DIRECTORY;
-            let copy = open(to, folder)?;
-            copy_entries(open(from.as_fd(), folder)?, copy.as_fd(), depth - 1)?;
-            finish(&copy, &stat)
+            let copy = folders::open(to, name)?;
+            return Ok(Some((folders::open(from, name)?, copy, stat)));
         }
         FileType::RegularFile => {
-            let mut source = File::from(open(from.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
+            let mut source = File::from(open(from, OFlags::RDONLY | OFlags::NONBLOCK)?);
             let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
             let mut copy = File::from(open(to, create)?);
             io::copy(&mut source, &mut copy)?;
-            finish(copy, &stat)
+            finish(copy, &stat)?;
         }
         FileType::Symlink => {
             let target = readlinkat(from, name, Vec::new())?;
@@ -89,7 +87,7 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
                 uid(&stat),
                 gid(&stat),
                 AtFlags::SYMLINK_NOFOLLOW,
-            ))
+            ))?;
         }
         FileType::Fifo => {
             mknodat(to, name, FileType::Fifo, mode, 0)?;
@@ -99,10 +97,11 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> 
                 uid(&stat),
                 gid(&stat),
                 AtFlags::SYMLINK_NOFOLLOW,
-            ))
+            ))?;
         }
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(None)
 }
 
 /// Give the copy the owner, mode and times of the original, in the order in which they last.

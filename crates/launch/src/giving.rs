@@ -3,23 +3,19 @@
 //! Everything is opened relative to descriptors and without following links. Only what belongs to somebody else is touched,
 //! so that a second start costs a look at each file.
 
-use std::ffi::CStr;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rcon_sys::folders::{self, Descent, names_in};
 use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, XattrFlags, chownat, openat, setxattr, statat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, chownat, openat, setxattr, statat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::mounts::readable;
 use crate::user::Identity;
-
-/// How deep folders may lie in one another.
-const MAX_DEPTH: usize = 128;
 
 /// Whose the files are to be.
 pub(crate) struct Owner {
@@ -40,10 +36,29 @@ impl Owner {
 
     /// Give it all that is in the tree whose root `tree` is open on.
     pub(crate) fn take(&self, tree: &OwnedFd) -> io::Result<()> {
-        self.take_entry(tree.as_fd(), c"", MAX_DEPTH)
+        if self.take_entry(tree.as_fd(), OsStr::new(""))? != FileType::Directory {
+            return Ok(());
+        }
+        let top = readable(tree)?;
+        let mut levels = vec![names_in(&top)?];
+        let mut way = Descent::new(top);
+        while let Some(names) = levels.last_mut() {
+            let Some(name) = names.pop() else {
+                levels.pop();
+                way.leave()?;
+                continue;
+            };
+            if self.take_entry(way.here(), &name)? == FileType::Directory {
+                let inner = folders::open(way.here(), &name)?;
+                levels.push(names_in(&inner)?);
+                way.enter(inner)?;
+            }
+        }
+        Ok(())
     }
 
-    fn take_entry(&self, at: BorrowedFd<'_>, name: &CStr, depth: usize) -> io::Result<()> {
+    /// Give it this file, or the folder `at` itself where the name is empty; what it is.
+    fn take_entry(&self, at: BorrowedFd<'_>, name: &OsStr) -> io::Result<FileType> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         let stat = statat(at, name, flags)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -53,33 +68,11 @@ impl Owner {
             let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
             chownat(at, name, Some(uid), Some(gid), flags)?;
         }
-        if kind != FileType::Directory {
-            return Ok(());
-        }
-        if depth == 0 {
-            return Err(io::Error::from_raw_os_error(libc::ELOOP));
-        }
-        let folder = match name.is_empty() {
-            true => readable(&at.try_clone_to_owned()?)?,
-            false => openat(
-                at,
-                name,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?,
-        };
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                self.take_entry(folder.as_fd(), name, depth - 1)?;
-            }
-        }
-        Ok(())
+        Ok(kind)
     }
 
     /// What takes no attribute stays the container's root's, whose everything is there.
-    fn note(&self, at: BorrowedFd<'_>, name: &CStr, kind: FileType) -> io::Result<()> {
+    fn note(&self, at: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> io::Result<()> {
         if !matches!(kind, FileType::Directory | FileType::RegularFile) {
             return Ok(());
         }

@@ -62,6 +62,11 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Something lies so deep that no path leads there, so nobody could make it of an archive.
+    #[error(
+        "cannot put /{0} into an archive: its path has more bytes than the 4095 that a path can have"
+    )]
+    LongPath(String),
     /// The stream of a layer ended in an error, for example of decompression.
     #[error("cannot read layer: {0}")]
     Stream(io::Error),

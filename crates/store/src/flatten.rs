@@ -5,11 +5,12 @@
 //! links, which cost next to nothing.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rcon_sys::folders::{Descent, LONGEST_PATH, shown};
 use rcon_sys::owner::{FileKey, SideFile, TRUE_OWNER};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps,
@@ -18,13 +19,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
-use crate::layered::{Layered, Seen};
+use crate::layered::{Layered, LayeredDescent, Seen};
 use crate::pack::attributes;
 use crate::store::DIRECTORY;
 use crate::unpack::is_allowed;
-
-/// How deep a tree may be: each level takes descriptors.
-const DEPTH: usize = 400;
 
 /// How files get into the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +56,10 @@ pub(crate) fn flatten<'a>(
         path: Vec::new(),
         owners,
     };
-    copy.dir(&layers, &root, 0)?;
-    if let Some(top) = layers.top() {
-        let stat = rustix::fs::fstat(top).context(what)?;
-        finish(top, root.as_fd(), &stat).map_err(|error| copy.failed(error))?;
-    }
-    Ok(())
+    copy.all(layers, root)
 }
 
-/// Layers times depth descriptors are open at once.
+/// Some descriptors for each layer are open at once.
 fn raise_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
@@ -92,9 +85,18 @@ struct Copy {
     owners: Option<SideFile>,
 }
 
+/// A directory on the way down.
+struct Level {
+    names: std::vec::IntoIter<OsString>,
+    /// How much of the path is its own.
+    path: usize,
+    /// What it gets in the end.
+    stat: Option<Stat>,
+}
+
 impl Copy {
     /// Have the copy of something belong to whom it belongs to.
-    fn carry(&mut self, from: BorrowedFd<'_>, to: &OwnedFd, name: &OsStr) -> Result<()> {
+    fn carry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         let Some(owners) = &mut self.owners else {
             return Ok(());
         };
@@ -112,54 +114,77 @@ impl Copy {
     }
 
     fn failed(&self, error: Errno) -> Error {
-        let shown = String::from_utf8_lossy(&self.path);
-        Error::io(format!("cannot copy /{}", shown.escape_debug()), error)
+        Error::io(format!("cannot copy /{}", shown(&self.path)), error)
     }
 
-    fn dir(&mut self, from: &Layered, to: &OwnedFd, depth: usize) -> Result<()> {
-        if depth > DEPTH {
-            return Err(Error::Archive {
-                entry: String::from_utf8_lossy(&self.path)
-                    .escape_debug()
-                    .to_string(),
-                why: format!("it lies more than {DEPTH} directories deep"),
-            });
-        }
-        let names = from.names().map_err(|error| self.failed(error))?;
-        let len = self.path.len();
-        for name in names {
-            if len > 0 {
-                self.path.push(b'/');
+    fn all(&mut self, layers: Layered, root: OwnedFd) -> Result<()> {
+        let mut levels = vec![self.level(&layers, layers.top().map(rustix::fs::fstat))?];
+        let (mut from, mut to) = (LayeredDescent::new(layers), Descent::new(root));
+        while let Some(level) = levels.last_mut() {
+            self.path.truncate(level.path);
+            if let Some(name) = level.names.next() {
+                if level.path > 0 {
+                    self.path.push(b'/');
+                }
+                self.path.extend_from_slice(name.as_bytes());
+                let seen = from
+                    .here()
+                    .find(&name)
+                    .map_err(|error| self.failed(error))?;
+                let Some(seen) = seen else { continue };
+                if seen.kind() != FileType::Directory {
+                    self.entry(&seen, to.here(), &name)?;
+                    continue;
+                }
+                let (inner, made) = self.dir(from.here(), &seen, to.here(), &name)?;
+                levels.push(self.level(&inner, Some(Ok(seen.stat)))?);
+                let entered = from.enter(inner).and_then(|()| to.enter(made));
+                entered.map_err(|error| self.failed(error))?;
+                continue;
             }
-            self.path.extend_from_slice(name.as_bytes());
-            let seen = from.find(&name).map_err(|error| self.failed(error))?;
-            if let Some(seen) = seen {
-                self.entry(from, &seen, to, &name, depth)?;
+            let stat = level.stat;
+            levels.pop();
+            let left = from.leave().and_then(|inner| Ok((inner, to.leave()?)));
+            let (inner, made) = left.map_err(|error| self.failed(error))?;
+            // At the root nothing is left.
+            let inner = inner.as_ref().unwrap_or(from.here());
+            let made = made.as_ref().map_or(to.here(), AsFd::as_fd);
+            if let Some(stat) = stat {
+                let top = inner.top().unwrap_or(made);
+                finish(top, made, &stat).map_err(|error| self.failed(error))?;
             }
-            self.path.truncate(len);
         }
         Ok(())
     }
 
-    fn entry(
+    /// A directory of which nothing is copied yet, and what its status is.
+    fn level(&self, from: &Layered, stat: Option<rustix::io::Result<Stat>>) -> Result<Level> {
+        let names = from.names().map_err(|error| self.failed(error))?;
+        Ok(Level {
+            names: names.into_iter(),
+            path: self.path.len(),
+            stat: stat.transpose().map_err(|error| self.failed(error))?,
+        })
+    }
+
+    /// A directory of the layers, and the one that is made of it.
+    fn dir(
         &mut self,
         from: &Layered,
         seen: &Seen<'_>,
-        to: &OwnedFd,
+        to: BorrowedFd<'_>,
         name: &OsStr,
-        depth: usize,
-    ) -> Result<()> {
+    ) -> Result<(Layered, OwnedFd)> {
+        let inner = from.enter(name).map_err(|error| self.failed(error))?;
+        let made = rustix::fs::mkdirat(to, name, Mode::RWXU)
+            .and_then(|()| rustix::fs::openat(to, name, DIRECTORY, Mode::empty()))
+            .map_err(|error| self.failed(error))?;
+        self.carry(seen.dir, to, name)?;
+        Ok((inner, made))
+    }
+
+    fn entry(&mut self, seen: &Seen<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
         let stat = &seen.stat;
-        if seen.kind() == FileType::Directory {
-            let inner = from.enter(name).map_err(|error| self.failed(error))?;
-            let made = rustix::fs::mkdirat(to, name, Mode::RWXU)
-                .and_then(|()| rustix::fs::openat(to, name, DIRECTORY, Mode::empty()))
-                .map_err(|error| self.failed(error))?;
-            self.dir(&inner, &made, depth + 1)?;
-            let top = inner.top().unwrap_or(made.as_fd());
-            finish(top, made.as_fd(), stat).map_err(|error| self.failed(error))?;
-            return self.carry(seen.dir, to, name);
-        }
         if self.link(seen, to, name).map_err(|e| self.failed(e))? {
             return Ok(());
         }
@@ -180,7 +205,12 @@ impl Copy {
     }
 
     /// Make a hard link, of a name that was copied before or of the layer's own file; whether that did.
-    fn link(&mut self, seen: &Seen<'_>, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<bool> {
+    fn link(
+        &mut self,
+        seen: &Seen<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> rustix::io::Result<bool> {
         let stat = &seen.stat;
         if self.files == Files::Linked {
             return match rustix::fs::linkat(seen.dir, name, to, name, AtFlags::empty()) {
@@ -195,7 +225,10 @@ impl Copy {
         }
         let key = (stat.st_dev, stat.st_ino);
         let Some(first) = self.linked.get(&key) else {
-            self.linked.insert(key, self.path.clone());
+            // What no path leads to cannot be found again, and a later name becomes a file of its own.
+            if self.path.len() <= LONGEST_PATH {
+                self.linked.insert(key, self.path.clone());
+            }
             return Ok(false);
         };
         let (dir, last) = match first.iter().rposition(|&byte| byte == b'/') {
@@ -209,7 +242,12 @@ impl Copy {
         Ok(true)
     }
 
-    fn file(&mut self, seen: &Seen<'_>, to: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+    fn file(
+        &mut self,
+        seen: &Seen<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> rustix::io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(seen.dir, name, flags, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
@@ -295,7 +333,7 @@ pub(crate) fn finish(
     rustix::fs::futimens(to, &times(stat))
 }
 
-fn finish_at(to: &OwnedFd, name: &OsStr, stat: &Stat) -> rustix::io::Result<()> {
+fn finish_at(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> rustix::io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     if (stat.st_uid, stat.st_gid) != (0, 0) {

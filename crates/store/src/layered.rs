@@ -1,5 +1,7 @@
 //! Layers seen as the one tree that an overlay of them would show.
 
+mod descent;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +13,8 @@ use rustix::io::{Errno, Result};
 
 use crate::store::DIRECTORY;
 use crate::unpack::{OPAQUE, OPAQUE_XATTR, PREFIX, WHITEOUT_XATTR};
+
+pub use descent::LayeredDescent;
 
 /// fuse-overlayfs has a mark of its own where it cannot set the kernel's, and a file beside it ([`OPAQUE`]).
 const FUSE_OPAQUE_XATTR: &str = "user.fuseoverlayfs.opaque";
@@ -25,6 +29,8 @@ pub struct Layered {
 #[derive(Debug)]
 struct Part {
     dir: OwnedFd,
+    /// Which layer it is of, from the top.
+    layer: usize,
     /// Regular files in it may be whiteouts.
     marked: bool,
     /// Its file system has no attributes to mark anything with: files with certain names are the marks.
@@ -54,8 +60,9 @@ impl Layered {
     /// When one of them cannot be opened.
     pub fn open<'a>(layers: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
         let mut all = Self::default();
-        for layer in layers {
-            if all.push(rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?) {
+        for (number, layer) in layers.into_iter().enumerate() {
+            let dir = rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty())?;
+            if all.push(dir, number) {
                 break;
             }
         }
@@ -68,12 +75,13 @@ impl Layered {
     }
 
     /// Whether it hides what is below.
-    fn push(&mut self, dir: OwnedFd) -> bool {
+    fn push(&mut self, dir: OwnedFd, layer: usize) -> bool {
         let by_name = has_no_attributes(&dir);
         let part = Part {
             marked: !by_name && has_mark(&dir, OPAQUE_XATTR, b"x"),
             by_name,
             dir,
+            layer,
         };
         let hides = is_opaque(&part.dir);
         self.dirs.push(part);
@@ -155,7 +163,7 @@ impl Layered {
         for part in &self.dirs {
             match rustix::fs::openat(&part.dir, name, DIRECTORY, Mode::empty()) {
                 Ok(dir) => {
-                    if inner.push(dir) || part.deletes_by_name(name)?.is_some() {
+                    if inner.push(dir, part.layer) || part.deletes_by_name(name)?.is_some() {
                         break;
                     }
                 }
@@ -309,13 +317,14 @@ mod tests {
         ] {
             fs::write(at(file), file).unwrap();
         }
-        let part = |path: &str| Part {
+        let part = |path: &str, layer| Part {
+            layer,
             dir: rustix::fs::openat(CWD, at(path), DIRECTORY, Mode::empty()).unwrap(),
             marked: false,
             by_name: true,
         };
         let all = Layered {
-            dirs: vec![part("top"), part("low")],
+            dirs: vec![part("top", 0), part("low", 1)],
         };
         let name = OsStr::new;
         assert_eq!(all.names().unwrap(), ["again", "d", "late"]);

@@ -2,8 +2,8 @@
 //!
 //! A container owns what is below its upper directory: names are arbitrary, links lead anywhere,
 //! directories may be closed to their owner or nested thousands deep. So nothing here follows a
-//! link or builds a path: each directory is opened by its name in the one above, and what lies
-//! too deep is first moved up to the top. Memory and descriptors stay bounded.
+//! link or builds a path: each directory is opened by its name in the one above, and left as it
+//! was entered ([`rcon_sys::folders`]).
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -13,13 +13,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rcon_sys::folders::{self, Descent};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::store::DIRECTORY;
-
-/// How deep a directory is worked on where it is.
-const DEPTH: usize = 64;
 
 /// How often a directory is read anew that is not empty after everything in it was deleted: some
 /// file systems skip names while others go.
@@ -44,7 +42,7 @@ pub fn remove_tree(path: &Path) -> Removal {
 }
 
 /// The same, relative to a directory.
-pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> Removal {
+pub fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> Removal {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Removal::Whole,
         Err(_) => {}
@@ -52,93 +50,138 @@ pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr) -> Removal {
     let Ok(name) = CString::new(name.as_bytes()) else {
         return Removal::Whole;
     };
-    let Some(dir) = enter(parent, &name) else {
+    let Some(top) = enter(parent, &name) else {
         return Removal::Partly;
     };
-    let mut top = Top { fd: &dir, moved: 0 };
-    let mut passes = 0;
-    loop {
-        top.moved = 0;
-        let done = empty(&mut top, &dir, 0);
-        match rustix::fs::unlinkat(parent, &*name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return Removal::Whole,
-            // What was moved up is there now, with less below it.
-            Err(Errno::NOTEMPTY | Errno::EXIST) if top.moved > 0 => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST) if done && passes < PASSES => passes += 1,
-            Err(_) => return Removal::Partly,
-        }
-    }
-}
-
-/// Where directories go that lie too deep.
-struct Top<'a> {
-    fd: &'a OwnedFd,
-    moved: u64,
-}
-
-/// Delete all that can be deleted in a directory; whether that was everything seen.
-fn empty(top: &mut Top<'_>, dir: &OwnedFd, depth: usize) -> bool {
-    if rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).is_err() {
-        return false;
-    }
-    let (mut opened_up, mut done) = (false, true);
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(dir, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let Ok(entry) = entry else { return false };
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
+    let mut levels = vec![Level::empty(&top, name, 0)];
+    let mut way = Descent::new(top);
+    while let Some(level) = levels.last_mut() {
+        if let Some(name) = level.inner.pop() {
+            match enter(way.here(), &name) {
+                Some(inner) => {
+                    levels.push(Level::empty(&inner, name, 0));
+                    if way.enter(inner).is_err() {
+                        break;
+                    }
+                }
+                None => level.done = false,
+            }
             continue;
         }
-        let is_dir = entry.file_type() == FileType::Directory;
-        let mut removed = remove_entry(top, dir, name, is_dir, depth);
-        if !removed && !opened_up {
-            // The directory itself may not be writable to its owner.
-            opened_up = true;
-            if rustix::fs::fchmod(dir, Mode::RWXU).is_ok() {
-                removed = remove_entry(top, dir, name, is_dir, depth);
-            }
+        let (Some(level), Ok(left)) = (levels.pop(), leave(&mut way)) else {
+            break;
+        };
+        let is_top = left.is_none();
+        let at = if is_top { parent } else { way.here() };
+        let remove = || rustix::fs::unlinkat(at, &*level.name, AtFlags::REMOVEDIR);
+        let mut removed = remove();
+        if !is_top && matches!(removed, Err(Errno::ACCESS | Errno::PERM)) {
+            // The directory that it is in may not be writable to its owner.
+            removed = rustix::fs::fchmod(at, Mode::RWXU).and_then(|()| remove());
         }
-        done &= removed;
+        let gone = match removed {
+            Ok(()) | Err(Errno::NOENT) => true,
+            Err(Errno::NOTEMPTY | Errno::EXIST) if level.done && level.passes < PASSES => {
+                if let Some(again) = enter(at, &level.name) {
+                    levels.push(Level::empty(&again, level.name, level.passes + 1));
+                    if is_top {
+                        way = Descent::new(again);
+                    } else if way.enter(again).is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                false
+            }
+            Err(_) => false,
+        };
+        match levels.last_mut() {
+            Some(above) => above.done &= gone,
+            None if gone => return Removal::Whole,
+            None => {}
+        }
     }
-    done
+    Removal::Partly
 }
 
-fn remove_entry(top: &mut Top<'_>, dir: &OwnedFd, name: &CStr, is_dir: bool, depth: usize) -> bool {
-    if !is_dir {
+/// A directory on the way down, in which nothing is left but directories with something in them.
+struct Level {
+    name: CString,
+    /// Those that were not entered yet.
+    inner: Vec<CString>,
+    /// All that was seen in it could be deleted.
+    done: bool,
+    passes: usize,
+}
+
+impl Level {
+    /// Delete in `dir` what is no directory with something in it.
+    fn empty(dir: &OwnedFd, name: CString, passes: usize) -> Self {
+        let mut level = Self {
+            name,
+            inner: Vec::new(),
+            done: true,
+            passes,
+        };
+        let mut opened_up = false;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let Ok(entry) = entry else {
+                level.done = false;
+                break;
+            };
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let mut is_dir = entry.file_type() == FileType::Directory;
+            let mut removed = remove_entry(dir, name, &mut is_dir);
+            if removed.is_err() && !opened_up {
+                // The directory itself may not be writable to its owner.
+                opened_up = true;
+                if rustix::fs::fchmod(dir, Mode::RWXU).is_ok() {
+                    removed = remove_entry(dir, name, &mut is_dir);
+                }
+            }
+            match removed {
+                Ok(true) => {}
+                Ok(false) => level.inner.push(name.to_owned()),
+                // What is in it may go.
+                Err(_) if is_dir => level.inner.push(name.to_owned()),
+                Err(_) => level.done = false,
+            }
+        }
+        level
+    }
+}
+
+/// Whether it is gone, or a directory with something in it.
+fn remove_entry(dir: &OwnedFd, name: &CStr, is_dir: &mut bool) -> rustix::io::Result<bool> {
+    if !*is_dir {
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return true,
+            Ok(()) | Err(Errno::NOENT) => return Ok(true),
             // A file system that does not tell kinds.
-            Err(Errno::ISDIR) => {}
-            Err(_) => return false,
+            Err(Errno::ISDIR) => *is_dir = true,
+            Err(error) => return Err(error),
         }
     }
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => return true,
-        Err(_) => {}
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY) => Ok(false),
+        Err(error) => Err(error),
     }
-    if depth >= DEPTH {
-        // A directory is only moved if it is writable: its `..` changes.
-        let Some(_) = enter(dir.as_fd(), name) else {
-            return false;
-        };
-        let new = format!(".deep-{}", crate::atomic::unique());
-        let moved = rustix::fs::renameat(dir, name, top.fd, new).is_ok();
-        top.moved += u64::from(moved);
-        return moved;
-    }
-    let Some(inner) = enter(dir.as_fd(), name) else {
-        return false;
-    };
-    for _ in 0..PASSES {
-        let done = empty(top, &inner, depth + 1);
-        match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => return true,
-            Err(Errno::NOTEMPTY | Errno::EXIST) if done => {}
-            Err(_) => return false,
+}
+
+/// Back up, also out of a directory that is closed to its owner.
+fn leave(way: &mut Descent) -> rustix::io::Result<Option<OwnedFd>> {
+    match way.leave() {
+        Err(Errno::ACCESS) => {
+            rustix::fs::fchmod(way.here(), Mode::RWXU)?;
+            way.leave()
         }
+        left => left,
     }
-    false
 }
 
 /// Open a directory, after giving its owner the rights to work in it if need be.
@@ -173,53 +216,70 @@ pub struct TreeSize {
 /// # Errors
 /// When a directory cannot be read.
 pub fn tree_size(dir: impl AsFd) -> io::Result<TreeSize> {
-    let mut size = TreeSize::default();
-    let mut linked = HashSet::new();
-    let device = rustix::fs::fstat(&dir)?.st_dev;
-    let dir = rustix::fs::openat(dir, ".", DIRECTORY, Mode::empty())?;
-    measure(&dir, device, &mut linked, &mut size, 0)?;
-    Ok(size)
-}
-
-fn measure(
-    dir: &OwnedFd,
-    device: u64,
-    linked: &mut HashSet<u64>,
-    size: &mut TreeSize,
-    depth: usize,
-) -> io::Result<()> {
-    let mut buffer = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(dir, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
-            continue;
-        };
-        if stat.st_dev != device {
-            continue;
-        }
-        size.entries += 1;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if stat.st_nlink == 1 || linked.insert(stat.st_ino) => {
-                size.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+    let top = folders::open(dir, ".")?;
+    let mut measure = Measure {
+        device: rustix::fs::fstat(&top)?.st_dev,
+        linked: HashSet::new(),
+        size: TreeSize::default(),
+    };
+    let mut unseen = vec![measure.folder(&top)?];
+    let mut way = Descent::new(top);
+    while let Some(names) = unseen.last_mut() {
+        match names.pop().map(|name| folders::open(way.here(), name)) {
+            Some(Ok(inner)) => {
+                unseen.push(measure.folder(&inner)?);
+                way.enter(inner)?;
             }
-            FileType::Directory => {
-                let inner = (depth < 512)
-                    .then(|| rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()).ok())
-                    .flatten();
-                match inner {
-                    Some(inner) => measure(&inner, device, linked, size, depth + 1)?,
-                    None => size.partial = true,
+            Some(Err(_)) => measure.size.partial = true,
+            None => {
+                unseen.pop();
+                if way.leave().is_err() {
+                    // Moved meanwhile, and the rest is out of reach.
+                    measure.size.partial = true;
+                    break;
                 }
             }
-            _ => {}
         }
     }
-    Ok(())
+    Ok(measure.size)
+}
+
+struct Measure {
+    device: u64,
+    /// Files with several names that have been counted.
+    linked: HashSet<u64>,
+    size: TreeSize,
+}
+
+impl Measure {
+    /// Count what is in a directory; the directories in it.
+    fn folder(&mut self, dir: &OwnedFd) -> io::Result<Vec<CString>> {
+        let mut inner = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            if stat.st_dev != self.device {
+                continue;
+            }
+            self.size.entries += 1;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile if stat.st_nlink == 1 || self.linked.insert(stat.st_ino) => {
+                    self.size.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+                }
+                FileType::Directory => inner.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(inner)
+    }
 }
 
 #[cfg(test)]
@@ -270,6 +330,28 @@ mod tests {
             dir = rustix::fs::openat(&dir, "d", DIRECTORY, Mode::empty()).unwrap();
             rustix::fs::openat(&dir, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
         }
+        let size = tree_size(fs::File::open(&tree).unwrap()).unwrap();
+        assert_eq!((size.entries, size.partial), (6000, false));
+        assert_eq!(remove_tree(&tree), Removal::Whole);
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn deep_directories_may_be_closed() {
+        let temp = tempfile::tempdir().unwrap();
+        let tree = temp.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut dirs: Vec<OwnedFd> = vec![fs::File::open(&tree).unwrap().into()];
+        for _ in 0..200 {
+            let last = dirs.last().unwrap();
+            rustix::fs::mkdirat(last, "d", Mode::RWXU).unwrap();
+            dirs.push(rustix::fs::openat(last, "d", DIRECTORY, Mode::empty()).unwrap());
+        }
+        for (number, dir) in dirs.iter().enumerate().rev() {
+            let mode = [Mode::empty(), Mode::RUSR, Mode::RUSR | Mode::XUSR][number % 3];
+            rustix::fs::fchmod(dir, mode).unwrap();
+        }
+        drop(dirs);
         assert_eq!(remove_tree(&tree), Removal::Whole);
         assert!(!tree.exists());
     }

@@ -4,13 +4,12 @@
 //! the lock back when that process dies, however it dies; so whoever gets the lock of something
 //! in `tmp/` may remove it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
+pub(crate) use rcon_sys::folders::names_in;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -179,18 +178,6 @@ pub(crate) fn sweep(store: &Store) {
             remove::remove_at(tmp.as_fd(), &name);
         }
     }
-}
-
-/// The names in a directory, without `.` and `..`.
-pub(crate) fn names_in(dir: impl AsFd) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]

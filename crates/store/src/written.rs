@@ -5,27 +5,26 @@
 //! so, which nobody can set) and looks the same is the same.
 
 use std::cmp::Ordering;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rcon_sys::folders::Descent;
 use rcon_sys::owner::{FileKey, SideFile, TrueOwner};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, statat};
 use rustix::io::{Errno, Result as Outcome};
 
 use crate::error::{Context, Result};
 use crate::flatten::finish;
-use crate::layered::{Layered, Seen};
+use crate::layered::{Layered, LayeredDescent, Seen};
 use crate::pack::attributes;
 use crate::snapshots::{Form, Snapshot, Time};
 use crate::stage::{Stage, names_in};
 use crate::store::{DIRECTORY, Store};
 use crate::unpack::{BESIDE, hide};
-
-/// How deep a tree may be: each level takes descriptors, and stack.
-const DEPTH: usize = 512;
 
 /// A tree with what a container added and changed, and the marks of what it deleted.
 #[derive(Debug)]
@@ -79,14 +78,8 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(error).context(what),
         };
-        let mut comparison = Comparison {
-            since,
-            owners,
-            depth: 0,
-        };
-        comparison.tree(&tree, &layers, &out).context(what)?;
-        let stat = rustix::fs::fstat(&tree).context(what)?;
-        finish(tree.as_fd(), out.as_fd(), &stat).context(what)?;
+        let mut comparison = Comparison { since, owners };
+        comparison.all(tree, layers, out).context(what)?;
         Ok(Written {
             path: self.path(stage.name()).join("upper"),
             _stage: Some(stage),
@@ -99,9 +92,42 @@ struct Comparison {
     since: Time,
     /// The owners that are not on the files, of the layers, of the tree and of what is put out.
     owners: Option<SideFile>,
-    /// How deep the directory lies that is being looked at.
-    depth: usize,
 }
+
+/// A directory on the way down.
+struct Level {
+    /// What the tree has in it, sorted.
+    names: Vec<OsString>,
+    /// The first of these that was not looked at yet.
+    next: usize,
+    /// Something in it is otherwise than below.
+    differs: bool,
+    /// What it is; nothing at the root.
+    itself: Option<Folder>,
+}
+
+struct Folder {
+    name: OsString,
+    stat: Stat,
+    /// The directory itself is as below.
+    same: bool,
+}
+
+impl Level {
+    fn of(dir: &OwnedFd, itself: Option<Folder>) -> Outcome<Self> {
+        let mut names = names_in(dir)?;
+        names.sort();
+        Ok(Self {
+            names,
+            next: 0,
+            differs: false,
+            itself,
+        })
+    }
+}
+
+/// The same directory of the tree, of the layers, and of what is put out.
+type Three = (OwnedFd, Layered, OwnedFd);
 
 impl Comparison {
     /// Whose something is, where that is not on itself.
@@ -111,89 +137,123 @@ impl Comparison {
     }
 
     /// Whether it belongs to whom it belonged to, as far as lists tell.
-    fn same_owner(&self, tree: &OwnedFd, name: &OsStr, before: &Seen<'_>) -> bool {
+    fn same_owner(&self, tree: BorrowedFd<'_>, name: &OsStr, before: &Seen<'_>) -> bool {
         let of = |owner: Option<TrueOwner>| owner.unwrap_or_default();
         self.owners.is_none() || of(self.owner(tree, name)) == of(self.owner(before.dir, name))
     }
 
-    /// Put into `out` what `tree` has otherwise than `below`; whether there is anything.
-    fn tree(&mut self, tree: &OwnedFd, below: &Layered, out: &OwnedFd) -> Outcome<bool> {
-        let mut differs = false;
-        let mut names = names_in(tree)?;
-        names.sort();
-        for name in &names {
-            let stat = match rustix::fs::statat(tree, name, AtFlags::SYMLINK_NOFOLLOW) {
-                // The container may run.
-                Err(Errno::NOENT) => continue,
-                other => other?,
-            };
-            let before = below.find(name)?;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                differs |= self.dir(tree, name, &stat, below, before.as_ref(), out)?;
+    /// Put into `out` what `tree` has otherwise than `below`.
+    fn all(&mut self, tree: OwnedFd, below: Layered, out: OwnedFd) -> Outcome<()> {
+        let mut levels = vec![Level::of(&tree, None)?];
+        let (mut tree, mut out) = (Descent::new(tree), Descent::new(out));
+        let mut below = LayeredDescent::new(below);
+        while let Some(level) = levels.last_mut() {
+            if let Some(name) = level.names.get(level.next).cloned() {
+                level.next += 1;
+                let stat = match statat(tree.here(), &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    // The container may run.
+                    Err(Errno::NOENT) => continue,
+                    other => other?,
+                };
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    level.differs |=
+                        self.file(tree.here(), &name, &stat, below.here(), out.here())?;
+                    continue;
+                }
+                let entered = self.dir(tree.here(), name, &stat, below.here(), out.here())?;
+                if let Some((folder, (dir, inner, made))) = entered {
+                    levels.push(Level::of(&dir, Some(folder))?);
+                    tree.enter(dir)?;
+                    below.enter(inner)?;
+                    out.enter(made)?;
+                }
                 continue;
             }
-            let same = before.is_some_and(|before| {
-                is_same(tree, name, &stat, &before, self.since)
-                    && self.same_owner(tree, name, &before)
-            });
-            if !same {
-                match rustix::fs::linkat(tree, name, out, name, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => differs = true,
-                    Err(error) => return Err(error),
+            for name in below.here().names()? {
+                if level.names.binary_search(&name).is_err() {
+                    hide(out.here(), name.as_bytes())?;
+                    level.differs = true;
                 }
             }
-        }
-        for name in below.names()? {
-            if names.binary_search(&name).is_err() {
-                hide(out, std::os::unix::ffi::OsStrExt::as_bytes(&*name))?;
-                differs = true;
+            let (differs, itself) = (level.differs, level.itself.take());
+            levels.pop();
+            below.leave()?;
+            let (Some(folder), Some(dir), Some(made)) = (itself, tree.leave()?, out.leave()?)
+            else {
+                break;
+            };
+            if !differs && folder.same {
+                rustix::fs::unlinkat(out.here(), &folder.name, AtFlags::REMOVEDIR)?;
+                continue;
+            }
+            finish(dir.as_fd(), made.as_fd(), &folder.stat)?;
+            let owner = self.owner(&dir, OsStr::new(""));
+            if let (Some(owner), Some(key)) = (owner, FileKey::of(&made, "")?.1)
+                && let Some(list) = &mut self.owners
+            {
+                list.set(key, owner).map_err(|_| Errno::IO)?;
+            }
+            if let Some(above) = levels.last_mut() {
+                above.differs = true;
             }
         }
-        Ok(differs)
+        let stat = rustix::fs::fstat(tree.here())?;
+        finish(tree.here(), out.here(), &stat)
     }
 
-    fn dir(
-        &mut self,
-        tree: &OwnedFd,
+    /// Put out what is no directory, if it is otherwise than below; whether it is.
+    fn file(
+        &self,
+        tree: BorrowedFd<'_>,
         name: &OsStr,
         stat: &Stat,
         below: &Layered,
-        before: Option<&Seen<'_>>,
-        out: &OwnedFd,
+        out: BorrowedFd<'_>,
     ) -> Outcome<bool> {
-        let dir = match rustix::fs::openat(tree, name, DIRECTORY, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(false),
+        let same = below.find(name)?.is_some_and(|before| {
+            is_same(tree, name, stat, &before, self.since) && self.same_owner(tree, name, &before)
+        });
+        if same {
+            return Ok(false);
+        }
+        match rustix::fs::linkat(tree, name, out, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A directory, which is to be entered; nothing if it is gone.
+    fn dir(
+        &self,
+        tree: BorrowedFd<'_>,
+        name: OsString,
+        stat: &Stat,
+        below: &Layered,
+        out: BorrowedFd<'_>,
+    ) -> Outcome<Option<(Folder, Three)>> {
+        let dir = match rustix::fs::openat(tree, &name, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
             other => other?,
         };
+        let before = below.find(&name)?;
+        let before = before.as_ref();
         let was_dir = before.is_some_and(|before| before.kind() == FileType::Directory);
         let inner = match was_dir {
-            true => below.enter(name)?,
+            true => below.enter(&name)?,
             false => Layered::default(),
         };
-        rustix::fs::mkdirat(out, name, Mode::RWXU)?;
-        let made = rustix::fs::openat(out, name, DIRECTORY, Mode::empty())?;
+        rustix::fs::mkdirat(out, &name, Mode::RWXU)?;
+        let made = rustix::fs::openat(out, &name, DIRECTORY, Mode::empty())?;
         let same = inner.top().is_some_and(|top| {
             before.is_some_and(|before| same_status(stat, &before.stat))
                 && (is_before(stat, self.since) || same_attributes(dir.as_fd(), top))
-        }) && before.is_some_and(|before| self.same_owner(tree, name, before));
-        if self.depth >= DEPTH {
-            return Err(Errno::NAMETOOLONG);
-        }
-        self.depth += 1;
-        let differs = self.tree(&dir, &inner, &made)?;
-        self.depth -= 1;
-        if !differs && same {
-            rustix::fs::unlinkat(out, name, AtFlags::REMOVEDIR)?;
-            return Ok(false);
-        }
-        finish(dir.as_fd(), made.as_fd(), stat)?;
-        let owner = self.owner(&dir, OsStr::new(""));
-        if let (Some(owner), Some(key)) = (owner, FileKey::of(&made, "")?.1)
-            && let Some(list) = &mut self.owners
-        {
-            list.set(key, owner).map_err(|_| Errno::IO)?;
-        }
-        Ok(true)
+        }) && before.is_some_and(|before| self.same_owner(tree, &name, before));
+        let folder = Folder {
+            name,
+            stat: *stat,
+            same,
+        };
+        Ok(Some((folder, (dir, inner, made))))
     }
 }
 
@@ -210,7 +270,7 @@ fn same_status(now: &Stat, before: &Stat) -> bool {
     (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 }
 
-fn is_same(tree: &OwnedFd, name: &OsStr, now: &Stat, before: &Seen<'_>, since: Time) -> bool {
+fn is_same(tree: BorrowedFd<'_>, name: &OsStr, now: &Stat, before: &Seen<'_>, since: Time) -> bool {
     let was = &before.stat;
     let times = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
     if !same_status(now, was) || now.st_size != was.st_size || times(now) != times(was) {
@@ -223,14 +283,14 @@ fn is_same(tree: &OwnedFd, name: &OsStr, now: &Stat, before: &Seen<'_>, since: T
         FileType::RegularFile => {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let open = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::empty());
-            let (Ok(a), Ok(b)) = (open(tree.as_fd()), open(before.dir)) else {
+            let (Ok(a), Ok(b)) = (open(tree), open(before.dir)) else {
                 return false;
             };
             same_attributes(a.as_fd(), b.as_fd()) && same_content(a.into(), b.into())
         }
         FileType::Symlink => {
             let target = |dir: BorrowedFd<'_>| rustix::fs::readlinkat(dir, name, Vec::new()).ok();
-            target(tree.as_fd()) == target(before.dir)
+            target(tree) == target(before.dir)
         }
         _ => now.st_rdev == was.st_rdev,
     }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | processes | `process` first: all that forks goes through it; `descriptors`, `fdpass`, `scheduling`, `stub` (PID 1), `trace` |
 //! | users and namespaces | `ids`, `userns`, `passwd`, `shift`, `forbidden` (why there are none), `floor` (the oldest kernel) |
-//! | files and mounts | `mount`, `fuse`, `owner` (owners that could not be given) |
+//! | files and mounts | `folders` (trees of any depth), `mount`, `fuse`, `owner` (owners that could not be given) |
 //! | networks | `netlink`, `tun`, `sockopt` |
 //! | filters | `seccomp`, `notify`, `bpf` |
 //! | memory and words | `memory`, `counting`, `errors` |
@@ -21,6 +21,7 @@ pub mod descriptors;
 pub mod errors;
 pub mod fdpass;
 pub mod floor;
+pub mod folders;
 pub mod forbidden;
 pub mod fuse;
 pub mod ids;

@@ -356,14 +356,20 @@ impl Drop for Rcon {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        if fs::remove_dir_all(&self.dir).is_err() && !lab().root {
+        // What a scenario leaves that failed may be nested too deep for the library's own way to remove it.
+        let remove = || {
+            let mut command = Command::new("rm");
+            command.arg("-rf").arg(&self.dir).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        if !remove() && !lab().root {
             // Files of subordinate owners can only be removed where those owners are one's own.
             let dir = self.dir.to_str().unwrap().to_owned();
             let _ = self
                 .command(&["unshare", "rm", "-rf", &dir])
                 .stdin(Stdio::null())
                 .status();
-            let _ = fs::remove_dir_all(&self.dir);
+            remove();
         }
     }
 }

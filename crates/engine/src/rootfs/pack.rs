@@ -1,14 +1,15 @@
 //! A file or a directory as an archive, for copying.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RawMode, Stat};
+use rcon_sys::folders::{Descent, LONGEST_PATH, names_in};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
 /// Says whose a file is to be, by its status: the one that a descriptor is open on, or the one of that name in the
@@ -33,7 +34,7 @@ pub(crate) fn pack(
     let file = (packer.owner)(source.as_fd(), None, &stat).map(|owner| Entry { stat, owner });
     match (file, kind(&stat)) {
         (None, _) => {}
-        (Some(dir), FileType::Directory) => packer.dir(&source, &dir, top)?,
+        (Some(dir), FileType::Directory) => packer.tree(source, &dir, top)?,
         (Some(file), _) => packer.file(source, &file, top)?,
     }
     packer.archive.into_inner()?.flush()
@@ -57,65 +58,96 @@ fn kind(stat: &Stat) -> FileType {
 }
 
 impl<W: Write> Packer<'_, W> {
-    fn dir(&mut self, dir: &OwnedFd, entry: &Entry, path: &Path) -> io::Result<()> {
-        if !path.as_os_str().is_empty() {
-            let mut header = header(entry, tar::EntryType::Directory);
-            self.archive.append_data(&mut header, path, io::empty())?;
-        }
-        let mut names: Vec<Vec<u8>> = Vec::new();
-        for entry in Dir::read_from(dir)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(name);
+    fn tree(&mut self, dir: OwnedFd, entry: &Entry, path: &Path) -> io::Result<()> {
+        let mut path = path.to_path_buf();
+        let mut levels = vec![self.dir(&dir, entry, &path)?.into_iter()];
+        let mut way = Descent::new(dir);
+        while let Some(names) = levels.last_mut() {
+            let Some(name) = names.next() else {
+                levels.pop();
+                way.leave()?;
+                path.pop();
+                continue;
+            };
+            path.push(&name);
+            if path.as_os_str().len() > LONGEST_PATH {
+                return Err(io::Error::other(format!(
+                    "something in it lies so deep that its path has more bytes than the {LONGEST_PATH} that a path can \
+                     have"
+                )));
             }
-        }
-        names.sort();
-        for name in names {
-            let name = OsStr::from_bytes(&name);
-            self.entry(dir, name, &path.join(name))?;
+            match self.entry(way.here(), &name, &path)? {
+                Some((inner, entry)) => {
+                    levels.push(self.dir(&inner, &entry, &path)?.into_iter());
+                    way.enter(inner)?;
+                }
+                None => {
+                    path.pop();
+                }
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, parent: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<()> {
+    /// Writes the entry of a directory; the names in it.
+    fn dir(&mut self, dir: &OwnedFd, entry: &Entry, path: &Path) -> io::Result<Vec<OsString>> {
+        if !path.as_os_str().is_empty() {
+            let mut header = header(entry, tar::EntryType::Directory);
+            self.archive.append_data(&mut header, path, io::empty())?;
+        }
+        let mut names = names_in(dir)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Writes what is no directory; what is one is left to the caller.
+    fn entry(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> io::Result<Option<(OwnedFd, Entry)>> {
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             // Removed since its name was read.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(None),
             other => other?,
         };
-        let Some(owner) = (self.owner)(parent.as_fd(), Some(name), &stat) else {
-            return Ok(());
+        let Some(owner) = (self.owner)(parent, Some(name), &stat) else {
+            return Ok(None);
         };
-        let entry = &Entry { stat, owner };
+        let own = Entry { stat, owner };
+        let entry = &own;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |more| rustix::fs::openat(parent, name, flags | more, Mode::empty());
         match kind(&stat) {
-            FileType::Directory => self.dir(&open(OFlags::DIRECTORY)?, entry, path),
+            FileType::Directory => return Ok(Some((open(OFlags::DIRECTORY)?, own))),
             FileType::RegularFile => {
                 let key = (stat.st_dev, stat.st_ino);
                 if stat.st_nlink > 1 {
                     if let Some(first) = self.linked.get(&key).cloned() {
                         let mut header = header(entry, tar::EntryType::Link);
-                        return self.archive.append_link(&mut header, path, first);
+                        self.archive.append_link(&mut header, path, first)?;
+                        return Ok(None);
                     }
                     self.linked.insert(key, path.to_path_buf());
                 }
-                self.file(open(OFlags::empty())?, entry, path)
+                self.file(open(OFlags::empty())?, entry, path)?;
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
                 let target = OsStr::from_bytes(target.to_bytes());
                 let mut header = header(entry, tar::EntryType::Symlink);
                 self.archive
-                    .append_link(&mut header, path, Path::new(target))
+                    .append_link(&mut header, path, Path::new(target))?;
             }
             FileType::Fifo => {
                 let mut header = header(entry, tar::EntryType::Fifo);
-                self.archive.append_data(&mut header, path, io::empty())
+                self.archive.append_data(&mut header, path, io::empty())?;
             }
             // Devices and sockets mean nothing elsewhere.
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(None)
     }
 
     fn file(&mut self, file: OwnedFd, entry: &Entry, path: &Path) -> io::Result<()> {

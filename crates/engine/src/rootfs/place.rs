@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use rcon_store::Removal;
 use rcon_sys::owner::TrueOwner;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid,
@@ -261,25 +262,11 @@ impl Place {
 
 /// Removes a directory with all that is in it, following no link.
 fn remove_dir(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(dir.as_fd())? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {
-                remove_dir(
-                    &dir,
-                    std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes()),
-                )?;
-            }
-            other => other?,
-        }
+    match rcon_store::remove_at(parent.as_fd(), name) {
+        Removal::Whole => Ok(()),
+        // What is in the way says why.
+        Removal::Partly => rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR),
     }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 /// The path without what leads elsewhere: archives have no business with `..`.

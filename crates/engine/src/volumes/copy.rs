@@ -2,21 +2,18 @@
 //! over the containers' ids. Paths of the image are resolved beneath its root (openat2(2)), so that no link in it leads out,
 //! and below the directory that is copied no link is followed.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Context, Result};
+use rcon_sys::folders::{self, Descent, names_in};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Stat, Timespec,
-    Timestamps, Uid, XattrFlags,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Stat, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
-
-const DIRECTORY: OFlags = OFlags::DIRECTORY
-    .union(OFlags::RDONLY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// Makes `target` a copy of the directory `path` in `tree`; an empty directory of `root`'s and false when there is none.
 pub(super) fn copy_from(
@@ -26,7 +23,7 @@ pub(super) fn copy_from(
     root: (u32, u32),
 ) -> Result<bool> {
     fs::create_dir(target).on("create", target)?;
-    let to = rustix::fs::openat(CWD, target, DIRECTORY, Mode::empty()).on("open", target)?;
+    let to = folders::open(CWD, target).on("open", target)?;
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let from = match rustix::fs::openat2(tree, path, flags, Mode::empty(), inside) {
@@ -41,50 +38,74 @@ pub(super) fn copy_from(
         }
         Err(error) => return Err(error).on("open", path),
     };
-    copy_directory(&from, &to).context(|| format!("cannot copy {}", path.display()))?;
+    copy_tree(from, to).context(|| format!("cannot copy {}", path.display()))?;
     Ok(true)
 }
 
-fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
-    for entry in Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
+fn copy_tree(from: OwnedFd, to: OwnedFd) -> rustix::io::Result<()> {
+    let mut levels = vec![names_in(&from)?.into_iter()];
+    let (mut from, mut to) = (Descent::new(from), Descent::new(to));
+    while let Some(names) = levels.last_mut() {
+        let Some(name) = names.next() else {
+            levels.pop();
+            match (from.leave()?, to.leave()?) {
+                (Some(original), Some(copy)) => finish(original.as_fd(), copy.as_fd())?,
+                // Nothing is above the first.
+                _ => finish(from.here(), to.here())?,
+            }
             continue;
-        }
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match FileType::from_raw_mode(stat.st_mode as RawMode) {
-            FileType::Directory => {
-                let below = rustix::fs::openat(from, name, DIRECTORY, Mode::empty())?;
-                rustix::fs::mkdirat(to, name, Mode::RWXU)?;
-                let copy = rustix::fs::openat(to, name, DIRECTORY, Mode::empty())?;
-                copy_directory(&below, &copy)?;
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let copy = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
-                copy_data(&source, &copy)?;
-                take_after(&copy, &stat)?;
-                copy_xattrs(&source, &copy)?;
-            }
-            FileType::Symlink => {
-                let link = rustix::fs::readlinkat(from, name, Vec::new())?;
-                rustix::fs::symlinkat(link, to, name)?;
-                let (user, group) = owner(&stat);
-                rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
-            }
-            FileType::Fifo => {
-                let mode = Mode::from_raw_mode(stat.st_mode as RawMode & 0o7777);
-                rustix::fs::mknodat(to, name, FileType::Fifo, mode, 0)?;
-            }
-            // Devices and sockets mean nothing in a copy.
-            _ => {}
+        };
+        if let Some((inner, copy)) = copy_entry(from.here(), to.here(), &name)? {
+            levels.push(names_in(&inner)?.into_iter());
+            from.enter(inner)?;
+            to.enter(copy)?;
         }
     }
-    copy_xattrs(from, to)?;
-    take_after(to, &rustix::fs::fstat(from)?)
+    Ok(())
+}
+
+/// Copies what is no directory; of a directory nothing but the name, and gives both.
+fn copy_entry(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    name: &OsStr,
+) -> rustix::io::Result<Option<(OwnedFd, OwnedFd)>> {
+    let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode as RawMode) {
+        FileType::Directory => {
+            let inner = folders::open(from, name)?;
+            rustix::fs::mkdirat(to, name, Mode::RWXU)?;
+            return Ok(Some((inner, folders::open(to, name)?)));
+        }
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let copy = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
+            copy_data(&source, &copy)?;
+            take_after(copy.as_fd(), &stat)?;
+            copy_xattrs(source.as_fd(), copy.as_fd())?;
+        }
+        FileType::Symlink => {
+            let link = rustix::fs::readlinkat(from, name, Vec::new())?;
+            rustix::fs::symlinkat(link, to, name)?;
+            let (user, group) = owner(&stat);
+            rustix::fs::chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        FileType::Fifo => {
+            let mode = Mode::from_raw_mode(stat.st_mode as RawMode & 0o7777);
+            rustix::fs::mknodat(to, name, FileType::Fifo, mode, 0)?;
+        }
+        // Devices and sockets mean nothing in a copy.
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// What a directory gets when all is in it.
+fn finish(original: BorrowedFd<'_>, copy: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    copy_xattrs(original, copy)?;
+    take_after(copy, &rustix::fs::fstat(original)?)
 }
 
 fn copy_data(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
@@ -116,7 +137,7 @@ fn owner(stat: &Stat) -> (Uid, Gid) {
 }
 
 /// Owner, mode and time of the original; the mode after the owner, whose change clears the set-user-id bits.
-fn take_after(copy: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
+fn take_after(copy: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
     let (user, group) = owner(stat);
     // With one id there is one owner.
     match rustix::fs::fchown(copy, Some(user), Some(group)) {
@@ -138,7 +159,7 @@ fn take_after(copy: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
 }
 
 /// The attributes that belong to the user; overlay's own are no part of the file.
-fn copy_xattrs(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let mut names = vec![0; 64 * 1024];
     let length = match rustix::fs::flistxattr(from, &mut names) {
         Ok(length) => length,

@@ -1,9 +1,16 @@
 //! The files of a cgroup.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rcon_sys::folders::{self, Descent};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::error::reason;
 use super::{Error, Result};
@@ -110,18 +117,45 @@ pub(super) fn event(dir: &Path, key: &str) -> Result<Option<u64>> {
 
 /// The processes of `dir` and of all below it.
 pub(super) fn collect_pids(dir: &Path, pids: &mut Vec<i32>) {
-    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for below in folders(dir) {
-        collect_pids(&below, pids);
-    }
+    // One that goes meanwhile has none.
+    let _ = collect(dir, pids);
 }
 
-fn folders(dir: &Path) -> Vec<std::path::PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+fn collect(dir: &Path, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
+    let mut look = |dir: &OwnedFd| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, "cgroup.procs", flags, Mode::empty());
+        let text = file.map(|file| io::read_to_string(fs::File::from(file)));
+        let text = text.unwrap_or_else(|error| Err(error.into()));
+        let text = text.unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    };
+    let top = folders::open(CWD, dir)?;
+    look(&top);
+    let mut levels = vec![folders_in(&top)];
+    let mut way = Descent::new(top);
+    while let Some(names) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            levels.pop();
+            way.leave()?;
+            continue;
+        };
+        if let Ok(inner) = folders::open(way.here(), &name) {
+            look(&inner);
+            levels.push(folders_in(&inner));
+            way.enter(inner)?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the folders in one.
+fn folders_in(dir: &OwnedFd) -> Vec<CString> {
+    let entries = Dir::read_from(dir).into_iter().flatten().flatten();
     entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
+        .filter(|entry| entry.file_type() == FileType::Directory)
+        .map(|entry| entry.file_name().to_owned())
+        .filter(|name| name.as_c_str() != c"." && name.as_c_str() != c"..")
         .collect()
 }
 
@@ -129,21 +163,99 @@ fn folders(dir: &Path) -> Vec<std::path::PathBuf> {
 pub(super) fn remove(dir: &Path, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
-        match fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
-                return Err(Error::file("remove", dir, &error));
+        match is_removed(CWD, dir) {
+            Ok(true) => return Ok(()),
+            Err(error) => return Err(Error::file("remove", dir, &error.into())),
+            Ok(false) if Instant::now() > deadline => return Err(Error::Slow),
+            Ok(false) => {}
+        }
+        match remove_below(dir) {
+            Ok(true) => {}
+            Ok(false) => std::thread::sleep(Duration::from_millis(1)),
+            Err(error) => return Err(Error::file("remove", dir, &error.into())),
+        }
+    }
+}
+
+/// Remove what can be removed of all below `dir`, the innermost first; whether anything was.
+fn remove_below(dir: &Path) -> rustix::io::Result<bool> {
+    let top = match folders::open(CWD, dir) {
+        Err(Errno::NOENT) => return Ok(true),
+        other => other?,
+    };
+    let mut levels = vec![(folders_in(&top), CString::default())];
+    let mut way = Descent::new(top);
+    let mut any = false;
+    while let Some((names, _)) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            let left = levels.pop();
+            if way.leave()?.is_some()
+                && let Some((_, name)) = left
+            {
+                any |= is_removed(way.here(), &*name)?;
             }
-            Err(_) if Instant::now() > deadline => return Err(Error::Slow),
-            Err(_) => {}
+            continue;
+        };
+        if is_removed(way.here(), &*name)? {
+            any = true;
+            continue;
         }
-        let below = folders(dir);
-        if below.is_empty() {
-            std::thread::sleep(Duration::from_millis(1));
+        match folders::open(way.here(), &*name) {
+            Ok(inner) => {
+                levels.push((folders_in(&inner), name));
+                way.enter(inner)?;
+            }
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
         }
-        for dir in below {
-            remove(&dir, deadline.saturating_duration_since(Instant::now()))?;
+    }
+    Ok(any)
+}
+
+/// Remove a folder; whether it is gone, or something is in it.
+fn is_removed(parent: BorrowedFd<'_>, name: impl Arg) -> rustix::io::Result<bool> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        // Of a cgroup it is the former.
+        Err(Errno::BUSY | Errno::NOTEMPTY) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_removed_however_deep() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("c");
+        fs::create_dir(&dir).unwrap();
+        let mut at = folders::open(CWD, &dir).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "a", Mode::RWXU).unwrap();
+            rustix::fs::mkdirat(&at, "b", Mode::RWXU).unwrap();
+            at = folders::open(&at, "a").unwrap();
         }
+        fs::write(temp.path().join("c/a/cgroup.procs"), "5\n6\n").unwrap();
+        let procs = rustix::fs::openat(
+            &at,
+            "cgroup.procs",
+            OFlags::CREATE | OFlags::WRONLY,
+            Mode::RUSR,
+        );
+        rustix::io::write(procs.unwrap(), b"7\n").unwrap();
+        let mut pids = Vec::new();
+        collect_pids(&dir, &mut pids);
+        assert_eq!(pids, [5, 6, 7]);
+        rustix::fs::unlinkat(&at, "cgroup.procs", AtFlags::empty()).unwrap();
+        // A folder with a file in it is as good as one with a process.
+        assert!(matches!(
+            remove(&dir, Duration::from_millis(2)),
+            Err(Error::Slow)
+        ));
+        fs::remove_file(temp.path().join("c/a/cgroup.procs")).unwrap();
+        remove(&dir, Duration::from_secs(60)).unwrap();
+        assert!(!dir.exists());
     }
 }

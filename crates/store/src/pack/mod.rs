@@ -10,14 +10,15 @@
 mod header;
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufWriter, PipeReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
+use rcon_sys::folders::{Descent, LONGEST_PATH, shown};
 use rcon_sys::owner::{TRUE_OWNER, TrueOwner};
 use rcon_sys::shift::Shift;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -30,12 +31,6 @@ use crate::stage::names_in;
 use crate::store::DIRECTORY;
 use crate::unpack::{OPAQUE_XATTR, WHITEOUT_XATTR, is_allowed};
 use header::{BLOCK, Head};
-
-/// How deep a tree may be: each level takes a descriptor.
-const DEPTH: usize = 512;
-
-/// Bytes of stack for each of these, without optimisation.
-const FRAME: usize = 16 * 1024;
 
 /// Bytes read at once.
 const BUFFER: usize = 128 * 1024;
@@ -54,7 +49,8 @@ pub enum TreeForm {
 /// out if it is an empty file or directory, as the places are that something was mounted on.
 ///
 /// # Errors
-/// What cannot be read, or nested too deeply; [`Error::Stream`] if `out` fails.
+/// What cannot be read; [`Error::LongPath`] for what lies so deep that no path leads there;
+/// [`Error::Stream`] if `out` fails.
 pub fn write_tree(
     dir: impl AsFd,
     form: TreeForm,
@@ -94,7 +90,7 @@ pub fn write_tree_of(
         linked: HashMap::new(),
         buffer: vec![0; BUFFER],
     };
-    walk.dir(&root, &mut Vec::new(), 0)?;
+    walk.all(root)?;
     out.write_all(&[0; 2 * BLOCK]).map_err(Error::Stream)
 }
 
@@ -111,6 +107,24 @@ struct Walk<'a> {
     buffer: Vec<u8>,
 }
 
+/// A directory on the way down.
+struct Level {
+    names: std::vec::IntoIter<OsString>,
+    /// How much of the path is its own.
+    path: usize,
+}
+
+impl Level {
+    fn of(dir: &OwnedFd, path: &[u8]) -> Result<Self> {
+        let mut names = names_in(dir).map_err(|error| unreadable(path, error))?;
+        names.sort();
+        Ok(Self {
+            names: names.into_iter(),
+            path: path.len(),
+        })
+    }
+}
+
 /// What an entry becomes.
 struct Found<'a> {
     path: &'a [u8],
@@ -122,35 +136,40 @@ struct Found<'a> {
 }
 
 impl Walk<'_> {
-    fn dir(&mut self, dir: &OwnedFd, path: &mut Vec<u8>, depth: usize) -> Result<()> {
-        if depth > DEPTH {
-            return Err(Error::Archive {
-                entry: shown(path),
-                why: format!("it lies more than {DEPTH} directories deep"),
-            });
-        }
-        let mut names = names_in(dir).map_err(|error| unreadable(path, error))?;
-        names.sort();
-        let len = path.len();
-        for name in names {
+    fn all(&mut self, root: OwnedFd) -> Result<()> {
+        let mut path = Vec::new();
+        let mut levels = vec![Level::of(&root, &path)?];
+        let mut way = Descent::new(root);
+        while let Some(level) = levels.last_mut() {
+            path.truncate(level.path);
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                way.leave().map_err(|error| unreadable(&path, error))?;
+                continue;
+            };
             path.extend_from_slice(name.as_bytes());
-            self.entry(dir, &name, path, depth)?;
-            path.truncate(len);
+            if path.len() > LONGEST_PATH {
+                return Err(Error::LongPath(shown(&path)));
+            }
+            if let Some(inner) = self.entry(way.here(), &name, &mut path)? {
+                levels.push(Level::of(&inner, &path)?);
+                way.enter(inner).map_err(|error| unreadable(&path, error))?;
+            }
         }
         Ok(())
     }
 
+    /// Write an entry; the directory it is, if that is to be entered.
     fn entry(
         &mut self,
-        parent: &OwnedFd,
+        parent: BorrowedFd<'_>,
         name: &OsStr,
         path: &mut Vec<u8>,
-        depth: usize,
-    ) -> Result<()> {
+    ) -> Result<Option<OwnedFd>> {
         let failed = |error| unreadable(path, error);
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             // The container may run, and remove what it made.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(None),
             other => other.map_err(failed)?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -161,12 +180,12 @@ impl Walk<'_> {
         match kind {
             FileType::Directory => {
                 let dir = match open(OFlags::DIRECTORY) {
-                    Err(Errno::NOENT) => return Ok(()),
+                    Err(Errno::NOENT) => return Ok(None),
                     other => other.map_err(failed)?,
                 };
                 if self.leave_out.contains(&path[..]) && names_in(&dir).is_ok_and(|n| n.is_empty())
                 {
-                    return Ok(());
+                    return Ok(None);
                 }
                 let noted = self.owners.beside_of(&dir, OsStr::new(""), &stat);
                 let noted = noted.map_err(failed)?;
@@ -182,23 +201,20 @@ impl Walk<'_> {
                     self.deletion(&[path, &b".wh..wh..opq"[..]].concat())?;
                 }
                 // What is mounted there is not part of this tree.
-                if stat.st_dev == self.device {
-                    self.dir(&dir, path, depth + 1)?;
-                }
-                Ok(())
+                return Ok((stat.st_dev == self.device).then_some(dir));
             }
             FileType::RegularFile => {
                 if stat.st_size == 0 && self.leave_out.contains(&path[..]) {
-                    return Ok(());
+                    return Ok(None);
                 }
                 if self.known(path, &stat)? {
-                    return Ok(());
+                    return Ok(None);
                 }
                 let file = match open(OFlags::NONBLOCK) {
                     Err(Errno::NOENT) => {
                         // Its other names are no links to this one.
                         self.linked.remove(&(stat.st_dev, stat.st_ino));
-                        return Ok(());
+                        return Ok(None);
                     }
                     other => other.map_err(failed)?,
                 };
@@ -206,13 +222,14 @@ impl Walk<'_> {
                     && stat.st_size == 0
                     && has_mark(&file, WHITEOUT_XATTR, b"")
                 {
-                    return self.deletion(&whiteout(path, name));
+                    self.deletion(&whiteout(path, name))?;
+                } else {
+                    self.file(path, &stat, file)?;
                 }
-                self.file(path, &stat, file)
             }
             FileType::Symlink => {
                 if self.known(path, &stat)? {
-                    return Ok(());
+                    return Ok(None);
                 }
                 let target = rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?;
                 let found = Found {
@@ -221,10 +238,10 @@ impl Walk<'_> {
                     file: None,
                     noted: self.owners.beside_of(parent, name, &stat).map_err(failed)?,
                 };
-                self.head(&found, b'2', target.to_bytes(), 0)
+                self.head(&found, b'2', target.to_bytes(), 0)?;
             }
             FileType::CharacterDevice if stat.st_rdev == 0 && self.form == TreeForm::Changes => {
-                self.deletion(&whiteout(path, name))
+                self.deletion(&whiteout(path, name))?;
             }
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
                 let kind = match kind {
@@ -238,11 +255,12 @@ impl Walk<'_> {
                     file: None,
                     noted: self.owners.beside_of(parent, name, &stat).map_err(failed)?,
                 };
-                self.head(&found, kind, b"", 0)
+                self.head(&found, kind, b"", 0)?;
             }
             // A socket without its program is of no use, and archives know none.
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(None)
     }
 
     /// Write a hard link if this is another name of a file that was written.
@@ -411,10 +429,6 @@ pub(crate) fn attributes(file: impl AsFd) -> rustix::io::Result<Vec<(Vec<u8>, Ve
     Ok(all)
 }
 
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).escape_debug().to_string()
-}
-
 fn unreadable(path: &[u8], error: Errno) -> Error {
     Error::io(format!("cannot read /{}", shown(path)), error)
 }
@@ -442,7 +456,6 @@ impl TreeReader {
         let (pipe, end) = io::pipe().context(what)?;
         let writer = std::thread::Builder::new()
             .name("pack".to_owned())
-            .stack_size(DEPTH * FRAME)
             .spawn(move || {
                 let mut out = BufWriter::with_capacity(BUFFER, end);
                 write_tree_of(&dir, form, &leave_out, shift.as_ref(), &mut out)?;

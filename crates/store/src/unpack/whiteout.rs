@@ -10,7 +10,7 @@
 //! has no such attributes there is no overlay of the kernel either: what is noted then are files with
 //! the archive's names for it, as fuse-overlayfs has them; [`crate::Layered`] reads them.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
@@ -83,7 +83,8 @@ pub(super) fn apply(tree: &mut Tree<'_>, dir: &[u8], request: Request<'_>) -> Re
 }
 
 /// Hide what lower layers have under this name.
-pub(crate) fn hide(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+pub(crate) fn hide(parent: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+    let parent = parent.as_fd();
     match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
         Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS) => {}
         other => return other,
@@ -109,7 +110,7 @@ pub(super) fn make_opaque(dir: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// An empty file whose name says it all.
-fn mark_by_name(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<()> {
+fn mark_by_name(dir: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map(drop)
 }
@@ -132,7 +133,7 @@ pub(super) fn is_one(parent: &OwnedFd, name: &[u8]) -> bool {
 }
 
 /// Handles cannot carry attributes: the same directory, open for reading.
-fn readable(handle: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+fn readable(handle: impl AsFd) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::openat(handle, ".", flags, Mode::empty())
 }
