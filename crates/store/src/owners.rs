@@ -52,7 +52,10 @@ impl Store {
             };
             list.write_all(&text)?;
         }
-        Ok(())
+        match list {
+            Some(mut list) => list.write_all(SideFile::END_OF_LAYERS),
+            None => Ok(()),
+        }
     }
 }
 

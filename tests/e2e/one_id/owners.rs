@@ -9,6 +9,7 @@ scenarios!(
     made_by_others,
     devices_are_made,
     owners_last,
+    owners_of_what_is_gone,
     owners_are_copied,
     owners_are_pushed,
 );
@@ -270,4 +271,26 @@ fn owners_are_pushed(t: &mut Rcon) {
     many.run(&["run", "--rm", "--network", "none", &name, "sh", "-c", look])
         .shows("/d 3 4\n/d/pipe 7 8\n/d/link 9 10\n");
     many.finish();
+}
+
+/// What is noted of links does not grow with those that are gone, and is not lost of those that are there.
+fn owners_of_what_is_gone(t: &mut Rcon) {
+    busybox(t);
+    let script = "mkdir /all; cd /all; for n in $(seq 200); do ln -s x $n; done; cd /
+        ln -s x /kept; ln -s x /vol/kept; mkfifo /all/pipe; chown -h 7:8 /kept /vol/kept
+        for n in $(seq 60); do cp -a /all /new; chown -hR 5:6 /new; mv /kept /all/kept; rm -r /new; mv /all/kept /kept; done
+        stat -c '%u %g' /kept /vol/kept";
+    let words = ["run", "--name", "c", "-v", "v:/vol", "busybox", "sh", "-ec"];
+    t.run(&[&words[..], &[script]].concat())
+        .prints("7 8\n7 8\n");
+    let id = t.inspect("c", "{{.Id}}");
+    let notes = t.root().join("snapshots").join(id).join("owners");
+    if let Ok(notes) = std::fs::metadata(&notes) {
+        assert!(notes.len() < 250_000, "{} bytes", notes.len());
+    }
+    t.run(&["commit", "-q", "c", "new"]).code(0);
+    t.run(&["rm", "c"]).code(0);
+    t.run(&["run", "--rm", "new", "stat", "-c", "%u %g", "/kept"])
+        .prints("7 8\n");
+    t.run(&["volume", "rm", "v"]).code(0);
 }

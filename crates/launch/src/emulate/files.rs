@@ -9,6 +9,7 @@ use rcon_sys::owner::{Device, FileKey, SideFile, TRUE_OWNER, TrueOwner};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags, fstat, openat};
 use rustix::io::Errno;
 
+use super::alive;
 use super::identity::Identity;
 use super::locate::{Named, path_of};
 
@@ -23,7 +24,20 @@ const SET_GID_MARK: u32 = SET_GID | libc::S_IXGRP;
 #[derive(Debug)]
 pub(super) struct Files {
     side: SideFile,
+    /// The container's root.
+    top: OwnedFd,
+    /// How many bytes of notes beside there are before those of what is gone are looked for.
+    limit: u64,
 }
+
+/// Bytes of notes that are added before that, at the least.
+const ADDED: u64 = 64 << 10;
+/// Bytes of a note, more or less.
+const NOTE: u64 = 56;
+/// So many more bytes for each file that was looked at the last time, so that looking costs each note little.
+const FOR_A_FILE: u64 = 16;
+/// How many files are looked at, at the most, and how many more for each note.
+const FILES: (u64, u64) = (1 << 20, 64);
 
 /// The file whose status is asked for.
 #[derive(Clone, Copy)]
@@ -41,8 +55,14 @@ pub(super) struct Known {
 }
 
 impl Files {
-    pub(super) fn new(side: SideFile) -> Self {
-        Self { side }
+    /// The notes of the container whose root is that of this process.
+    pub(super) fn new(side: SideFile) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            limit: side.size() + ADDED,
+            side,
+            top: openat(CWD, "/", flags, Mode::empty())?,
+        })
     }
 
     /// What is noted of an open file.
@@ -119,13 +139,32 @@ impl Files {
             // What stands for a device is known beside too, so that others ask for it.
             Ok(()) | Err(Errno::NOTSUP) => match FileKey::of(fd, c"")?.1 {
                 Some(key) if !(owner.is_root() && self.beside(fd)?.is_none()) => {
-                    self.side.set(key, owner)
+                    self.side.set(key, owner)?;
+                    if self.side.size() >= self.limit {
+                        self.tidy();
+                    }
+                    Ok(())
                 }
                 // A file system of the kernel's own (a terminal, proc): it would not last anyway.
                 _ => Ok(()),
             },
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Drop the notes of what is gone. Where that fails they stay, and it is tried again when there are more.
+    fn tidy(&mut self) {
+        let most = FILES.0 + FILES.1 * self.side.len() as u64;
+        // We are in the `/proc` of outside.
+        let found = std::fs::read("self/mountinfo")
+            .and_then(|mounts| alive::search(self.top.as_fd(), &mounts, &self.side, most));
+        self.limit = match found {
+            Ok(Some(found)) => {
+                let there = self.side.compact(&found.marks).unwrap_or(0) as u64;
+                self.side.size() + ADDED.max(there * NOTE) + found.files * FOR_A_FILE
+            }
+            _ => self.side.size() * 2,
+        };
     }
 
     /// Change the owner of the file called `name`, as `who`.

@@ -12,6 +12,7 @@
 //! and mount namespaces but not in its process namespace, where nobody can touch it; it can do
 //! nothing that the container could not. It ends with the last process it answers for.
 
+mod alive;
 mod calls;
 mod files;
 mod identity;
@@ -219,7 +220,7 @@ fn set_up(
         places: Places::new()?,
         callers: Callers::default(),
         table,
-        files: Files::new(side),
+        files: Files::new(side)?,
         powers,
         executing: HashMap::new(),
     })

@@ -18,7 +18,7 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-pub use side::{FileKey, SideFile};
+pub use side::{FileKey, Marks, SideFile};
 
 /// The extended attribute's name.
 pub const TRUE_OWNER: &str = "user.rootlesscontainers";

@@ -3,18 +3,25 @@
 //! It is a text, a line each, the last one of a file counts: `INODE SECONDS.NANOSECONDS UID GID TYPE RDEV`, with the time of
 //! the file's birth, which keeps an entry from being taken for that of a later file with the same inode. Where files have no
 //! such time (network file systems) it is `-1` and the type of the file system; then whoever makes a file has to see to it
-//! that there is no entry of an earlier one ([`SideFile::has_weak`]).
+//! that there is no entry of an earlier one ([`SideFile::has_weak`]). What stands above a line of nothing but `=` came with
+//! the layers and is never dropped.
+//!
+//! Entries of files that are gone are dropped by [`SideFile::compact`].
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+mod compact;
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
+pub use self::compact::Marks;
 use super::{Device, TrueOwner};
 
 /// What tells a file from all others, earlier ones too.
@@ -59,9 +66,8 @@ impl FileKey {
         let stat = statx(&at, name, flags, wanted)?;
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         let inode = stat.stx_ino;
-        let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
-        if stat.stx_mask & StatxFlags::BTIME.bits() != 0 && born != (0, 0) {
-            return Ok((kind, Some(Self { inode, born })));
+        if let Some(key) = Self::with_birth(&stat) {
+            return Ok((kind, Some(key)));
         }
         let system = match rustix::fs::fstatfs(at) {
             Ok(system) => system.f_type as u32,
@@ -76,6 +82,16 @@ impl FileKey {
         Ok((kind, (!KERNELS_OWN.contains(&system)).then_some(key)))
     }
 
+    /// That of the file with this status, if the status says when it was born.
+    pub fn with_birth(stat: &Statx) -> Option<Self> {
+        let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+        let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0 && born != (0, 0);
+        known.then_some(Self {
+            inode: stat.stx_ino,
+            born,
+        })
+    }
+
     /// Whether it may be a later file's too.
     fn is_weak(&self) -> bool {
         self.born.0 == UNBORN
@@ -86,28 +102,51 @@ impl FileKey {
 #[derive(Debug, Default)]
 pub struct SideFile {
     file: Option<File>,
+    /// Where it is, for those that share it.
+    place: Option<(OwnedFd, OsString)>,
     read: u64,
     partial: Vec<u8>,
     /// What was written last may end in the middle of a line.
     torn: bool,
     known: Known,
+    /// What the last search did not find: it may have been moved from under it.
+    missed: HashSet<FileKey>,
 }
 
 /// What has been read of it.
 #[derive(Debug, Default)]
 struct Known {
-    owners: HashMap<FileKey, TrueOwner>,
+    owners: HashMap<FileKey, Noted>,
+    /// How many have been taken in, ever.
+    count: u64,
     /// By inode alone, those first noted without a time of birth, and all.
     inodes: [HashMap<u64, TrueOwner>; 2],
     weak: bool,
     devices: bool,
 }
 
+/// An owner, and what else is known of the entry.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    owner: TrueOwner,
+    /// The how manieth it was.
+    number: u64,
+    /// It came with the layers.
+    stays: bool,
+}
+
 impl Known {
     fn take_in(&mut self, key: FileKey, owner: TrueOwner) {
         self.weak |= key.is_weak();
         self.devices |= owner.device.is_some();
-        self.owners.insert(key, owner);
+        self.count += 1;
+        let number = self.count;
+        let noted = self.owners.entry(key).or_insert(Noted {
+            owner,
+            number,
+            stays: false,
+        });
+        (noted.owner, noted.number) = (owner, number);
         if key.is_weak() {
             self.inodes[0].insert(key.inode, owner);
         }
@@ -117,12 +156,22 @@ impl Known {
     /// The same file may have a time of birth on one way to it and none on another, as through FUSE.
     fn get(&self, key: &FileKey) -> Option<TrueOwner> {
         let inodes = &self.inodes[usize::from(key.is_weak())];
-        let found = self.owners.get(key).or_else(|| inodes.get(&key.inode));
-        found.copied()
+        let own = self.owners.get(key).map(|noted| noted.owner);
+        own.or_else(|| inodes.get(&key.inode).copied())
+    }
+
+    /// What has been taken in so far stays.
+    fn hold(&mut self) {
+        self.owners
+            .values_mut()
+            .for_each(|noted| noted.stays = true);
     }
 }
 
 impl SideFile {
+    /// What follows the entries of the layers in the file of a container.
+    pub const END_OF_LAYERS: &'static [u8] = b"=\n";
+
     /// The one at `path` for reading; empty if there is none.
     ///
     /// # Errors
@@ -140,9 +189,14 @@ impl SideFile {
     /// # Errors
     /// When it cannot be opened, made or read, or is damaged.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).append(true).create(true).mode(0o600);
-        Self::from_file(options.open(path)?)
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder =
+            rustix::fs::openat(CWD, above.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+        let mut side = Self::from_file(open_in(&folder, name, OFlags::CREATE)?)?;
+        side.place = Some((folder, name.to_owned()));
+        Ok(side)
     }
 
     /// The one that is open as `file`.
@@ -167,6 +221,12 @@ impl SideFile {
             return Ok(());
         };
         let stat = rustix::fs::fstat(file)?;
+        if stat.st_nlink == 0 && self.take_new()? {
+            return self.refresh();
+        }
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
         if u64::try_from(stat.st_size).unwrap_or(0) <= self.read {
             return Ok(());
         }
@@ -183,12 +243,63 @@ impl SideFile {
                     continue;
                 }
                 // A line that a crash has cut is nobody's.
-                if let Some((key, owner)) = parse(&self.partial) {
-                    self.known.take_in(key, owner);
+                match parse(&self.partial) {
+                    Some((key, owner)) => self.known.take_in(key, owner),
+                    None if self.partial == b"=" => self.known.hold(),
+                    None => {}
                 }
                 self.partial.clear();
             }
         }
+    }
+
+    /// Open what has taken the place of the file; whether anything has.
+    fn take_new(&mut self) -> io::Result<bool> {
+        let Some((folder, name)) = &self.place else {
+            return Ok(false);
+        };
+        let file = match open_in(folder, name, OFlags::empty()) {
+            // The container is being removed.
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        self.file = Some(file);
+        self.read = 0;
+        self.partial.clear();
+        self.torn = false;
+        self.known = Known::default();
+        Ok(true)
+    }
+
+    /// Wait until nobody writes the file anew, or, to do that, until nobody adds to it. Where there are no such locks
+    /// everybody goes ahead.
+    fn lock(&mut self, how: FlockOperation) -> io::Result<()> {
+        loop {
+            let Some(file) = self.file.as_ref().filter(|_| self.place.is_some()) else {
+                return Ok(());
+            };
+            let _ = rustix::io::retry_on_intr(|| rustix::fs::flock(file, how));
+            if rustix::fs::fstat(file)?.st_nlink > 0 || !self.take_new()? {
+                return Ok(());
+            }
+            self.refresh()?;
+        }
+    }
+
+    fn unlock(&self) {
+        if let Some(file) = self.file.as_ref().filter(|_| self.place.is_some()) {
+            let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+        }
+    }
+
+    /// Bytes of the file, as far as it was read.
+    pub fn size(&self) -> u64 {
+        self.read
+    }
+
+    /// How many files there are entries of.
+    pub fn len(&self) -> usize {
+        self.known.owners.len()
     }
 
     /// Whether there are none.
@@ -216,18 +327,19 @@ impl SideFile {
     /// # Errors
     /// When it cannot be written.
     pub fn set(&mut self, key: FileKey, owner: TrueOwner) -> io::Result<()> {
-        let kind = owner.device.map_or(0, Device::type_bits);
-        let number = owner.device.map_or(0, |device| device.number);
-        let FileKey { inode, born } = key;
+        self.lock(FlockOperation::LockShared)?;
+        let done = self.add(key, owner);
+        self.unlock();
+        done
+    }
+
+    fn add(&mut self, key: FileKey, owner: TrueOwner) -> io::Result<()> {
+        let mut line = String::new();
         // What somebody's full disk or crash has left of a line must not take ours with it.
-        let apart = match self.torn || !self.partial.is_empty() {
-            true => "\n",
-            false => "",
-        };
-        let line = format!(
-            "{apart}{inode} {}.{:09} {} {} {kind} {number}\n",
-            born.0, born.1, owner.uid, owner.gid
-        );
+        if self.torn || !self.partial.is_empty() {
+            line.push('\n');
+        }
+        add_line(&mut line, key, owner);
         let missing = || io::Error::from(io::ErrorKind::Unsupported);
         let mut file = self.file.as_ref().ok_or_else(missing)?;
         self.torn = true;
@@ -237,6 +349,23 @@ impl SideFile {
         self.known.take_in(key, owner);
         Ok(())
     }
+}
+
+fn open_in(folder: &OwnedFd, name: &OsStr, more: OFlags) -> rustix::io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags | more, Mode::RUSR | Mode::WUSR).map(File::from)
+}
+
+fn add_line(text: &mut String, key: FileKey, owner: TrueOwner) {
+    let kind = owner.device.map_or(0, Device::type_bits);
+    let number = owner.device.map_or(0, |device| device.number);
+    let FileKey { inode, born } = key;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{inode} {}.{:09} {} {} {kind} {number}",
+        born.0, born.1, owner.uid, owner.gid
+    );
 }
 
 fn parse(line: &[u8]) -> Option<(FileKey, TrueOwner)> {
