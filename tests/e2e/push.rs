@@ -10,6 +10,7 @@ use crate::lab::{Rcon, registry};
 
 scenarios!(
     push_and_pull,
+    two_manifests,
     push_elsewhere,
     push_is_refused,
     save_and_load,
@@ -58,6 +59,60 @@ fn push_and_pull(t: &mut Rcon) {
         .prints("back\n");
     assert_eq!(t.inspect(&to, "{{.Id}}"), id);
     assert_ne!(t.inspect(&to, "{{.Digest}}"), digest);
+}
+
+/// The same image comes again, with its layers compressed otherwise: it is known by both digests, and goes out by each as it
+/// came.
+fn two_manifests(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let id = t.inspect(&image, "{{.Id}}");
+    let to = place(t, "twice:latest");
+    let bare = to.strip_suffix(":latest").unwrap();
+    let file = t.home("digest");
+    let file = file.to_str().unwrap();
+    let push = ["push", "-q", "--format", "oci", "--digestfile", file];
+    let digests = ["gzip", "zstd"].map(|compression| {
+        let more = ["--compression-format", compression, &image, &to];
+        t.run(&[&push[..], &more].concat()).code(0);
+        fs::read_to_string(file).unwrap()
+    });
+    assert_ne!(digests[0], digests[1]);
+    let names = digests.clone().map(|digest| format!("{bare}@{digest}"));
+    t.run(&["rmi", "-a"]).code(0);
+    // The first by its digest, the second by the tag that it took from the first.
+    for (name, digest) in [(&names[0], &digests[0]), (&to, &digests[1])] {
+        t.run(&["pull", "-q", name]).prints(&format!("{id}\n"));
+        assert_eq!(t.inspect(name, "{{.Digest}}"), *digest);
+    }
+    assert_eq!(t.inspect(&id, "{{.Digest}}"), digests[1]);
+    let known = t.inspect(&to, "{{json .RepoDigests}}");
+    for (name, digest) in names.iter().zip(&digests) {
+        assert!(known.contains(name.as_str()), "{known}");
+        t.run(&["run", "--rm", "--pull=never", name, "echo", "hi"])
+            .prints("hi\n");
+        assert_eq!(
+            t.inspect(name, "{{.Id}} {{.Digest}}"),
+            format!("{id} {digest}")
+        );
+        let filter = format!("digest={digest}");
+        t.run(&["images", "-q", "--no-trunc", "--filter", &filter])
+            .prints(&format!("sha256:{id}\n"));
+        // To where the registry has its layers elsewhere.
+        let other = place(t, &format!("other:{}", &digest[7..12]));
+        let out = t.run(&["push", "--digestfile", file, name, &other]);
+        out.code(0);
+        let sent = fs::read_to_string(file).unwrap();
+        assert_eq!(sent, *digest, "{digests:?} {}", out.story());
+    }
+    // What compresses as it was compressed has the same manifest, also in a file.
+    let folder = t.home("layout");
+    let folder = folder.to_str().unwrap();
+    t.run(&["save", "-q", "--format", "oci-dir", "-o", folder, &names[0]])
+        .code(0);
+    let index = fs::read_to_string(format!("{folder}/index.json")).unwrap();
+    assert!(index.contains(&digests[0]), "{index}");
+    t.run(&["system", "check"]).prints("").code(0);
+    t.run(&["rmi", "-a"]).code(0);
 }
 
 fn push_elsewhere(t: &mut Rcon) {

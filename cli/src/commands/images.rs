@@ -197,7 +197,7 @@ pub fn filtered(
         "reference" => {
             Box::new(move |i| Ok(rows(vec![i.clone()]).iter().any(|row| row.is_called(value))))
         }
-        "digest" => Box::new(move |i| Ok(i.manifest_digest.to_string().starts_with(value))),
+        "digest" => Box::new(move |i| Ok(i.digests().any(|d| d.to_string().starts_with(value)))),
         "id" => Box::new(move |i| Ok(i.id.starts_with(value))),
         "label" => {
             let (name, wanted) = value

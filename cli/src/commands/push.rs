@@ -97,6 +97,7 @@ impl Command for Push {
             }
             _ => {}
         }
+        options.manifest = Some(image.manifest_digest.clone());
         let progress = Reporter::new(self.quiet, context);
         let digest = engine.push(&image.id, &to, &options, &progress)?;
         if let Some(file) = &self.digestfile {
@@ -144,6 +145,7 @@ impl Push {
             format,
             compression,
             level: self.compression_level,
+            manifest: None,
             piece: None,
         })
     }

@@ -149,6 +149,7 @@ fn add(engine: &Engine, images: &mut Vec<SavedImage>, name: &str) -> Result<(), 
             .extend(name.filter(|n| !known.names.contains(n))),
         None => images.push(SavedImage {
             id: image.id,
+            manifest: Some(image.manifest_digest),
             names: Vec::from_iter(name),
         }),
     }

@@ -74,15 +74,17 @@ pub fn object(engine: &Engine, image: &ImageRecord) -> Result<Value, Failure> {
     }))
 }
 
-/// The repositories that an image has, each with the digest it is known by there.
+/// The repositories that an image has, each with the digests it is known by there.
 pub fn repo_digests(image: &ImageRecord) -> Vec<String> {
     let mut all = image.repo_digests.clone();
     for name in &image.names {
         let tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
         let repository = &name[..tag.unwrap_or(name.len())];
-        let digest = format!("{repository}@{}", image.manifest_digest);
-        if !all.contains(&digest) {
-            all.push(digest);
+        for digest in image.digests() {
+            let digest = format!("{repository}@{digest}");
+            if !all.contains(&digest) {
+                all.push(digest);
+            }
         }
     }
     all

@@ -260,15 +260,20 @@ impl Engine {
             let layers = image.layers.iter();
             let held = layers.map(|layer| store.take_layer_from_others(layer));
             let held = held.collect::<std::result::Result<Vec<_>, _>>()?;
-            store.put_image(NewImage {
-                manifest: image.manifest()?,
-                manifest_digest: image.manifest_digest.clone(),
-                media_type: image.media_type.clone(),
-                config: image.config()?,
-                layers: image.layers.clone(),
-                names: vec![name.to_owned()],
-                repo_digests: image.repo_digests.clone(),
-            })?;
+            let digests: Vec<_> = image.digests().collect();
+            // The last becomes its own.
+            for digest in digests.into_iter().rev() {
+                let image = image.clone().seen_by(digest);
+                store.put_image(NewImage {
+                    manifest: image.manifest()?,
+                    manifest_digest: image.manifest_digest.clone(),
+                    media_type: image.media_type.clone(),
+                    config: image.config()?,
+                    layers: image.layers.clone(),
+                    names: vec![name.to_owned()],
+                    repo_digests: image.repo_digests.clone(),
+                })?;
+            }
             drop(held);
             Ok(())
         })

@@ -8,6 +8,8 @@ use rcon_store::{ImageRecord, Store};
 /// Find an image by full name, short name, `name@digest`, id or id prefix, as podman resolves
 /// local names.
 ///
+/// Asked for by a digest, it has the manifest with that digest ([`ImageRecord::seen_by`]).
+///
 /// In this order: a full id; the name as `localhost/NAME`, as an alias or under the search
 /// registries, on Docker Hub; an id prefix; any registry that has an image of that name, if it is
 /// the only one.
@@ -51,17 +53,19 @@ pub fn find_local(store: &Store, name: &str) -> Result<Option<ImageRecord>> {
 }
 
 fn by_reference(store: &Store, reference: &Reference) -> Result<Option<ImageRecord>> {
-    if let Some(found) = store.image_by_name(&reference.to_string())? {
-        return Ok(Some(found));
-    }
+    let found = store.image_by_name(&reference.to_string())?;
     let Some(digest) = reference.digest() else {
-        return Ok(None);
+        return Ok(found);
     };
+    if let Some(found) = found {
+        return Ok(Some(found.seen_by(digest)));
+    }
     // Pulled by tag, asked for by digest: the repository and the manifest agree.
     let name = reference.name();
     let named = |image: &ImageRecord| image.names.iter().any(|n| repository_of(n) == name);
     let mut images = store.images()?.into_iter();
-    Ok(images.find(|i| i.manifest_digest == *digest && named(i)))
+    let found = images.find(|i| i.digests().any(|d| d == digest) && named(i));
+    Ok(found.map(|image| image.seen_by(digest)))
 }
 
 /// `libpod/banner` finds `quay.io/libpod/banner`.
@@ -79,7 +83,11 @@ fn by_last_part(store: &Store, given: &Given) -> Result<Option<ImageRecord>> {
             .filter_map(|n| n.strip_suffix(&wanted).map(|repository| (n, repository)))
             .find(|(_, repository)| repository.ends_with(&suffix));
         if let Some((name, _)) = hit {
-            found.push((name.clone(), image.clone()));
+            let image = match &given.digest {
+                Some(digest) => image.clone().seen_by(digest),
+                None => image.clone(),
+            };
+            found.push((name.clone(), image));
         }
     }
     match found.len() {

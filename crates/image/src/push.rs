@@ -34,6 +34,8 @@ pub struct PushOptions {
     pub compression: Option<Compression>,
     /// The level of the compression.
     pub level: Option<i32>,
+    /// The digest of the manifest that is sent, of those that the image came with; its own when `None`.
+    pub manifest: Option<Digest>,
     /// Send blobs in pieces of that many bytes, instead of whole.
     pub piece: Option<u64>,
 }
@@ -52,7 +54,7 @@ pub fn push(
 ) -> Result<Digest> {
     let record = store.image_by_id(id)?;
     let record = record.ok_or_else(|| rcon_store::Error::NoSuchImage(id.to_owned()))?;
-    let image = Outgoing::open(store, record)?;
+    let image = Outgoing::open(store, record, opts.manifest.as_ref())?;
     let format = match (opts.format, opts.compression) {
         (Some(format), _) => format,
         (None, Some(Compression::Zstd)) => Format::Oci,

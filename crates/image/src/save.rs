@@ -13,6 +13,8 @@ use rcon_store::{Compression, Digest, Store};
 pub struct SavedImage {
     /// Its id.
     pub id: String,
+    /// The digest of that one of its manifests which it is saved with where it can be; its own when `None`.
+    pub manifest: Option<Digest>,
     /// The names that it has in the archive.
     pub names: Vec<Reference>,
 }
@@ -62,7 +64,7 @@ pub fn save(
             let record = store.image_by_id(&image.id)?;
             let record = record.ok_or_else(|| rcon_store::Error::NoSuchImage(image.id.clone()))?;
             Ok(Item {
-                image: Outgoing::open(store, record)?,
+                image: Outgoing::open(store, record, image.manifest.as_ref())?,
                 names: image.names.iter().map(Reference::to_string).collect(),
             })
         })

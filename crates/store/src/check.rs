@@ -148,11 +148,12 @@ impl Store {
             Ok(_) => return Ok(Some("its configuration has another digest".to_owned())),
             Err(error) => return Ok(Some(error.to_string())),
         }
-        let expected = &record.manifest_digest;
-        match record.manifest() {
-            Ok(bytes) if Digest::of(expected.algorithm(), &bytes) == *expected => {}
-            Ok(_) => return Ok(Some("its manifest has another digest".to_owned())),
-            Err(error) => return Ok(Some(error.to_string())),
+        for expected in record.digests() {
+            match record.clone().seen_by(expected).manifest() {
+                Ok(bytes) if Digest::of(expected.algorithm(), &bytes) == *expected => {}
+                Ok(_) => return Ok(Some("its manifest has another digest".to_owned())),
+                Err(error) => return Ok(Some(error.to_string())),
+            }
         }
         for layer in &record.layers {
             let here = self.has_layer(layer) || self.has_under_other_ids(layer);

@@ -1,8 +1,10 @@
 //! Images: a manifest, a configuration, and a small record of what is needed all the time.
 //!
 //! `images/ID/` appears by one rename after everything it refers to is on disk. Of its files only
-//! `record.json` changes after that, replaced whole under the flock(2) of the directory. Finding an image by
-//! name or id and reading its record is the reading of two small files.
+//! `record.json` changes after that, replaced whole under the flock(2) of the directory, and further manifests may come
+//! ([`manifests`]). Finding an image by name or id and reading its record is the reading of two small files.
+
+mod manifests;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -53,10 +55,16 @@ pub struct ImageRecord {
     pub names: Vec<String>,
     /// Full names with digests.
     pub repo_digests: Vec<String>,
-    /// The digest of the manifest.
+    /// The digest of the manifest; there may be others ([`ImageRecord::digests`]).
     pub manifest_digest: Digest,
     /// The media type of the manifest.
     pub media_type: String,
+    /// The manifest has a file with its digest in the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    apart: bool,
+    /// Other manifests that it came with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<manifests::Other>,
     /// The diff ids of the layers, lowest first.
     pub layers: Vec<Digest>,
     /// Bytes of all layers unpacked, of the manifest and of the configuration.
@@ -82,14 +90,6 @@ impl ImageRecord {
     /// When it cannot be read.
     pub fn config(&self) -> Result<Vec<u8>> {
         self.file("config.json")
-    }
-
-    /// The manifest, byte for byte.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn manifest(&self) -> Result<Vec<u8>> {
-        self.file("manifest.json")
     }
 
     fn file(&self, name: &str) -> Result<Vec<u8>> {
@@ -122,7 +122,7 @@ pub struct ImageHold(
 );
 
 impl Store {
-    /// Put an image into the store, or give one that is there already more names.
+    /// Put an image into the store, or give one that is there already more names, and the manifest if it is another one.
     ///
     /// Everything of it is on disk before it becomes visible. Fails with
     /// [`Error::LayerMissing`] if a layer is not here (any more), and if the configuration lists
@@ -170,6 +170,8 @@ impl Store {
             repo_digests: unique(new.repo_digests),
             manifest_digest: new.manifest_digest,
             media_type: new.media_type,
+            apart: false,
+            others: Vec::new(),
             layers: new.layers,
             size,
             created,
@@ -194,10 +196,7 @@ impl Store {
         let what = || format!("cannot write {}", self.path(&path).display());
         loop {
             // Another process may put or remove the same image meanwhile: try again then.
-            if let Some(merged) = self.update_record(&record.id, |old| {
-                old.names = unique([&old.names[..], &record.names].concat());
-                old.repo_digests = unique([&old.repo_digests[..], &record.repo_digests].concat());
-            })? {
+            if let Some(merged) = self.merge_image(&record, manifest)? {
                 self.settle(holds)?;
                 return Ok(merged);
             }

@@ -25,6 +25,7 @@
 //!                      /owners      true owners that cannot be noted on what they own
 //!                      /settled     it is on disk, whatever happened since to the machine
 //! ROOT/images/ID/manifest.json      as received
+//!               /manifest-HEX.json  others that the same image came with
 //!               /config.json        as received
 //!               /record.json        what we need to know without parsing those
 //!               /tree-MAPKEY/       where no overlay can be mounted and somebody looked into the

@@ -454,3 +454,55 @@ fn a_layer_gives_its_archive_back() {
     let error = hold.write_archive(&mut Vec::new()).unwrap_err();
     assert!(error.hint().is_some(), "{error}");
 }
+
+#[test]
+fn an_image_has_every_manifest_it_came_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let store = open(temp.path());
+    let layers = [add_layer(&store, "one")];
+    let first = image("a", &layers, &["q.test/a:1"]);
+    let with = |text: &str, at: Option<&str>| NewImage {
+        manifest: text.as_bytes().to_vec(),
+        manifest_digest: Digest::sha256(text.as_bytes()),
+        media_type: format!("type of {text}"),
+        repo_digests: at
+            .map(|name| format!("{name}@{}", Digest::sha256(text.as_bytes())))
+            .into_iter()
+            .collect(),
+        ..first.clone()
+    };
+    store.put_image(first.clone()).unwrap();
+    // What only a file has stands behind; what a registry has is the image's own, the latest of them.
+    for (text, at, own) in [
+        ("of a file", None, "a"),
+        ("pulled", Some("q.test/a"), "pulled"),
+        ("again", Some("q.test/b"), "again"),
+        ("again", None, "again"),
+        ("pulled", Some("q.test/a"), "pulled"),
+    ] {
+        let record = store.put_image(with(text, at)).unwrap();
+        assert_eq!(record.manifest().unwrap(), own.as_bytes(), "{text}");
+        assert_eq!(record.manifest_digest, Digest::sha256(own.as_bytes()));
+    }
+    let digest = Digest::sha256(b"again");
+    let name = format!("q.test/b@{digest}");
+    let record = store.image_by_name(&name).unwrap().unwrap();
+    assert_eq!(record.digests().count(), 4);
+    assert_eq!(record.media_type, "type of pulled");
+    for digest in record.digests() {
+        let seen = record.clone().seen_by(digest);
+        assert_eq!(seen.manifest_digest, *digest);
+        assert_eq!(Digest::sha256(&seen.manifest().unwrap()), *digest);
+        assert_eq!(seen.digests().count(), 4);
+    }
+    let seen = record.clone().seen_by(&digest);
+    assert_eq!(seen.media_type, "type of again");
+    let unknown = record.clone().seen_by(&Digest::sha256(b"other"));
+    assert_eq!(unknown.manifest_digest, record.manifest_digest);
+    let options = rcon_store::CheckOptions::default();
+    assert!(store.check(options).unwrap().is_empty());
+    let file = format!("images/{}/manifest-{}.json", record.id, digest.hex());
+    fs::write(temp.path().join(file), "damaged").unwrap();
+    assert_eq!(store.check(options).unwrap().len(), 1);
+    assert!(is_tmp_empty(temp.path()));
+}

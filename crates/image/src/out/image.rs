@@ -29,7 +29,12 @@ pub(crate) struct NewManifest {
 }
 
 impl Outgoing {
-    pub fn open(store: &Store, record: ImageRecord) -> Result<Outgoing> {
+    /// An image with that one of its manifests, or its own.
+    pub fn open(store: &Store, record: ImageRecord, manifest: Option<&Digest>) -> Result<Outgoing> {
+        let record = match manifest {
+            Some(digest) => record.seen_by(digest),
+            None => record,
+        };
         let config = record.config()?;
         let holds = record
             .layers

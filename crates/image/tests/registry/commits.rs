@@ -60,6 +60,7 @@ fn a_change_becomes_a_layer_on_top() {
         let path = lab.path("made.tar");
         let saved = SavedImage {
             id: made.id.clone(),
+            manifest: None,
             names: Vec::new(),
         };
         let to = Destination::OciArchive(Output::Path(path.clone()), None);

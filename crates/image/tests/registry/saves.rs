@@ -13,6 +13,7 @@ fn image(record: &ImageRecord, names: &[&str]) -> SavedImage {
     let name = |name: &&str| Reference::parse(name).unwrap();
     SavedImage {
         id: record.id.clone(),
+        manifest: None,
         names: names.iter().map(name).collect(),
     }
 }
