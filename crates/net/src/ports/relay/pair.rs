@@ -28,6 +28,24 @@ pub(super) enum Side {
     Server,
 }
 
+impl Side {
+    fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Server,
+            Side::Server => Side::Client,
+        }
+    }
+}
+
+/// Which socket of a direction has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failed {
+    /// That which is read: all that came before has been.
+    Sender(Errno),
+    /// That which is written to.
+    Receiver(Errno),
+}
+
 /// What became of a connection in its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -46,6 +64,8 @@ pub(super) struct Pair {
     server: OwnedFd,
     /// Whether the server has taken the connection.
     connected: bool,
+    /// The side whose connection has failed: what it sent before is passed on, and then the other side hears of it.
+    failed: Option<Side>,
     /// Client to server, server to client.
     there: Direction,
     back: Direction,
@@ -86,6 +106,7 @@ impl Pair {
             client,
             server,
             connected: false,
+            failed: None,
             there: Direction::default(),
             back: Direction::default(),
             queued: false,
@@ -112,8 +133,14 @@ impl Pair {
     /// # Errors
     /// The connection has failed.
     pub(super) fn ready(&mut self, news: &Ready, side: Side) -> Result<(), Errno> {
-        if news.failed {
-            sockopt::socket_error(self.socket(side)).and_then(|error| error)?;
+        if news.failed
+            && let Err(error) = sockopt::socket_error(self.socket(side)).and_then(|error| error)
+        {
+            // A server that answers and closes before it has read all resets the connection: the answer counts.
+            if !self.connected {
+                return Err(error);
+            }
+            self.fail(side, error)?;
         }
         let (from, to) = match side {
             Side::Client => (&mut self.there, &mut self.back),
@@ -138,19 +165,70 @@ impl Pair {
         if !self.connected {
             return Ok(Turn::Waiting);
         }
-        let there = self.there.run(&self.client, &self.server, pipes, buffer)?;
-        let back = self.back.run(&self.server, &self.client, pipes, buffer)?;
-        self.moved = (there + back) as u64;
-        self.moved_on |= back > 0;
-        self.there.tell(&self.server, self.back.told);
-        self.back.tell(&self.client, self.there.told);
-        if self.there.told && self.back.told {
-            return Ok(Turn::Over);
+        let (mut most, mut again) = (0, false);
+        for side in [Side::Client, Side::Server] {
+            if self.failed.is_some_and(|failed| failed != side) {
+                continue;
+            }
+            let (direction, from, to) = self.direction(side);
+            match direction.run(from, to, pipes, buffer) {
+                Ok(count) => {
+                    most = most.max(count);
+                    self.moved += count as u64;
+                    self.moved_on |= side == Side::Server && count > 0;
+                }
+                Err(Failed::Sender(error)) => {
+                    direction.ended = true;
+                    self.fail(side, error)?;
+                    again = true;
+                }
+                Err(Failed::Receiver(error)) => {
+                    self.fail(side.other(), error)?;
+                    again = true;
+                }
+            }
         }
-        match there.max(back) >= TURN {
+        if let Some(side) = self.failed {
+            let (direction, _, to) = self.direction(side);
+            direction.let_go(to);
+            if direction.ended && direction.is_empty() {
+                return Err(Errno::CONNRESET);
+            }
+        } else {
+            self.there.tell(&self.server, self.back.told);
+            self.back.tell(&self.client, self.there.told);
+            if self.there.told && self.back.told {
+                return Ok(Turn::Over);
+            }
+        }
+        match again || most >= TURN {
             true => Ok(Turn::More),
             false => Ok(Turn::Waiting),
         }
+    }
+
+    /// What comes from a side: where it is read and written.
+    fn direction(&mut self, from: Side) -> (&mut Direction, &OwnedFd, &OwnedFd) {
+        match from {
+            Side::Client => (&mut self.there, &self.client, &self.server),
+            Side::Server => (&mut self.back, &self.server, &self.client),
+        }
+    }
+
+    /// Learns that the connection of a side has failed.
+    ///
+    /// # Errors
+    /// So has the other.
+    fn fail(&mut self, side: Side, error: Errno) -> Result<(), Errno> {
+        if self.failed.is_some_and(|failed| failed != side) {
+            return Err(error);
+        }
+        self.failed = Some(side);
+        // What came before the failure can be read still, and then its end.
+        let (direction, ..) = self.direction(side);
+        direction.readable = true;
+        direction.hung_up = true;
+        Ok(())
     }
 
     /// The container has ended. Should we end before all is delivered, the client is to see that something is missing.
@@ -196,7 +274,7 @@ impl Direction {
         to: &OwnedFd,
         pipes: &mut Pipes,
         buffer: &mut [u8],
-    ) -> Result<usize, Errno> {
+    ) -> Result<usize, Failed> {
         let mut done = 0;
         while done < TURN {
             let bulk = self.pipe.is_some() || self.filled >= BULK && !self.urgent;
@@ -215,12 +293,10 @@ impl Direction {
     /// Tells the receiver that all has come. After the last of both directions that is done by
     /// closing.
     fn tell(&mut self, to: &OwnedFd, last: bool) {
-        if std::mem::take(&mut self.held) && !self.ended {
-            // Set already; setting it sends what was kept back (tcp(7)).
-            let _ = sockopt::set_tcp_nodelay(to, true);
+        if !self.ended {
+            self.let_go(to);
         }
-        let empty = self.rest.is_empty() && self.pipe.is_none();
-        if self.ended && empty && !self.told {
+        if self.ended && self.is_empty() && !self.told {
             self.told = true;
             if !last {
                 // One that is gone already needs not be told.
@@ -229,8 +305,21 @@ impl Direction {
         }
     }
 
+    /// Has the kernel send what it kept back.
+    fn let_go(&mut self, to: &OwnedFd) {
+        if std::mem::take(&mut self.held) {
+            // Set already; setting it sends what was kept back (tcp(7)).
+            let _ = sockopt::set_tcp_nodelay(to, true);
+        }
+    }
+
+    /// Whether nothing was read that is not sent.
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.pipe.is_none()
+    }
+
     /// Moves bytes through the buffer; gives how many.
-    fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn copy(&mut self, from: &OwnedFd, to: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Failed> {
         if !self.rest.is_empty() {
             if !self.writable {
                 return Ok(0);
@@ -252,7 +341,7 @@ impl Direction {
                 return Ok(0);
             }
             Err(Errno::INTR) => return Ok(0),
-            Err(error) => return Err(error),
+            Err(error) => return Err(Failed::Sender(error)),
         };
         self.filled = match count == buffer.len() {
             true => self.filled.saturating_add(1),
@@ -268,7 +357,7 @@ impl Direction {
 
     /// Sends new bytes, or what is left of earlier ones; keeps what finds no room. With `hold` the
     /// kernel may keep back what does not fill a segment.
-    fn send(&mut self, to: &OwnedFd, new: Option<&[u8]>, hold: bool) -> Result<usize, Errno> {
+    fn send(&mut self, to: &OwnedFd, new: Option<&[u8]>, hold: bool) -> Result<usize, Failed> {
         let bytes = new.unwrap_or(&self.rest);
         self.held = hold;
         let flags = match hold {
@@ -278,7 +367,7 @@ impl Direction {
         let sent = match rustix::net::send(to, bytes, flags) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(error) => return Err(error),
+            Err(error) => return Err(Failed::Receiver(error)),
         };
         self.writable = sent == bytes.len();
         match new {
@@ -300,7 +389,7 @@ impl Direction {
         to: &OwnedFd,
         pipes: &mut Pipes,
         buffer: &mut [u8],
-    ) -> Result<usize, Errno> {
+    ) -> Result<usize, Failed> {
         if self.pipe.is_none() {
             if !self.readable || self.ended {
                 return Ok(0);
@@ -325,7 +414,7 @@ impl Direction {
                 // With something in the pipe it may be the pipe that takes no more.
                 Err(Errno::AGAIN) if pipe.filled == 0 => self.readable = self.urgent,
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Failed::Sender(error)),
             }
         }
         if self.writable && pipe.filled > 0 {
@@ -336,7 +425,7 @@ impl Direction {
                 }
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(Failed::Receiver(error)),
             }
         }
         // Nothing at hand: others may have the pipe meanwhile.
@@ -354,114 +443,4 @@ impl Direction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream;
-
-    fn pair() -> (OwnedFd, UnixStream) {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
-        let theirs = UnixStream::from(theirs);
-        theirs.set_nonblocking(true).unwrap();
-        (ours, theirs)
-    }
-
-    fn news(side: Side) -> (Ready, Side) {
-        let ready = Ready {
-            token: crate::poll::Token::only(crate::poll::Kind::RelayClient),
-            readable: true,
-            writable: true,
-            hung_up: true,
-            urgent: false,
-            failed: false,
-        };
-        (ready, side)
-    }
-
-    #[test]
-    fn bulk_goes_through_whole_while_the_receiver_stalls() {
-        bulk(Pipes::default());
-    }
-
-    #[test]
-    fn bulk_goes_through_whole_without_pipes() {
-        bulk(Pipes::refused());
-    }
-
-    fn bulk(mut pipes: Pipes) {
-        let (client, mut user) = pair();
-        let (server, mut service) = pair();
-        let mut relay = Pair::new(client, server);
-        let mut buffer = vec![0; 4096];
-        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
-        let (mut sent, mut received) = (0, Vec::new());
-        let mut chunk = vec![0; 10_000];
-        while received.len() < bytes.len() {
-            if let Ok(count) = user.write(&bytes[sent..]) {
-                sent += count;
-            }
-            if sent == bytes.len() {
-                let _ = user.shutdown(std::net::Shutdown::Write);
-            }
-            for (ready, side) in [news(Side::Client), news(Side::Server)] {
-                relay.ready(&ready, side).unwrap();
-            }
-            let turn = relay.turn(&mut pipes, &mut buffer).unwrap();
-            assert_ne!(turn, Turn::Over);
-            if let Ok(count) = service.read(&mut chunk) {
-                received.extend_from_slice(&chunk[..count]);
-            }
-        }
-        assert!(received == bytes);
-        // The client's end was passed on; the other direction lives.
-        assert_eq!(service.read(&mut chunk).unwrap(), 0);
-        service.write_all(b"answer").unwrap();
-        drop(service);
-        for (ready, side) in [news(Side::Client), news(Side::Server)] {
-            relay.ready(&ready, side).unwrap();
-        }
-        assert_eq!(relay.turn(&mut pipes, &mut buffer), Ok(Turn::Over));
-        // The last end is told by closing.
-        drop(relay);
-        assert_eq!(user.read(&mut chunk).unwrap(), 6);
-        assert_eq!(user.read(&mut chunk).unwrap(), 0);
-    }
-
-    /// Two ends of a TCP connection.
-    fn tcp() -> (OwnedFd, std::net::TcpStream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let theirs = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (ours, _) = listener.accept().unwrap();
-        for stream in [&ours, &theirs] {
-            stream.set_nonblocking(true).unwrap();
-            stream.set_nodelay(true).unwrap();
-        }
-        (ours.into(), theirs)
-    }
-
-    #[test]
-    fn nothing_is_kept_back_for_an_end_that_does_not_come() {
-        let (client, mut user) = tcp();
-        let (server, mut service) = tcp();
-        let mut relay = Pair::new(client, server);
-        let mut buffer = vec![0; 4096];
-        let mut chunk = [0; 16];
-        user.write_all(b"last").unwrap();
-        // An end is announced, and is not there yet.
-        for (ready, side) in [news(Side::Client), news(Side::Server)] {
-            relay.ready(&ready, side).unwrap();
-        }
-        relay.turn(&mut Pipes::default(), &mut buffer).unwrap();
-        assert_eq!(service.read(&mut chunk).unwrap(), 4);
-        user.write_all(b"really").unwrap();
-        user.shutdown(std::net::Shutdown::Write).unwrap();
-        let (ready, side) = news(Side::Client);
-        relay.ready(&ready, side).unwrap();
-        relay.turn(&mut Pipes::default(), &mut buffer).unwrap();
-        assert_eq!(service.read(&mut chunk).unwrap(), 6);
-        assert_eq!(service.read(&mut chunk).unwrap(), 0);
-    }
-}
+mod tests;
