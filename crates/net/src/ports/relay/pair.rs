@@ -191,7 +191,7 @@ impl Pair {
         if let Some(side) = self.failed {
             let (direction, _, to) = self.direction(side);
             direction.let_go(to);
-            if direction.ended && direction.is_empty() {
+            if (direction.ended || !direction.readable) && direction.is_empty() {
                 return Err(Errno::CONNRESET);
             }
         } else {

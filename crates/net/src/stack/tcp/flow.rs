@@ -81,6 +81,8 @@ pub(crate) struct Open {
     inside_done: bool,
     /// Whether the host was told that more comes, and so may keep the last bytes back.
     held: bool,
+    /// Whether the outside has failed: what it sent before goes to the container, and then the reset.
+    failing: bool,
     /// Whether one of the two was reset.
     broken: bool,
     /// Bytes towards the container since memory was given back last, and when the last came.
@@ -127,6 +129,7 @@ impl Open {
             outside_done: false,
             inside_done: false,
             held: false,
+            failing: false,
             broken: false,
             moved: 0,
             last: io.now,
@@ -148,6 +151,7 @@ impl Open {
             socket,
             writable,
             held,
+            failing,
             broken,
             taken,
             ..
@@ -156,7 +160,9 @@ impl Open {
         let mut count = 0;
         let more = io.more_frames;
         engine.receive(engines, packet, &mut io.wire(), |bytes| {
-            if *writable && !*broken {
+            if *failing {
+                count = bytes.len();
+            } else if *writable && !*broken {
                 *held = more && bytes.len() >= BULK;
                 (count, *writable, failed) = send(socket, bytes, *held);
                 *taken += u64::from(count > 0);
@@ -166,7 +172,7 @@ impl Open {
         self.busy = self.busy.saturating_add(packet.len());
         self.last = io.now;
         if failed {
-            self.fail();
+            self.outside_failed();
         }
     }
 
@@ -177,7 +183,7 @@ impl Open {
         self.insists |= ready.hung_up || ready.urgent;
         // An error matters even when nothing can be read or written at the moment.
         if ready.failed && !matches!(sockopt::socket_error(&self.socket), Ok(Ok(()))) {
-            self.fail();
+            self.outside_failed();
         }
     }
 
@@ -204,7 +210,15 @@ impl Open {
         std::mem::replace(&mut self.seen, self.taken) != self.taken
     }
 
-    /// The outside is gone: the container's connection is reset.
+    /// The outside is gone. Who answers and closes before having read all resets the connection: the answer counts, and what
+    /// is still said to it does not.
+    fn outside_failed(&mut self) {
+        self.failing = true;
+        self.readable = true;
+        self.insists = true;
+    }
+
+    /// The container's connection is reset.
     pub(crate) fn fail(&mut self) {
         self.broken = true;
         self.engine.socket().abort();
@@ -221,6 +235,10 @@ impl Open {
         self.let_go();
         loop {
             let moved = self.inward();
+            let delivered = self.outside_done && self.engine.socket().send_queue() == 0;
+            if self.failing && !self.broken && delivered {
+                self.fail();
+            }
             self.engine.send_pending(engines, &mut io.wire());
             budget = budget.saturating_sub(moved);
             if moved == 0 || budget == 0 {
@@ -241,6 +259,9 @@ impl Open {
 
     /// Container to outside: what found no room at once.
     fn outward(&mut self, now: Instant) {
+        while self.failing && !self.engine.waiting().is_empty() {
+            self.engine.consume(self.engine.waiting().len());
+        }
         while self.writable && !self.broken && !self.engine.waiting().is_empty() {
             let failed;
             let count;
@@ -250,7 +271,8 @@ impl Open {
             self.engine.consume(count);
             self.last = now;
             if failed {
-                self.fail();
+                self.outside_failed();
+                return self.outward(now);
             }
         }
         if !self.inside_done && self.engine.has_ended() && self.engine.waiting().is_empty() {
@@ -286,7 +308,9 @@ impl Open {
             match result {
                 Ok(Ok((0, _))) => {
                     self.outside_done = true;
-                    self.engine.socket().close();
+                    if !self.failing {
+                        self.engine.socket().close();
+                    }
                 }
                 Ok(Ok((count, asked))) => {
                     total += count;
@@ -294,9 +318,17 @@ impl Open {
                     // Less than asked for means that there is no more; epoll(7) tells of new.
                     self.readable = count == asked || self.insists;
                 }
-                Ok(Err(Errno::AGAIN)) => self.readable = false,
+                Ok(Err(Errno::AGAIN)) => {
+                    self.readable = false;
+                    // It failed otherwise than by the other end.
+                    self.outside_done |= self.failing;
+                }
                 Ok(Err(Errno::INTR)) => {}
-                Ok(Err(_)) => self.fail(),
+                // All that came before it has been read.
+                Ok(Err(_)) => {
+                    self.outside_failed();
+                    self.outside_done = true;
+                }
                 Err(_) => break,
             }
         }

@@ -262,6 +262,49 @@ fn a_reset_of_either_side_reaches_the_other() {
 }
 
 #[test]
+fn an_answer_counts_though_the_outside_resets_behind_it() {
+    for length in [10, 200_000] {
+        let mut lab = bench(None);
+        let next = connect(&mut lab);
+        let outside = lab.streams.borrow_mut().pop().unwrap();
+        outside.set_nonblocking(true).unwrap();
+        let request = [1; 3000];
+        lab.packet(&tcp(1001, next, ACK, &[], &request));
+        lab.turn();
+        let answer: Vec<u8> = Random::new(5).bytes(length);
+        let mut written = 0;
+        let mut outside = Some(outside);
+        let (mut received, mut sequence, mut reset) = (Vec::new(), 4001, false);
+        for _ in 0..200 {
+            // The outside ends when it has written all, without having read anything.
+            if let Some(stream) = &mut outside {
+                written += stream.write(&answer[written..]).unwrap_or(0);
+                if written == length {
+                    outside = None;
+                }
+            }
+            // The container goes on sending, as long as it may.
+            let acknowledged = next.wrapping_add(received.len() as u32);
+            lab.packet(&tcp(sequence, acknowledged, ACK, &[], &request));
+            lab.turn();
+            for (header, payload) in lab.sent() {
+                if header.sequence == next.wrapping_add(received.len() as u32) {
+                    received.extend_from_slice(&payload);
+                }
+                reset |= header.control & RST != 0;
+                sequence = sequence.max(header.acknowledgment);
+            }
+            if reset {
+                break;
+            }
+        }
+        assert!(reset && outside.is_none());
+        assert!(received == answer, "{} of {length}", received.len());
+        assert_eq!(lab.stack.tcp.flows.len(), 0);
+    }
+}
+
+#[test]
 fn refusals_are_told_as_they_happened() {
     let mut lab = bench(Some(libc::ECONNREFUSED));
     lab.packet(&tcp(1000, 0, SYN, &OPTIONS, b""));
