@@ -11,7 +11,7 @@ use rustix::io::{Errno, Result};
 use super::{Layered, Part};
 
 /// How many descriptors of directories above the innermost stay open: no ordinary image needs more.
-const OPEN: usize = 256;
+const OPEN: usize = 128;
 
 /// Where one is in layers, and the way back up.
 #[derive(Debug)]
