@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt as nix_opt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
@@ -117,6 +118,22 @@ impl Outside for HostSockets {
 /// way: the one thing to do with them that is safe (RFC 6093 §5, §6).
 pub(crate) fn keep_urgent_bytes(stream: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_oobinline(stream, true)?)
+}
+
+/// Has the kernel ask the other end of a stream from time to time whether it is there still, beginning now, because somebody
+/// who speaks through it has begun to after this time without a word (SO_KEEPALIVE, socket(7) and tcp(7)). After as many
+/// questions without an answer as the host's administrator has chosen (tcp_keepalive_probes) the connection has failed.
+pub(crate) fn keep_alive(stream: impl AsFd, idle: Duration) -> io::Result<()> {
+    /// What the kernel takes at most (MAX_TCP_KEEPIDLE), in seconds.
+    const LONGEST: u64 = 32767;
+    /// How often the question is asked again without an answer, in seconds, as the kernel does (TCP_KEEPALIVE_INTVL);
+    /// whoever asks more often in general hears of it sooner.
+    const INTERVAL: u64 = 75;
+    let idle = idle.as_secs().clamp(1, LONGEST);
+    let again = (idle / 4).clamp(1, INTERVAL);
+    sockopt::set_tcp_keepidle(&stream, Duration::from_secs(idle))?;
+    sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(again))?;
+    Ok(sockopt::set_socket_keepalive(&stream, true)?)
 }
 
 /// The address and port that a socket has on the host.

@@ -31,7 +31,7 @@ fn main() {
     if std::fs::File::open("/dev/net/tun").is_err() {
         return skip("/dev/net/tun cannot be opened");
     }
-    let tests: [(&str, fn()); 16] = [
+    let tests: [(&str, fn()); 17] = [
         ("tcp_goes_out", tcp_goes_out),
         ("tcp_goes_out_at_every_mtu", tcp_goes_out_at_every_mtu),
         ("many_connections_at_once", many_connections_at_once),
@@ -42,6 +42,7 @@ fn main() {
         ("urgent_bytes_stay_in_their_place", urgent_bytes),
         ("tcp_goes_out_at_mtu_1500", tcp_goes_out_at_mtu_1500),
         ("failures_are_told", failures_are_told),
+        ("the_other_end_is_asked_for", the_other_end_is_asked_for),
         ("udp_goes_out", udp_goes_out),
         ("names_are_resolved", names_are_resolved),
         ("pings_go_out", pings_go_out),
@@ -437,6 +438,51 @@ fn failures_are_told() {
         assert_eq!(kind("10.0.2.2", PRIVATE), ErrorKind::ConnectionRefused);
         assert_eq!(kind("fd00::2", PRIVATE), ErrorKind::ConnectionRefused);
         assert_eq!(kind("10.0.2.3", 80), ErrorKind::ConnectionRefused);
+    });
+}
+
+/// Who asks from time to time whether the other end is there has the host ask; and clients of published ports are asked.
+fn the_other_end_is_asked_for() {
+    use rustix::net::sockopt;
+    let mut config = Config::default();
+    config
+        .ports
+        .extend(PortMapping::parse("18020:9020").unwrap());
+    let listeners = rcon_net::bind(&config.ports).unwrap();
+    let (done, finished) = io::pipe().unwrap();
+    let (mut ready, told) = io::pipe().unwrap();
+    let container = move || {
+        let service = TcpListener::bind(("0.0.0.0", MANY)).unwrap();
+        let stream = connect(host(HOST_V4, SOURCE)).unwrap();
+        sockopt::set_tcp_keepidle(&stream, Duration::from_secs(1)).unwrap();
+        sockopt::set_socket_keepalive(&stream, true).unwrap();
+        let idle = connect(host(HOST_V4, SINK)).unwrap();
+        drop(told);
+        let client = service.accept().unwrap();
+        let _ = { done }.read(&mut [0; 1]);
+        drop((stream, idle, client));
+    };
+    // The first of the lines of connections that are open with such a port there, or here, that has a timer, or has none.
+    let found = |column: usize, port: u16, timer: bool| {
+        let end = format!(":{port:04X}");
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let open = words.get(3) == Some(&"01");
+            open && words[column].ends_with(&end) && words[5].starts_with("02") == timer
+        })
+    };
+    with_container(&config, listeners, container, move || {
+        let _ = ready.read(&mut [0; 1]);
+        let client = connect(host("127.0.0.1", 18020)).unwrap();
+        let start = Instant::now();
+        while !(found(2, SOURCE, true) && found(1, 18020, true)) {
+            assert!(start.elapsed() < PATIENCE, "nobody asks");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // Who does not ask is not asked for.
+        assert!(found(2, SINK, false) && !found(2, SINK, true));
+        drop((client, finished));
     });
 }
 

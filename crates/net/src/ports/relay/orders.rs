@@ -236,6 +236,9 @@ impl Relay {
         // What comes in pieces was sent in pieces. Accepted sockets inherit it (tcp(7)).
         let _ = rustix::net::sockopt::set_tcp_nodelay(&listener.socket, true);
         let _ = keep_urgent_bytes(&listener.socket);
+        // Whether a server asks if its client is there still (SO_KEEPALIVE) ends with its connection to us: so we ask
+        // always, in the host's time (tcp(7): tcp_keepalive_time).
+        let _ = rustix::net::sockopt::set_socket_keepalive(&listener.socket, true);
         let key = self.ports.insert(listener);
         let token = Token::new(Kind::TcpPort, key);
         let watched = self

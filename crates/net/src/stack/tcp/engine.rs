@@ -211,17 +211,17 @@ impl Engine {
     }
 
     /// Takes a packet of the connection. `take` gets what it brings, if nothing waits before that,
-    /// and says how much it took; the rest waits.
+    /// and says how much it took; the rest waits. True if the container asks whether the outside is there still.
     pub(crate) fn receive(
         &mut self,
         engines: &mut Engines,
         packet: &[u8],
         wire: &mut Wire<'_>,
         take: impl FnOnce(&[u8]) -> usize,
-    ) {
+    ) -> bool {
         let interface = &mut engines.interface;
         let Some(header) = Header::parse(packet) else {
-            return;
+            return false;
         };
         let bare = |sequence, control| Bare::of(packet, &header, sequence, control);
         if header.control & (SYN | RST) != 0 {
@@ -229,7 +229,7 @@ impl Engine {
             if let Some(bare) = bare(sequence, header.control) {
                 self.pass(interface, bare.bytes(), wire);
             }
-            return;
+            return false;
         }
         // Segments of a long transfer acknowledge the same again and again, which smoltcp would
         // take for a sign of loss.
@@ -248,11 +248,12 @@ impl Engine {
             if header.payload_len > 0 || header.control & FIN != 0 {
                 self.inlet.remind();
             }
-            return;
+            return false;
         }
         let payload = &packet[packet.len() - header.payload_len..];
-        match self.inlet.accept(&header, payload, take) {
-            Brought::Nothing => {}
+        let brought = self.inlet.accept(&header, payload, take);
+        match brought {
+            Brought::Nothing | Brought::Question => {}
             // At once and for each: that is how the sender notices (RFC 5681 §3.2).
             Brought::Later => self.acknowledge(wire),
             Brought::Whole => {
@@ -263,6 +264,7 @@ impl Engine {
                 }
             }
         }
+        brought == Brought::Question
     }
 
     /// Gives a packet to smoltcp.

@@ -16,7 +16,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::{Duration, Instant};
 
 use super::engine::{Engine, Engines};
-use crate::outside::prefer_reno_if_local;
+use crate::outside::{keep_alive, prefer_reno_if_local};
 use crate::poll::Ready;
 use crate::stack::Io;
 use crate::timers::Deadline;
@@ -81,6 +81,8 @@ pub(crate) struct Open {
     inside_done: bool,
     /// Whether the host was told that more comes, and so may keep the last bytes back.
     held: bool,
+    /// Whether the host asks if the outside is there still, as the container has begun to.
+    asks: bool,
     /// Whether the outside has failed: what it sent before goes to the container, and then the reset.
     failing: bool,
     /// Whether one of the two was reset.
@@ -129,6 +131,7 @@ impl Open {
             outside_done: false,
             inside_done: false,
             held: false,
+            asks: false,
             failing: false,
             broken: false,
             moved: 0,
@@ -159,7 +162,7 @@ impl Open {
         let mut failed = false;
         let mut count = 0;
         let more = io.more_frames;
-        engine.receive(engines, packet, &mut io.wire(), |bytes| {
+        let asks = engine.receive(engines, packet, &mut io.wire(), |bytes| {
             if *failing {
                 count = bytes.len();
             } else if *writable && !*broken {
@@ -169,6 +172,9 @@ impl Open {
             }
             count
         });
+        if asks && !std::mem::replace(&mut self.asks, true) {
+            let _ = keep_alive(&self.socket, (io.now - self.last).into());
+        }
         self.busy = self.busy.saturating_add(packet.len());
         self.last = io.now;
         if failed {

@@ -52,6 +52,8 @@ pub(super) struct Inlet {
 pub(super) enum Brought {
     /// Nothing, or something that was there before.
     Nothing,
+    /// The question whether anybody is there still.
+    Question,
     /// Something whose predecessor is missing.
     Later,
     /// All it holds, to the end.
@@ -156,9 +158,13 @@ impl Inlet {
         let old = usize::try_from(-i64::from(ahead)).unwrap_or(0);
         let occupies = payload.len() + usize::from(header.control & segment::FIN != 0);
         if occupies == 0 {
-            // A probe whether we are there (RFC 9293 §3.8.4), or an acknowledgment overtaken.
+            // A probe of the window (RFC 9293 §3.8.6.1), a keep-alive (§3.8.4), or an acknowledgment overtaken.
             self.owed |= ahead != 0;
-            return Brought::Nothing;
+            let open = self.edge != self.next && self.waiting.is_empty();
+            return match ahead == -1 && open {
+                true => Brought::Question,
+                false => Brought::Nothing,
+            };
         }
         let room = self.edge.wrapping_sub(self.next) as usize;
         let limit = self.limit as usize;
