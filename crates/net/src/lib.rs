@@ -35,6 +35,7 @@ mod namespace;
 mod outside;
 mod poll;
 mod ports;
+mod recency;
 mod resolv;
 mod sandbox;
 mod serve;

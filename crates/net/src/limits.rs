@@ -9,16 +9,16 @@
 pub(crate) struct Limits {
     /// TCP flows to the outside, of one descriptor each; beyond that, new ones are reset.
     pub(crate) tcp_flows: usize,
-    /// UDP flows to the outside, of one descriptor each; the quietest makes room.
+    /// UDP flows to the outside, of one descriptor each; a quiet one makes room (see [`crate::recency`]).
     pub(crate) udp_flows: usize,
-    /// Pings, of one descriptor each; the quietest makes room.
+    /// Pings, of one descriptor each; a quiet one makes room.
     pub(crate) pings: usize,
     /// Name queries under way, of one descriptor for each server that was asked; further ones fail at once.
     pub(crate) queries: usize,
     /// Connections to published TCP ports, of two descriptors each and pipes at times; beyond
     /// that, clients wait in the kernel's queue.
     pub(crate) relayed: usize,
-    /// Clients of published UDP ports, some of one descriptor; the quietest makes room.
+    /// Clients of published UDP ports, some of one descriptor; a quiet one makes room.
     pub(crate) udp_clients: usize,
 }
 

@@ -15,6 +15,11 @@ pub(crate) struct Key {
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 impl Key {
+    /// The place in the table.
+    pub(crate) fn place(self) -> usize {
+        self.index as usize
+    }
+
     /// The name as a number of 56 bits.
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)

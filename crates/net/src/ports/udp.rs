@@ -20,6 +20,7 @@ use super::datagram::{Local, To, receive, send_all};
 use super::inner::InnerSockets;
 use crate::control::{Direction, Flow, Kind as FlowKind};
 use crate::poll::{Kind, Token};
+use crate::recency::Recency;
 use crate::slab::{Key, Slab};
 use crate::stack::Io;
 use crate::stack::packet;
@@ -44,6 +45,7 @@ pub(crate) struct UdpPorts {
     clients: Slab<Client>,
     by_sender: HashMap<(Key, SocketAddr), Key>,
     by_inside: HashMap<(SocketAddr, SocketAddr), Key>,
+    recency: Recency,
     turned_away: u64,
     /// Answers that are sent with the next, or at the end of the turn.
     train: Train,
@@ -75,7 +77,6 @@ struct Client {
     /// Bytes of its datagrams, from the server and to it.
     sent: u64,
     received: u64,
-    last: Instant,
     expiry: Deadline,
 }
 
@@ -122,7 +123,7 @@ impl UdpPorts {
 
     /// Who speaks to the ports.
     pub(crate) fn flows(&self, now: Instant, flows: &mut Vec<Flow>) {
-        flows.extend(self.clients.iter().map(|(_, client)| Flow {
+        flows.extend(self.clients.iter().map(|(key, client)| Flow {
             kind: FlowKind::Udp,
             direction: Direction::In,
             state: match client.sent {
@@ -134,7 +135,7 @@ impl UdpPorts {
             host: self.ports.get(client.port).map(|port| port.address),
             sent: Some(client.sent),
             received: Some(client.received),
-            idle_ms: Some((now - client.last).total_millis()),
+            idle_ms: Some((now - self.recency.last(key)).total_millis()),
         }));
     }
 
@@ -185,7 +186,7 @@ impl UdpPorts {
             if let Some(key) = client
                 && let Some(client) = self.clients.get_mut(key)
             {
-                client.touch(io, key);
+                client.touch(io, key, &mut self.recency);
                 client.received += length as u64;
                 load.add(&mut io.buffer, length);
                 of = Some(key);
@@ -259,7 +260,6 @@ impl UdpPorts {
             seen,
             sent: 0,
             received: 0,
-            last: io.now,
             expiry: Deadline::default(),
         });
         if let Some(Seen::Inner(socket)) = self.clients.get(key).map(|client| &client.seen) {
@@ -270,6 +270,7 @@ impl UdpPorts {
             }
         }
         self.by_sender.insert((port, sender), key);
+        self.recency.touch(key, false, io.now);
         if let Some(seen) = place {
             self.by_inside.insert((inside, seen), key);
         }
@@ -297,7 +298,7 @@ impl UdpPorts {
         };
         self.answer(key, datagram.payload, segment, io.more_frames);
         if let Some(client) = self.clients.get_mut(key) {
-            client.touch(io, key);
+            client.touch(io, key, &mut self.recency);
         }
         true
     }
@@ -359,7 +360,7 @@ impl UdpPorts {
                 Ok((length, _)) => {
                     self.answer(key, &io.buffer[..length], None, turn < BATCH);
                     if let Some(client) = self.clients.get_mut(key) {
-                        client.touch(io, key);
+                        client.touch(io, key, &mut self.recency);
                     }
                 }
                 Err(rustix::io::Errno::AGAIN) => break,
@@ -376,6 +377,7 @@ impl UdpPorts {
                 .expiry
                 .cancel(Token::new(Kind::UdpPort, key), &mut io.timers);
             self.by_sender.remove(&(client.port, client.sender));
+            self.recency.remove(key);
             if let Seen::As(seen) = client.seen {
                 self.by_inside.remove(&(client.inside, seen));
             }
@@ -383,12 +385,7 @@ impl UdpPorts {
     }
 
     fn forget_quietest(&mut self, io: &mut Io) {
-        let quietest = self
-            .by_sender
-            .values()
-            .copied()
-            .min_by_key(|key| self.clients.get(*key).map(|client| client.last));
-        if let Some(key) = quietest {
+        if let Some(key) = self.recency.quietest() {
             self.turned_away += 1;
             self.forget(io, key);
         }
@@ -408,8 +405,8 @@ impl UdpPorts {
 }
 
 impl Client {
-    fn touch(&mut self, io: &mut Io, key: Key) {
-        self.last = io.now;
+    fn touch(&mut self, io: &mut Io, key: Key, recency: &mut Recency) {
+        recency.touch(key, self.sent > 0, io.now);
         let token = Token::new(Kind::UdpPort, key);
         self.expiry
             .set(Some(io.now + LIFETIME), token, &mut io.timers);
@@ -447,7 +444,6 @@ mod tests {
             seen: Seen::As("192.0.2.1:9".parse().unwrap()),
             sent: 0,
             received: 0,
-            last: Instant::ZERO,
             expiry: Deadline::default(),
         });
         let mut buffer = [0; 2000];

@@ -20,6 +20,7 @@ use super::usage::Usage;
 use super::{HEADROOM, Io};
 use crate::control;
 use crate::poll::{Kind, Token};
+use crate::recency::Recency;
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
 
@@ -41,6 +42,7 @@ const HEADER_LEN: usize = 8;
 pub(crate) struct Echoes {
     pings: Slab<Ping>,
     by_name: HashMap<Name, Key>,
+    recency: Recency,
     turned_away: u64,
 }
 
@@ -51,7 +53,6 @@ type Name = (IpAddr, IpAddr, [u8; 2]);
 struct Ping {
     name: Name,
     socket: OwnedFd,
-    last: Instant,
     expiry: Deadline,
 }
 
@@ -92,7 +93,7 @@ impl Echoes {
 
     /// Who pings whom; in the place of a port stands the identifier.
     pub(crate) fn list(&self, now: Instant, flows: &mut Vec<control::Flow>) {
-        flows.extend(self.pings.iter().map(|(_, ping)| {
+        flows.extend(self.pings.iter().map(|(key, ping)| {
             let (inside, outside, identifier) = ping.name;
             control::Flow {
                 kind: control::Kind::Icmp,
@@ -103,7 +104,7 @@ impl Echoes {
                 host: None,
                 sent: None,
                 received: None,
-                idle_ms: Some((now - ping.last).total_millis()),
+                idle_ms: Some((now - self.recency.last(key)).total_millis()),
             }
         }));
     }
@@ -117,7 +118,8 @@ impl Echoes {
         let Some(ping) = self.pings.get_mut(key) else {
             return Ok(());
         };
-        ping.last = io.now;
+        // Answers come at once or never: whether they did makes no difference to which of them goes.
+        self.recency.touch(key, false, io.now);
         let token = Token::new(Kind::Echo, key);
         ping.expiry
             .set(Some(io.now + LIFETIME), token, &mut io.timers);
@@ -126,22 +128,16 @@ impl Echoes {
     }
 
     fn open(&mut self, io: &mut Io, name: Name) -> io::Result<Key> {
-        if self.pings.len() >= io.limits.pings {
-            let quietest = self
-                .by_name
-                .values()
-                .copied()
-                .min_by_key(|key| self.pings.get(*key).map(|ping| ping.last));
-            if let Some(key) = quietest {
-                self.turned_away += 1;
-                self.close(io, key);
-            }
+        if self.pings.len() >= io.limits.pings
+            && let Some(key) = self.recency.quietest()
+        {
+            self.turned_away += 1;
+            self.close(io, key);
         }
         let socket = io.outside.echo(name.1)?;
         let key = self.pings.insert(Ping {
             name,
             socket,
-            last: io.now,
             expiry: Deadline::default(),
         });
         if let Some(ping) = self.pings.get(key)
@@ -161,6 +157,7 @@ impl Echoes {
             ping.expiry
                 .cancel(Token::new(Kind::Echo, key), &mut io.timers);
             self.by_name.remove(&ping.name);
+            self.recency.remove(key);
         }
     }
 

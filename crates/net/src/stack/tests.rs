@@ -1,6 +1,6 @@
 //! What is kept of flows that nobody uses, and for how long. Time is counted, not waited for.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::net::{RecvFlags, SendFlags};
 use smoltcp::time::Duration;
@@ -8,7 +8,10 @@ use smoltcp::time::Duration;
 use super::link::HEADROOM;
 use super::packet;
 use super::usage::Usage;
+use crate::control::Flow;
 use crate::exercise::Bench;
+use crate::ports::bind::bind;
+use crate::ports::mapping::PortMapping;
 
 fn datagram(from: &str, to: &str, payload: &[u8]) -> Vec<u8> {
     let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
@@ -127,6 +130,82 @@ fn datagrams_are_remembered_longer_when_they_were_answered() {
         turned_away: 0,
     };
     assert_eq!(usage(&bench)[0], expected);
+}
+
+/// Those who speak through the stack, by what `number` says of them.
+fn ports(bench: &Bench, state: &str, number: impl Fn(&Flow) -> u16) -> Vec<u16> {
+    let mut flows = Vec::new();
+    bench.stack.flows(&mut flows);
+    let flows = flows.iter().filter(|flow| flow.state == state);
+    let mut ports: Vec<u16> = flows.map(number).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[test]
+fn a_flood_of_datagrams_leaves_those_alone_who_have_answers() {
+    let mut bench = Bench::new(None, true).unwrap();
+    bench.stack.io.limits.udp_flows = 8;
+    let there = |port: u16| datagram(&format!("10.0.2.100:{port}"), "192.0.2.1:7", b"hello");
+    for port in 1..=4 {
+        bench.packet(&there(port));
+        say(&bench, b"hello yourself");
+        pass(&mut bench, 1);
+    }
+    for port in 2001..=2100 {
+        bench.packet(&there(port));
+    }
+    let inside = |flow: &Flow| flow.container.port();
+    assert_eq!(ports(&bench, "open", inside), [1, 2, 3, 4]);
+    let latest = [2097, 2098, 2099, 2100];
+    assert_eq!(ports(&bench, "unanswered", inside), latest);
+    let expected = Usage {
+        now: 8,
+        opened: 104,
+        turned_away: 96,
+    };
+    assert_eq!(usage(&bench)[0], expected);
+    // The one of those four that was used again stays.
+    bench.packet(&there(2097));
+    bench.packet(&there(3000));
+    assert_eq!(
+        ports(&bench, "unanswered", inside),
+        [2097, 2099, 2100, 3000]
+    );
+}
+
+#[test]
+fn a_flood_at_a_published_port_leaves_clients_alone_that_have_answers() {
+    let mut bench = Bench::new(None, true).unwrap();
+    bench.stack.io.limits.udp_clients = 8;
+    let mut listeners = bind(&PortMapping::parse("127.0.0.1::53/udp").unwrap()).unwrap();
+    let listener = listeners.sockets.remove(0);
+    let address = listener.address;
+    bench.stack.publish(listener).unwrap();
+    let mut clients = Vec::new();
+    let mut come = |bench: &mut Bench| {
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(b"hello", address).unwrap();
+        pass(bench, 1);
+        let port = client.local_addr().unwrap().port();
+        clients.push(client);
+        port
+    };
+    let mut answered = Vec::new();
+    for _ in 0..4 {
+        let port = come(&mut bench);
+        // Clients on the loopback appear as the gateway here.
+        let answer = datagram("10.0.2.100:53", &format!("10.0.2.2:{port}"), b"yes");
+        bench.packet(&answer);
+        answered.push(port);
+    }
+    let mut flood: Vec<u16> = (0..40).map(|_| come(&mut bench)).collect();
+    let mut latest = flood.split_off(36);
+    answered.sort_unstable();
+    latest.sort_unstable();
+    let outside = |flow: &Flow| flow.peer.port();
+    assert_eq!(ports(&bench, "open", outside), answered);
+    assert_eq!(ports(&bench, "unanswered", outside), latest);
 }
 
 #[test]

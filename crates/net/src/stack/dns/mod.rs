@@ -276,10 +276,11 @@ impl Dns {
         }
         match self.queries.get(key) {
             Some(query) if query.servers.is_empty() => {
-                // Nobody says whether the host's files have changed: then they have not.
+                // Nobody says whether the host's files have changed: then they have not, for all who wait.
                 self.names.give_up();
-                self.waiting.retain(|waiting| *waiting != key);
-                self.begin(io, key);
+                for key in std::mem::take(&mut self.waiting) {
+                    self.begin(io, key);
+                }
             }
             _ => self.ask(io, key),
         }

@@ -23,6 +23,7 @@ use super::{HEADROOM, Io};
 use crate::control;
 use crate::outside;
 use crate::poll::{Kind, Token};
+use crate::recency::Recency;
 use crate::slab::{Key, Slab};
 use crate::timers::Deadline;
 pub(crate) use train::{LONGEST, Load, MOST_TOGETHER, Train};
@@ -64,6 +65,7 @@ impl<'a> Datagram<'a> {
 pub(crate) struct Udp {
     flows: Slab<Flow>,
     by_name: HashMap<Name, Key>,
+    recency: Recency,
     turned_away: u64,
     /// What is sent with the next datagram, or at the end of the turn.
     train: Train,
@@ -82,7 +84,6 @@ struct Flow {
     /// Bytes of datagrams to the outside and from there.
     sent: u64,
     received: u64,
-    last: Instant,
     expiry: Deadline,
 }
 
@@ -140,12 +141,12 @@ impl Flow {
             .try_for_each(|some| self.send_all(some, size))
     }
 
-    fn touch(&mut self, io: &mut Io, key: Key) {
+    fn touch(&mut self, io: &mut Io, key: Key, recency: &mut Recency) {
         let lifetime = match self.answered {
             true => ANSWERED,
             false => UNANSWERED,
         };
-        self.last = io.now;
+        recency.touch(key, self.answered, io.now);
         let token = Token::new(Kind::Udp, key);
         self.expiry
             .set(Some(io.now + lifetime), token, &mut io.timers);
@@ -176,7 +177,7 @@ impl Udp {
         // Alone, or empty, or cut apart already: nothing to gain by waiting.
         let waits = io.more_frames || self.train.is_of(key);
         if waits && flow.cut.is_some() && segment.is_none() && !datagram.payload.is_empty() {
-            flow.touch(io, key);
+            flow.touch(io, key, &mut self.recency);
             if !self.train.takes(key, datagram.payload) {
                 self.flush(io);
             }
@@ -197,7 +198,7 @@ impl Udp {
         {
             icmp::unreachable(io, reason, packet.whole);
         }
-        flow.touch(io, key);
+        flow.touch(io, key, &mut self.recency);
     }
 
     /// Sends what waits for more of its kind.
@@ -224,7 +225,7 @@ impl Udp {
 
     /// Who speaks to whom.
     pub(crate) fn list(&self, now: Instant, flows: &mut Vec<control::Flow>) {
-        flows.extend(self.flows.iter().map(|(_, flow)| control::Flow {
+        flows.extend(self.flows.iter().map(|(key, flow)| control::Flow {
             kind: control::Kind::Udp,
             direction: control::Direction::Out,
             state: match flow.answered {
@@ -236,7 +237,7 @@ impl Udp {
             host: outside::local_address(&flow.socket),
             sent: Some(flow.sent),
             received: Some(flow.received),
-            idle_ms: Some((now - flow.last).total_millis()),
+            idle_ms: Some((now - self.recency.last(key)).total_millis()),
         }));
     }
 
@@ -269,7 +270,6 @@ impl Udp {
             cut: Some(0),
             sent: 0,
             received: 0,
-            last: io.now,
             expiry: Deadline::default(),
         });
         if let Some(flow) = self.flows.get(key)
@@ -282,6 +282,7 @@ impl Udp {
             return Err(None);
         }
         self.by_name.insert(name, key);
+        self.recency.touch(key, false, io.now);
         Ok(key)
     }
 
@@ -290,16 +291,12 @@ impl Udp {
             flow.expiry
                 .cancel(Token::new(Kind::Udp, key), &mut io.timers);
             self.by_name.remove(&flow.name);
+            self.recency.remove(key);
         }
     }
 
     fn close_quietest(&mut self, io: &mut Io) {
-        let quietest = self
-            .by_name
-            .values()
-            .copied()
-            .min_by_key(|key| self.flows.get(*key).map(|flow| flow.last));
-        if let Some(key) = quietest {
+        if let Some(key) = self.recency.quietest() {
             self.turned_away += 1;
             self.close(io, key);
         }
@@ -322,7 +319,7 @@ impl Udp {
                     load.add(&mut io.buffer, length);
                     flow.answered = true;
                     flow.received += length as u64;
-                    flow.touch(io, key);
+                    flow.touch(io, key, &mut self.recency);
                 }
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(error) => {
@@ -400,7 +397,6 @@ mod tests {
             cut: Some(0),
             sent: 0,
             received: 0,
-            last: Instant::ZERO,
             expiry: Deadline::default(),
         };
         let mut buffer = [0; 2000];
