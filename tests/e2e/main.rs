@@ -61,6 +61,7 @@ mod peers_lives;
 mod policies;
 mod ports;
 mod ports_live;
+mod ports_many;
 mod ps;
 mod pulling;
 mod push;

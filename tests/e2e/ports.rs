@@ -69,6 +69,28 @@ fn forms(t: &mut Rcon) {
     assert_eq!(ports("127.0.0.1:18080:80"), "127.0.0.1:18080 80/tcp");
     assert_eq!(ports("18080-18081:80-81"), ":18080 80/tcp, :18081 81/tcp");
     assert_eq!(ports("[::1]:18080:80"), "::1:18080 80/tcp");
+    // Rows that follow each other are one; what is said twice is published once.
+    let words = [
+        "-p",
+        "18081:81",
+        "-p",
+        "18080:80",
+        "-p",
+        "18080-18081:80-81",
+    ];
+    let id = t.ok(&[&["create"], &words[..], &[&image, "true"]].concat());
+    t.run(&[
+        "ps",
+        "-a",
+        "--filter",
+        "publish=81",
+        "--format",
+        "{{.Ports}}",
+    ])
+    .prints("0.0.0.0:18080-18081->80-81/tcp\n");
+    t.ok(&["rm", &id]);
+    let twice = format!("127.0.0.1:{}:80", free_port());
+    t.ok(&["run", "--rm", "-p", &twice, "-p", &twice, &image, "true"]);
     // Two that overlap on the host.
     let out = t.run(&[
         "run", "--rm", "-p", "18080:80", "-p", "18080:81", &image, "true",

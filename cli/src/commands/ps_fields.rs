@@ -1,7 +1,7 @@
 //! What `rcon ps` says of a container: the cells of its table, the fields of its templates, and its JSON.
 
 use chrono::{DateTime, Utc};
-use rcon_engine::{Container, Network, PortMapping, State, Status, bundle};
+use rcon_engine::{Container, Network, PortMapping, State, Status, bundle, net};
 use serde_json::{Value, json};
 
 use crate::output::human;
@@ -52,13 +52,13 @@ pub fn state(state: &State, now: DateTime<Utc>) -> String {
 
 /// `0.0.0.0:8080->80/tcp, 0.0.0.0:9000-9002->9000-9002/tcp`
 pub fn ports(ports: &[PortMapping]) -> String {
-    let mut sorted: Vec<&PortMapping> = ports.iter().collect();
-    sorted.sort_by_key(|p| (p.protocol.to_string(), p.host_port));
+    let mut sorted = net::joined(ports);
+    sorted.sort_by_key(|p| (p.protocol, p.host_port));
     let run = |first: u16, range: u16| match range {
         0 | 1 => first.to_string(),
         _ => format!("{first}-{}", first.saturating_add(range - 1)),
     };
-    let one = |p: &&PortMapping| {
+    let one = |p: &PortMapping| {
         let inside = format!("{}/{}", run(p.container_port, p.range), p.protocol);
         match (p.host_port, p.host_ip) {
             // Chosen when it starts.
@@ -101,8 +101,7 @@ pub fn pid(state: &State) -> i32 {
 pub fn object(c: &Container, now: DateTime<Utc>) -> Value {
     let ended = !c.state.status.is_alive() && c.state.finished.is_some();
     let labels = c.config.labels();
-    let ports: Vec<Value> = c
-        .ports()
+    let ports: Vec<Value> = net::joined(c.ports())
         .iter()
         .map(|p| {
             json!({
@@ -213,7 +212,9 @@ mod tests {
     #[test]
     fn ports_are_listed() {
         let mut all = PortMapping::parse("127.0.0.1:5353:53/udp").unwrap();
-        all.extend(PortMapping::parse("9000-9002:9000-9002").unwrap());
+        for row in ["9002:9002", "9000-9001:9000-9001"] {
+            all.extend(PortMapping::parse(row).unwrap());
+        }
         all.extend(PortMapping::parse("[::1]:8080:80").unwrap());
         assert_eq!(
             ports(&all),

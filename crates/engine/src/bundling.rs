@@ -1,6 +1,6 @@
 //! From a container's record to the runtime specification that launch takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use rcon_bundle::{Bundle, Context, HardLimits, Options, Source, parse};
@@ -98,16 +98,20 @@ pub(crate) fn check(engine: &Engine, config: &Config) -> Result<()> {
     build_with(engine, config, &config.options).map(drop)
 }
 
-/// The ports to publish: those asked for, and with `-P` those exposed that are not among them.
+/// The ports to publish: those asked for, in rows as podman has them, and with `-P` those exposed that are not among them.
 pub(crate) fn ports(
     config: &Config,
     publish: &[PortMapping],
     all: bool,
 ) -> Result<Vec<PortMapping>> {
-    let mut ports = publish.to_vec();
+    let mut ports = rcon_net::joined(publish);
     if !all {
         return Ok(ports);
     }
+    let singles = publish.iter().flat_map(PortMapping::singles);
+    let mut covered: HashSet<_> = singles
+        .map(|port| (port.protocol, port.container_port))
+        .collect();
     for exposed in parse::image_ports(&config.image_config, &config.options.expose) {
         let protocol = match exposed.protocol {
             parse::Protocol::Tcp => rcon_net::Protocol::Tcp,
@@ -119,13 +123,7 @@ pub(crate) fn ports(
             }
         };
         for number in exposed.first..=exposed.last {
-            let covered = ports.iter().any(|p| {
-                p.protocol == protocol
-                    && (u32::from(p.container_port)
-                        ..u32::from(p.container_port) + u32::from(p.range))
-                        .contains(&u32::from(number))
-            });
-            if !covered {
+            if covered.insert((protocol, number)) {
                 ports.push(PortMapping {
                     host_ip: None,
                     host_port: 0,

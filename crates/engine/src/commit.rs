@@ -181,7 +181,7 @@ fn image_config(image: &[u8], config: &Config, volumes: bool) -> Map<String, Val
         .map(|port| (port.clone(), json!({})))
         .collect();
     exposed.extend(options.expose.iter().map(|p| (p.to_string(), json!({}))));
-    for port in &config.ports {
+    for port in config.ports.iter().flat_map(rcon_net::PortMapping::singles) {
         exposed.insert(
             format!("{}/{}", port.container_port, port.protocol),
             json!({}),

@@ -163,7 +163,11 @@ impl Error {
         match self {
             Error::Remote { code, .. } => *code,
             Error::Launch(e) => e.exit_code(),
-            Error::Net(rcon_net::Error::PrivilegedPort { .. } | rcon_net::Error::Bind { .. })
+            Error::Net(
+                rcon_net::Error::PrivilegedPort { .. }
+                | rcon_net::Error::Bind { .. }
+                | rcon_net::Error::TooManyPorts { .. },
+            )
             | Error::Bundle(rcon_bundle::Error::NoWorkdir { .. }) => 126,
             Error::Interrupted => 130,
             Error::GoneReader => Self::GONE_READER,

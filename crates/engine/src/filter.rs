@@ -264,9 +264,16 @@ impl Prepared<'_> {
             }
             Key::Publish => {
                 let number = value.split('/').next().unwrap_or_default();
-                container.ports().iter().any(|p| {
-                    number.parse() == Ok(p.container_port) || number.parse() == Ok(p.host_port)
-                })
+                let number = number.parse::<u16>().ok();
+                let within = |first: u16, range: u16| {
+                    let ahead = number.and_then(|number| number.checked_sub(first));
+                    ahead.is_some_and(|ahead| ahead < range.max(1))
+                };
+                let port = |p: &rcon_net::PortMapping| {
+                    let host = p.host_port != 0 && within(p.host_port, p.range);
+                    host || within(p.container_port, p.range)
+                };
+                container.ports().iter().any(port)
             }
         }
     }

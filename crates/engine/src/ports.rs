@@ -184,27 +184,13 @@ pub(crate) fn no_network(container: &Container) -> Error {
 
 /// The ports of a container that does not run, after a change.
 fn planned(ports: &[PortMapping], change: &Change) -> Result<Vec<PortMapping>> {
-    let unwanted = match change {
-        Change::Publish(added) => return Ok([ports, added].concat()),
-        Change::Withdraw(unwanted) => unwanted,
-    };
-    for wanted in unwanted.iter().flat_map(PortMapping::singles) {
-        if !ports
-            .iter()
-            .flat_map(PortMapping::singles)
-            .any(|port| wanted.means(&port))
-        {
-            return Err(Error::Invalid(format!("port {wanted} is not published")));
-        }
+    match change {
+        Change::Publish(added) => Ok([ports, added].concat()),
+        Change::Withdraw(unwanted) => match rcon_net::withdraw(ports, unwanted) {
+            Ok(withdrawn) => Ok(withdrawn.left),
+            Err(port) => Err(Error::Invalid(format!("port {port} is not published"))),
+        },
     }
-    Ok(ports
-        .iter()
-        .flat_map(PortMapping::singles)
-        .filter(|port| {
-            let meant = |wanted: PortMapping| wanted.means(port);
-            !unwanted.iter().flat_map(PortMapping::singles).any(meant)
-        })
-        .collect())
 }
 
 /// What is to be published from now on: `ports` were before the change, `bound` are after it.
@@ -213,23 +199,10 @@ pub(crate) fn after(
     change: &Change,
     bound: &[PortMapping],
 ) -> Vec<PortMapping> {
-    if let Change::Publish(added) = change {
-        return [ports, added].concat();
+    match change {
+        Change::Publish(added) => [ports, added].concat(),
+        Change::Withdraw(_) => rcon_net::still_bound(ports, bound),
     }
-    let stays = |port: &PortMapping| {
-        bound.iter().flat_map(PortMapping::singles).any(|bound| {
-            // One on a port of the kernel's choice stays as long as one like it is bound.
-            port.host_ip == bound.host_ip && port.means(&bound)
-        })
-    };
-    let mut left = Vec::new();
-    for mapping in ports {
-        match mapping.singles().all(|port| stays(&port)) {
-            true => left.push(mapping.clone()),
-            false => left.extend(mapping.singles().filter(stays)),
-        }
-    }
-    left
 }
 
 /// Says which container holds the port that could not be bound, if it is one of ours.

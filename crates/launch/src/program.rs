@@ -85,7 +85,6 @@ impl<'a> Prepared<'a> {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
         let path = lookup::program(name, &variables)?;
         schedule::apply(plan.spec, process)?;
-        set_limits(process)?;
         Ok(Self {
             described: process,
             arguments: texts(words)?,
@@ -130,6 +129,10 @@ impl<'a> Prepared<'a> {
             .context(|| "cannot arrange the descriptors of the program".to_owned())
             .unwrap_or_else(|error| channel::fail(None, &error));
         let control = kept.first();
+        // Not before: who started us may have more files open than the program may, published ports for one.
+        if let Err(error) = set_limits(self.described) {
+            channel::fail(control, &error);
+        }
         match mode {
             Mode::Init { .. } => process::block_signals(),
             Mode::Execute => process::reset_signals(),

@@ -12,6 +12,8 @@ use crate::ports::mapping::Protocol;
 
 /// How many sockets go with one message ([`rcon_sys::fdpass::MAX_FDS`]).
 pub(crate) const BATCH: usize = rcon_sys::fdpass::MAX_FDS;
+/// How many ports one message takes back: each has at most 120 bytes.
+pub(crate) const WITHDRAWN: usize = 128;
 /// Room for the longest message.
 const MAX_LEN: usize = 16 * 1024;
 
@@ -45,7 +47,7 @@ pub(crate) enum Order {
 }
 
 /// A bound port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Place {
     /// TCP or UDP.
     pub(crate) protocol: Protocol,
@@ -73,6 +75,8 @@ pub(crate) enum Content {
 pub(crate) enum Word {
     /// Look whether the files that names come from have changed: the answer is [`Order::Names`].
     Look,
+    /// What [`Order::Publish`] named is served.
+    Published,
     /// What [`Order::Withdraw`] named is closed.
     Withdrawn,
     /// After [`Order::Linger`]: the ports are closed, and the end takes longer than is worth waiting for.
@@ -141,6 +145,21 @@ mod tests {
             panic!("nothing came");
         };
         assert_eq!((received, fds.len()), (order, BATCH));
+        let longest = Place {
+            address: "[1111:1111:1111:1111:1111:1111:1111:1111%4294967295]:65535"
+                .parse()
+                .unwrap(),
+            container_port: u16::MAX,
+            ..place
+        };
+        let order = Order::Withdraw {
+            places: vec![longest; WITHDRAWN],
+        };
+        send(&near, &order, &[]).unwrap();
+        let Received::Message(received, _) = receive::<Order>(&far) else {
+            panic!("nothing came");
+        };
+        assert_eq!(received, order);
         assert!(matches!(receive::<Order>(&far), Received::Nothing));
         send(&far, &Word::Look, &[]).unwrap();
         assert!(matches!(

@@ -53,6 +53,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// Each published port takes a descriptor of the process that holds them, without a host address two.
+    #[error(
+        "too many published ports: they take {sockets} open files, and this session may have {limit}, of which some are \
+         needed otherwise"
+    )]
+    TooManyPorts {
+        /// How many descriptors it would take.
+        sockets: u64,
+        /// How many there may be (RLIMIT_NOFILE, the hard limit).
+        limit: u64,
+    },
+
     /// The tap device cannot be had.
     #[error("cannot open /dev/net/tun: {}", in_words(source))]
     NoTun {
@@ -92,6 +104,11 @@ impl Error {
                 "another program holds port {}; choose another host port",
                 address.port()
             )),
+            Error::TooManyPorts { .. } => Some(
+                "raise the hard limit of open files (`ulimit -Hn`; limits.conf, systemd's LimitNOFILE=), or give a host \
+                 address: a port without one takes two, for IPv4 and IPv6"
+                    .to_owned(),
+            ),
             Error::NoTun { source } => Some(match source.raw_os_error() {
                 Some(libc::ENOENT) => {
                     format!("{HAND_IN}; without it --network host and --network none still work")
@@ -132,6 +149,20 @@ mod tests {
              'net.ipv4.ip_unprivileged_port_start=80' to /etc/sysctl.conf (currently 1024), or \
              choose a larger port number (>= 1024): listen tcp 0.0.0.0:80: bind: permission denied"
         );
+    }
+
+    #[test]
+    fn too_many_ports_name_the_limit() {
+        let error = Error::TooManyPorts {
+            sockets: 20_000,
+            limit: 4096,
+        };
+        assert_eq!(
+            error.to_string(),
+            "too many published ports: they take 20000 open files, and this session may have 4096, of which some are \
+             needed otherwise"
+        );
+        assert!(error.hint().is_some());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub use error::{Error, HAND_IN, Result};
 pub use namespace::{reopen_tap, set_up_namespace};
 pub use ports::bind::{Listeners, bind};
 pub use ports::mapping::{PortMapping, Protocol};
+pub use ports::rows::{Withdrawn, joined, still_bound, withdraw};
 pub use resolv::resolv_conf;
 pub use sandbox::Sandbox;
 pub use supervise::{Guest, Lingering, Network};

@@ -108,8 +108,8 @@ fn sweep_range(first: u32, last: u32, flags: libc::c_uint) {
     }
 }
 
-/// Make `fds` the descriptors 0, 1, 2, ... of this process and `kept` those after them, and have
-/// execve close every one from the first of `kept` on.
+/// Make `fds` the descriptors 0, 1, 2, ... of this process and `kept` those after them, which execve closes. All others are
+/// closed now.
 ///
 /// For a child right before it executes a program. Descriptors that others own in this process
 /// may be overwritten: nobody may use them any more.
@@ -131,7 +131,9 @@ pub fn arrange_fds(fds: &[BorrowedFd<'_>], kept: Vec<OwnedFd>) -> io::Result<Vec
             return Err(io::Error::last_os_error());
         }
     }
+    drop(parked);
     sweep(first, &[], libc::CLOSE_RANGE_CLOEXEC);
+    sweep(end, &[], 0);
     // SAFETY: dup2 has just made them, and no other owner of these numbers is left.
     Ok((first..end)
         .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use chrono::Utc;
-use oci_spec::runtime::{Mount, Spec};
+use oci_spec::runtime::{Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec};
 use rcon_launch::{Ahead, FuseOverlay, Request, Rootfs, Running, Stdio, Waiting};
 use rcon_net::{Guest, Listeners, PortMapping};
 use rcon_store::{Form, Snapshot, Store};
 use rcon_sys::trace;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, Rlimit, getrlimit};
 
 use super::inside::{Found, Inside};
 use super::notify::{self, Notify};
@@ -165,7 +167,10 @@ fn start_in(
     ahead: Option<Ahead>,
     hold: bool,
 ) -> Result<Started> {
+    /// How many open files there might be when this process began: many ports change that.
+    static OPEN_FILES: OnceLock<Rlimit> = OnceLock::new();
     let (config, snapshot) = (&container.config, &given.snapshot);
+    let open_files = OPEN_FILES.get_or_init(|| getrlimit(Resource::Nofile));
     let listeners =
         rcon_net::bind(&config.ports).map_err(|error| ports::with_holder(engine, error))?;
     let ports = listeners.mappings().to_vec();
@@ -179,6 +184,7 @@ fn start_in(
     let why = || "cannot reach systemd".to_string();
     let notify = Notify::new(config.lifecycle.sdnotify, runtime).context(why)?;
     extend(&mut bundle.spec, notify.as_ref(), &given.files, runtime);
+    keep_limit(&mut bundle.spec, open_files);
     let shown = joined.as_ref().and_then(|joined| joined.view(config));
     hostfiles::write(runtime, shown.as_ref().unwrap_or(config), &bundle.hostname)?;
     let dir = engine.paths.container(&config.id);
@@ -316,6 +322,25 @@ fn start_in(
         stdin: pipes.stdin,
         output: pipes.output,
     })
+}
+
+/// Gives the program the limit of open files that it is to inherit, where that is not what we have any more.
+fn keep_limit(spec: &mut Spec, inherited: &Rlimit) {
+    let Some(process) = spec.process_mut() else {
+        return;
+    };
+    let mut limits = process.rlimits().clone().unwrap_or_default();
+    let files = |limit: &PosixRlimit| limit.typ() == PosixRlimitType::RlimitNofile;
+    if getrlimit(Resource::Nofile) != *inherited && !limits.iter().any(files) {
+        // (The builder has a default for every field and cannot fail.)
+        let limit = PosixRlimitBuilder::default()
+            .typ(PosixRlimitType::RlimitNofile)
+            .soft(inherited.current.unwrap_or(u64::MAX))
+            .hard(inherited.maximum.unwrap_or(u64::MAX))
+            .build();
+        limits.push(limit.unwrap_or_default());
+        process.set_rlimits(Some(limits));
+    }
 }
 
 /// The network that a container has of its own, if it has one.

@@ -3,14 +3,18 @@
 //! A port without a host address is bound twice, on 0.0.0.0 and on `[::]` with IPV6_V6ONLY, so that
 //! what is listening is what is written and IPv4 clients never appear as `::ffff:` addresses.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{setsockopt, sockopt as nix_opt};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::holder;
+use super::rows::{self, Withdrawn};
 use crate::channel::Place;
 use crate::error::{Error, Result};
 use crate::ports::mapping::{PortMapping, Protocol};
@@ -19,6 +23,9 @@ use crate::ports::mapping::{PortMapping, Protocol};
 const BACKLOG: i32 = 4096;
 /// How often another port is tried when the kernel's choice for one family is taken in the other.
 const RANDOM_PORT_ATTEMPTS: u32 = 16;
+/// What else a process with published ports has open, and some room for connections, in descriptors: an eighth of what is
+/// usual (RLIMIT_NOFILE of 1024).
+const OTHER_DESCRIPTORS: u64 = 128;
 
 /// The bound sockets of a container's published ports.
 #[derive(Debug, Default)]
@@ -45,11 +52,6 @@ impl Listeners {
         self.sockets.iter().any(tcp)
     }
 
-    /// What the sockets are, in their order.
-    pub(crate) fn places(&self) -> Vec<Place> {
-        self.sockets.iter().map(Listener::place).collect()
-    }
-
     /// Takes over those of another.
     pub(crate) fn append(&mut self, mut other: Listeners) {
         self.sockets.append(&mut other.sockets);
@@ -61,35 +63,13 @@ impl Listeners {
     /// # Errors
     /// [`Error::Publish`] for a port that is not published.
     pub(crate) fn remove(&mut self, unwanted: &[PortMapping]) -> Result<Vec<Listener>> {
-        let mut left: Vec<PortMapping> = Vec::new();
-        let mut gone: Vec<PortMapping> = Vec::new();
-        let mut found = vec![false; unwanted.iter().map(|port| port.singles().count()).sum()];
-        for mapping in &self.mappings {
-            let (out, kept): (Vec<_>, Vec<_>) = mapping.singles().partition(|port| {
-                let mut meant = false;
-                for (at, wanted) in unwanted.iter().flat_map(PortMapping::singles).enumerate() {
-                    if wanted.means(port) {
-                        found[at] = true;
-                        meant = true;
-                    }
-                }
-                meant
-            });
-            match out.is_empty() {
-                true => left.push(mapping.clone()),
-                false => left.extend(kept),
-            }
-            gone.extend(out);
-        }
-        if let Some(at) = found.iter().position(|found| !found) {
-            let missing = unwanted.iter().flat_map(PortMapping::singles).nth(at);
-            let missing = missing.map(|port| port.to_string()).unwrap_or_default();
-            return Err(Error::Publish(format!("port {missing} is not published")));
-        }
+        let Withdrawn { left, gone } = rows::withdraw(&self.mappings, unwanted)
+            .map_err(|missing| Error::Publish(format!("port {missing} is not published")))?;
         self.mappings = left;
+        let gone: HashSet<Place> = gone.iter().flat_map(places).collect();
         let (out, kept) = std::mem::take(&mut self.sockets)
             .into_iter()
-            .partition(|listener| gone.iter().any(|port| listener.serves(port)));
+            .partition(|listener| gone.contains(&listener.place()));
         self.sockets = kept;
         Ok(out)
     }
@@ -126,29 +106,49 @@ impl Listener {
             container_port: self.container_port,
         }
     }
+}
 
-    /// Whether it was made for this port, of one.
-    fn serves(&self, port: &PortMapping) -> bool {
-        self.protocol == port.protocol
-            && self.container_port == port.container_port
-            && self.address.port() == port.host_port
-            && match port.host_ip {
-                Some(ip) => self.address.ip() == ip,
-                None => self.address.ip().is_unspecified(),
-            }
+/// Where a mapping listens: each of its ports at its address, or at all of both families.
+fn places(mapping: &PortMapping) -> impl Iterator<Item = Place> {
+    let addresses = addresses(mapping);
+    mapping.singles().flat_map(move |port| {
+        addresses.clone().into_iter().map(move |ip| Place {
+            protocol: port.protocol,
+            address: SocketAddr::new(ip, port.host_port),
+            container_port: port.container_port,
+        })
+    })
+}
+
+fn addresses(mapping: &PortMapping) -> Vec<IpAddr> {
+    match mapping.host_ip {
+        Some(ip) => vec![ip],
+        None => vec![
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        ],
     }
 }
 
 /// Binds every port, or none.
 ///
 /// # Errors
-/// [`Error::PrivilegedPort`] and [`Error::Bind`], as podman words them.
+/// [`Error::PrivilegedPort`] and [`Error::Bind`], as podman words them; [`Error::TooManyPorts`].
 pub fn bind(ports: &[PortMapping]) -> Result<Listeners> {
+    bind_beside(ports, 0)
+}
+
+/// The same in a process that has listening sockets already, so many.
+pub(crate) fn bind_beside(ports: &[PortMapping], already: usize) -> Result<Listeners> {
+    make_room(ports, already)?;
     let mut listeners = Listeners::default();
     for mapping in ports {
         if mapping.host_port != 0 {
             for offset in 0..mapping.range {
-                listeners.add(mapping, offset, mapping.host_port.saturating_add(offset))?;
+                let host_port = mapping.host_port.saturating_add(offset);
+                listeners
+                    .add(mapping, offset, host_port)
+                    .map_err(|refusal| refusal.explain())?;
             }
             listeners.mappings.push(mapping.clone());
         } else {
@@ -166,22 +166,53 @@ pub fn bind(ports: &[PortMapping]) -> Result<Listeners> {
     Ok(listeners)
 }
 
+/// Sees to it that this process may have a descriptor for each port: it may be given more of them, up to the hard limit.
+fn make_room(ports: &[PortMapping], already: usize) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Ok(());
+    };
+    let sockets = |any_address: u64| {
+        let each = ports.iter().map(|port| match port.host_ip {
+            Some(_) => u64::from(port.range),
+            None => u64::from(port.range) * any_address,
+        });
+        already as u64 + each.sum::<u64>()
+    };
+    if sockets(2) + OTHER_DESCRIPTORS <= soft {
+        return Ok(());
+    }
+    // Where that fails, binding says so.
+    let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    let families = match Path::new("/proc/net/if_inet6").exists() {
+        true => 2,
+        false => 1,
+    };
+    match sockets(families) + OTHER_DESCRIPTORS > hard {
+        true => Err(Error::TooManyPorts {
+            sockets: sockets(families),
+            limit: hard,
+        }),
+        false => Ok(()),
+    }
+}
+
 impl Listeners {
     /// Binds one port of a mapping on every address it asks for; gives the port, which the kernel
     /// chose if `host_port` is 0.
-    fn add(&mut self, mapping: &PortMapping, offset: u16, host_port: u16) -> Result<u16> {
-        let addresses: &[IpAddr] = match &mapping.host_ip {
-            Some(ip) => &[*ip],
-            None => &[
-                IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            ],
-        };
+    fn add(
+        &mut self,
+        mapping: &PortMapping,
+        offset: u16,
+        host_port: u16,
+    ) -> std::result::Result<u16, Refusal> {
         let mut bound = Vec::new();
         let mut port = host_port;
-        for ip in addresses {
-            let wanted = SocketAddr::new(*ip, port);
-            match open(mapping.protocol, wanted) {
+        for ip in addresses(mapping) {
+            let address = SocketAddr::new(ip, port);
+            match open(mapping.protocol, address) {
                 Ok((socket, address)) => {
                     port = address.port();
                     bound.push(Listener {
@@ -199,7 +230,13 @@ impl Listeners {
                             error.raw_os_error(),
                             Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
                         ) => {}
-                Err(error) => return Err(explain(mapping.protocol, wanted, error)),
+                Err(source) => {
+                    return Err(Refusal {
+                        protocol: mapping.protocol,
+                        address,
+                        source,
+                    });
+                }
             }
         }
         self.sockets.append(&mut bound);
@@ -212,10 +249,10 @@ impl Listeners {
         loop {
             attempt += 1;
             match self.add(mapping, offset, 0) {
-                Err(Error::Bind { source, .. })
-                    if source.raw_os_error() == Some(libc::EADDRINUSE)
+                Err(refusal)
+                    if refusal.source.raw_os_error() == Some(libc::EADDRINUSE)
                         && attempt < RANDOM_PORT_ATTEMPTS => {}
-                result => return result,
+                result => return result.map_err(|refusal| refusal.explain()),
             }
         }
     }
@@ -256,28 +293,44 @@ fn open(protocol: Protocol, address: SocketAddr) -> io::Result<(OwnedFd, SocketA
     Ok((socket, bound))
 }
 
-/// Puts a refusal to bind into the words users of podman know.
-fn explain(protocol: Protocol, address: SocketAddr, source: io::Error) -> Error {
-    let start = unprivileged_port_start();
-    match source.raw_os_error() {
-        Some(libc::EACCES) if address.port() < start => Error::PrivilegedPort {
-            port: address.port(),
-            start,
+/// What could not be bound, and what the kernel says of it.
+struct Refusal {
+    protocol: Protocol,
+    address: SocketAddr,
+    source: io::Error,
+}
+
+impl Refusal {
+    /// Puts it into the words users of podman know. Who holds a port is looked for in all of /proc: that is for the one
+    /// refusal that is told.
+    fn explain(self) -> Error {
+        let Refusal {
             protocol,
             address,
-        },
-        Some(libc::EADDRINUSE) => Error::Bind {
-            protocol,
-            address,
-            holder: holder::of_port(protocol, address.port()),
             source,
-        },
-        _ => Error::Bind {
-            protocol,
-            address,
-            holder: None,
-            source,
-        },
+        } = self;
+        match source.raw_os_error() {
+            Some(libc::EACCES) if address.port() < unprivileged_port_start() => {
+                Error::PrivilegedPort {
+                    port: address.port(),
+                    start: unprivileged_port_start(),
+                    protocol,
+                    address,
+                }
+            }
+            Some(libc::EADDRINUSE) => Error::Bind {
+                protocol,
+                address,
+                holder: holder::of_port(protocol, address.port()),
+                source,
+            },
+            _ => Error::Bind {
+                protocol,
+                address,
+                holder: None,
+                source,
+            },
+        }
     }
 }
 
@@ -337,7 +390,28 @@ mod tests {
         assert_eq!(left, [5000, 5002, 80]);
         assert_eq!(listeners.remove(&parse("127.0.0.1::80")).unwrap().len(), 1);
         assert!(listeners.remove(&parse("80")).is_err());
-        assert!(!listeners.has_tcp() && listeners.places().len() == 2);
+        assert!(!listeners.has_tcp() && listeners.sockets.len() == 2);
+    }
+
+    #[test]
+    fn a_port_of_many_leaves_rows_and_their_sockets() {
+        let parse = |text: &str| PortMapping::parse(text).unwrap();
+        // Of these, some are likely to be held by others; which of them is not the point.
+        let base = (20_000..60_000).step_by(40).find_map(|first| {
+            let text = format!("127.0.0.1:{first}-{}:1-20", first + 19);
+            Some((first, bind(&parse(&text)).ok()?))
+        });
+        let (first, mut listeners) = base.unwrap();
+        let gone = listeners.remove(&parse("5-6")).unwrap();
+        let ports: Vec<u16> = gone.iter().map(|gone| gone.address.port()).collect();
+        assert_eq!(ports, [first + 4, first + 5]);
+        let left: Vec<String> = listeners.mappings().iter().map(|m| m.to_string()).collect();
+        let expected = [
+            format!("127.0.0.1:{first}-{}:1-4/tcp", first + 3),
+            format!("127.0.0.1:{}-{}:7-20/tcp", first + 6, first + 19),
+        ];
+        assert_eq!(left, expected);
+        assert_eq!(listeners.sockets.len(), 18);
     }
 
     #[test]

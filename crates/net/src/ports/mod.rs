@@ -10,4 +10,5 @@ pub(crate) mod inner;
 pub mod mapping;
 pub(crate) mod parse;
 pub(crate) mod relay;
+pub(crate) mod rows;
 pub(crate) mod udp;

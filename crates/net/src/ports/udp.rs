@@ -42,6 +42,7 @@ const PORT_ATTEMPTS: u16 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct UdpPorts {
     ports: Slab<Port>,
+    by_address: HashMap<SocketAddr, Key>,
     clients: Slab<Client>,
     by_sender: HashMap<(Key, SocketAddr), Key>,
     by_inside: HashMap<(SocketAddr, SocketAddr), Key>,
@@ -63,6 +64,8 @@ struct Port {
     container_port: u16,
     /// Whether the kernel cuts apart what is sent together, as far as we know.
     cuts: bool,
+    /// How many there are.
+    clients: usize,
 }
 
 #[derive(Debug)]
@@ -108,16 +111,19 @@ impl UdpPorts {
 
     /// Serves a port no longer, and forgets its clients.
     pub(crate) fn remove(&mut self, io: &mut Io, address: SocketAddr) {
-        let found = |(_, port): &(Key, &Port)| port.address == address;
-        let Some(key) = self.ports.iter().find(found).map(|(key, _)| key) else {
+        let Some(key) = self.by_address.remove(&address) else {
             return;
         };
-        let clients = self.clients.iter().filter(|(_, client)| client.port == key);
-        for client in clients.map(|(key, _)| key).collect::<Vec<_>>() {
-            self.forget(io, client);
-        }
-        if let Some(port) = self.ports.remove(key) {
-            io.poller.remove(&port.socket);
+        let Some(port) = self.ports.remove(key) else {
+            return;
+        };
+        io.poller.remove(&port.socket);
+        // Of many ports few have clients.
+        if port.clients > 0 {
+            let clients = self.clients.iter().filter(|(_, client)| client.port == key);
+            for client in clients.map(|(key, _)| key).collect::<Vec<_>>() {
+                self.forget(io, client);
+            }
         }
     }
 
@@ -141,13 +147,16 @@ impl UdpPorts {
 
     /// Serves a bound port.
     pub(crate) fn add(&mut self, io: &Io, listener: Listener) -> std::io::Result<()> {
+        let address = listener.address;
         let key = self.ports.insert(Port {
             ipv6: listener.address.is_ipv6(),
             address: listener.address,
             socket: listener.socket,
             container_port: listener.container_port,
             cuts: true,
+            clients: 0,
         });
+        self.by_address.insert(address, key);
         match self.ports.get(key) {
             Some(port) => io
                 .poller
@@ -270,6 +279,9 @@ impl UdpPorts {
             }
         }
         self.by_sender.insert((port, sender), key);
+        if let Some(port) = self.ports.get_mut(port) {
+            port.clients += 1;
+        }
         self.recency.touch(key, false, io.now);
         if let Some(seen) = place {
             self.by_inside.insert((inside, seen), key);
@@ -377,6 +389,9 @@ impl UdpPorts {
                 .expiry
                 .cancel(Token::new(Kind::UdpPort, key), &mut io.timers);
             self.by_sender.remove(&(client.port, client.sender));
+            if let Some(port) = self.ports.get_mut(client.port) {
+                port.clients -= 1;
+            }
             self.recency.remove(key);
             if let Seen::As(seen) = client.seen {
                 self.by_inside.remove(&(client.inside, seen));
@@ -434,6 +449,7 @@ mod tests {
             address,
             container_port: 53,
             cuts: true,
+            clients: 1,
         });
         let inside = "10.0.2.100:53".parse().unwrap();
         let client = ports.clients.insert(Client {

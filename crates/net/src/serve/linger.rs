@@ -136,7 +136,7 @@ impl Server {
             poller.remove(&process);
         }
         self.control.unwatch(poller);
-        for place in &self.places {
+        for place in self.places.keys() {
             if place.protocol == Protocol::Udp {
                 self.stack.withdraw(place.address);
             }

@@ -5,6 +5,7 @@ mod show;
 
 pub(crate) use linger::{Bounds, Due, Watch};
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -67,7 +68,8 @@ pub(crate) struct Service {
 pub(crate) fn serve(service: Service) -> Result<()> {
     close_everything_else(&service);
     forbid_privilege()?;
-    let limits = Limits::for_descriptors(raise_descriptor_limit());
+    let ports = service.listeners.fds().count() as u64;
+    let limits = Limits::for_descriptors(raise_descriptor_limit().saturating_sub(ports));
     rcon_sys::memory::set_mmap_threshold(SMALLEST_BUFFER as i32);
     // Buffers lie side by side and are used a little each: a huge page would make memory of all of them. A kernel
     // that does not know this has no such pages.
@@ -204,8 +206,9 @@ struct Server {
     process: Option<OwnedFd>,
     relay: Option<RelayThread>,
     control: Control,
-    /// Every published port, for those who ask.
-    places: Vec<Place>,
+    /// Every published port, and how many were published before it: for those who ask, in this order.
+    places: HashMap<Place, u64>,
+    published: u64,
     /// Clients on the host's loopback come to published UDP ports as the container itself.
     inner_clients: bool,
     tap: Traffic,
@@ -268,7 +271,8 @@ impl Server {
             process,
             relay,
             control,
-            places: Vec::new(),
+            places: HashMap::new(),
+            published: 0,
             inner_clients: config.port_handler == PortHandler::Rootlesskit,
             tap: Traffic::default(),
             sandbox: Sandbox::default(),
@@ -433,18 +437,21 @@ impl Server {
                 for (place, socket) in places.into_iter().zip(fds) {
                     self.publish(Listener::of(place, socket))?;
                 }
+                let _ = channel::send(&*self.channel, &Word::Published, &[]);
             }
             Order::Withdraw { places } => {
+                let mut streams = Vec::new();
                 for place in &places {
-                    self.places.retain(|served| served != place);
+                    self.places.remove(place);
                     match place.protocol {
                         Protocol::Udp => self.stack.withdraw(place.address),
-                        Protocol::Tcp => {
-                            if let Some(relay) = &self.relay {
-                                relay.withdraw(place.address);
-                            }
-                        }
+                        Protocol::Tcp => streams.push(place.address),
                     }
+                }
+                if let Some(relay) = &self.relay
+                    && !streams.is_empty()
+                {
+                    relay.withdraw(streams);
                 }
                 // Who does not listen any more will not miss it.
                 let _ = channel::send(&*self.channel, &Word::Withdrawn, &[]);
@@ -469,7 +476,8 @@ impl Server {
 
     /// Serves a bound port.
     fn publish(&mut self, listener: Listener) -> Result<()> {
-        self.places.push(listener.place());
+        self.places.insert(listener.place(), self.published);
+        self.published += 1;
         let failed = || Error::io("cannot watch the published ports");
         match (listener.protocol, &self.relay) {
             (Protocol::Tcp, Some(relay)) => relay.publish(listener),

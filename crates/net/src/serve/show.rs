@@ -1,6 +1,7 @@
 //! What is told to those who look at a network.
 
 use super::Server;
+use crate::channel::Place;
 use crate::control::{Answer, Counts, Flow, Port, Request, Stats, Traffic};
 use crate::poll::Ready;
 use crate::ports::relay::RelayThread;
@@ -13,18 +14,21 @@ impl Server {
         control.ready(ready, |request| match request {
             Request::Stats => Answer::Stats(Box::new(self.stats())),
             Request::Flows => Answer::Flows(self.flows()),
-            Request::Ports => Answer::Ports(
-                self.places
-                    .iter()
-                    .map(|place| Port {
-                        protocol: place.protocol,
-                        host: place.address,
-                        container_port: place.container_port,
-                    })
-                    .collect(),
-            ),
+            Request::Ports => Answer::Ports(self.ports()),
         });
         self.control = control;
+    }
+
+    /// In the order in which they were published.
+    fn ports(&self) -> Vec<Port> {
+        let mut places: Vec<(&Place, &u64)> = self.places.iter().collect();
+        places.sort_unstable_by_key(|(_, number)| **number);
+        let port = |(place, _): (&Place, &u64)| Port {
+            protocol: place.protocol,
+            host: place.address,
+            container_port: place.container_port,
+        };
+        places.into_iter().map(port).collect()
     }
 
     fn stats(&self) -> Stats {

@@ -32,7 +32,7 @@ use crate::channel::{self, Order, Received, Word};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::namespace;
-use crate::ports::bind::{Listeners, bind};
+use crate::ports::bind::{Listener, Listeners, bind_beside};
 use crate::ports::mapping::PortMapping;
 use crate::serve::{self, Service};
 use crashes::Crashes;
@@ -41,7 +41,7 @@ use lingering::After;
 
 /// How long the network process may take to end, which it does in its next turn.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long is waited for the network process to close ports, which it does in its next turn.
+/// How long is waited for the network process to open or close ports, which it does in its next turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The exit code of a network process that has panicked, as Rust has it.
 const PANICKED: i32 = 101;
@@ -135,7 +135,8 @@ impl Network {
         match &self.phase {
             Phase::Running { channel, .. } => match channel::receive::<Word>(channel) {
                 Received::Message(Word::Look, _) => self.look(),
-                Received::Message(Word::Withdrawn | Word::Lingers, _) | Received::Nothing => {}
+                Received::Message(Word::Published | Word::Withdrawn | Word::Lingers, _)
+                | Received::Nothing => {}
                 Received::End => self.bury(),
             },
             Phase::Resting { .. } => self.revive(),
@@ -146,34 +147,41 @@ impl Network {
     /// Publishes more ports; gives them as they came to be.
     ///
     /// # Errors
-    /// As [`bind`], or [`Error::Failed`] when the network is down: then none of them is published.
+    /// As [`crate::bind`], or [`Error::Failed`] when the network is down: then none of them is published.
     pub fn publish(&mut self, ports: &[PortMapping]) -> Result<Vec<PortMapping>> {
         if matches!(self.phase, Phase::GivenUp) {
             return Err(Error::Failed(
                 "the network of the container has failed too often and is down".into(),
             ));
         }
-        let added = bind(ports)?;
+        let from = self.guest.listeners.sockets.len();
+        let added = bind_beside(ports, from)?;
         let mut changed = None;
         if added.has_tcp() && self.client_addresses.is_none() {
             self.client_addresses = Some(self.prepare());
             changed = self.client_addresses;
         }
-        let places = added.places();
-        let fds: Vec<BorrowedFd<'_>> = added.fds().collect();
-        for (places, fds) in places
-            .chunks(channel::BATCH)
-            .zip(fds.chunks(channel::BATCH))
-        {
-            let order = Order::Publish {
-                places: places.to_vec(),
-                client_addresses: changed,
-            };
-            self.order(&order, fds);
-        }
-        drop(fds);
         let mappings = added.mappings().to_vec();
         self.guest.listeners.append(added);
+        let process = self.process_id();
+        for at in (from..self.guest.listeners.sockets.len()).step_by(channel::BATCH) {
+            // Who has come in its place meanwhile began with all of them.
+            if self.process_id() != process {
+                break;
+            }
+            let sockets = self.guest.listeners.sockets[at..]
+                .iter()
+                .take(channel::BATCH);
+            let order = Order::Publish {
+                places: sockets.clone().map(Listener::place).collect(),
+                client_addresses: changed,
+            };
+            let fds: Vec<BorrowedFd<'_>> =
+                sockets.map(|listener| listener.socket.as_fd()).collect();
+            self.order(&order, &fds);
+            // The channel has room for few messages, and the kernel for few descriptors that are on their way.
+            self.await_word(Word::Published);
+        }
         Ok(mappings)
     }
 
@@ -190,18 +198,18 @@ impl Network {
             let _ = rustix::net::shutdown(&listener.socket, rustix::net::Shutdown::Both);
         }
         let places: Vec<_> = removed.iter().map(|listener| listener.place()).collect();
-        for places in places.chunks(channel::BATCH) {
+        for places in places.chunks(channel::WITHDRAWN) {
             let order = Order::Withdraw {
                 places: places.to_vec(),
             };
             self.order(&order, &[]);
-            self.await_withdrawal();
+            self.await_word(Word::Withdrawn);
         }
         Ok(())
     }
 
-    /// Waits until the network process has done what [`Order::Withdraw`] says, or has ended.
-    fn await_withdrawal(&mut self) {
+    /// Waits until the network process has done what it was told, or has ended.
+    fn await_word(&mut self, done: Word) {
         let end = Instant::now() + PATIENCE;
         let mut asked_to_look = false;
         while let Phase::Running { channel, .. } = &self.phase {
@@ -216,9 +224,10 @@ impl Network {
                 break;
             }
             match channel::receive::<Word>(channel) {
-                Received::Message(Word::Withdrawn, _) => break,
+                Received::Message(word, _) if word == done => break,
                 Received::Message(Word::Look, _) => asked_to_look = true,
-                Received::Message(Word::Lingers, _) | Received::Nothing => {}
+                Received::Message(Word::Published | Word::Withdrawn | Word::Lingers, _)
+                | Received::Nothing => {}
                 Received::End => {
                     self.bury();
                     break;
@@ -338,7 +347,7 @@ impl Network {
     }
 
     /// Says something to the network process; one that does not listen is done for.
-    fn order(&mut self, order: &Order, fds: &[BorrowedFd<'_>]) {
+    fn order(&self, order: &Order, fds: &[BorrowedFd<'_>]) {
         if let Phase::Running {
             channel, process, ..
         } = &self.phase

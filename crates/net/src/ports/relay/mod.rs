@@ -20,6 +20,7 @@ mod pipe;
 
 pub(crate) use orders::RelayThread;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -62,6 +63,7 @@ pub(crate) struct Relay {
     /// How many connections there may be.
     limit: usize,
     ports: Slab<Listener>,
+    by_address: HashMap<SocketAddr, Key>,
     pairs: Slab<Pair>,
     queue: Vec<Key>,
     pipes: Pipes,
@@ -94,6 +96,7 @@ impl Relay {
             policy,
             limit: limits.relayed,
             ports: Slab::default(),
+            by_address: HashMap::new(),
             pairs: Slab::default(),
             queue: Vec::new(),
             pipes: Pipes::default(),
@@ -163,6 +166,8 @@ impl Relay {
                     }
                 }
                 Err(Errno::AGAIN) => return,
+                // It listens no more, and is about to be withdrawn. That would be news again and again, and hide the order.
+                Err(Errno::INVAL) => return self.poller.remove(&listener.socket),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return self.rest(now, key, true);
                 }

@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum Order {
     /// Serve a port too.
     Publish(Listener),
-    /// Accept no more clients there, and say when that is done.
-    Withdraw(SocketAddr, SyncSender<()>),
+    /// Accept no more clients at these, and say when that is done.
+    Withdraw(Vec<SocketAddr>, SyncSender<()>),
     /// Whether servers see clients by their own addresses.
     ClientAddresses(bool),
     /// Say who is connected.
@@ -127,10 +127,10 @@ impl RelayThread {
         self.order(Order::Publish(listener));
     }
 
-    /// Accepts no more clients at a port; those who are connected stay so.
-    pub(crate) fn withdraw(&self, address: SocketAddr) {
+    /// Accepts no more clients at these ports; those who are connected stay so.
+    pub(crate) fn withdraw(&self, addresses: Vec<SocketAddr>) {
         let (sender, done) = sync_channel(1);
-        self.order(Order::Withdraw(address, sender));
+        self.order(Order::Withdraw(addresses, sender));
         let _ = done.recv_timeout(PATIENCE);
     }
 
@@ -211,8 +211,8 @@ impl Relay {
             };
             match order {
                 Order::Publish(listener) => self.publish(listener),
-                Order::Withdraw(address, sender) => {
-                    self.withdraw(address);
+                Order::Withdraw(addresses, sender) => {
+                    addresses.iter().for_each(|address| self.withdraw(address));
                     let _ = sender.try_send(());
                 }
                 Order::ClientAddresses(kept) => self.transparent = kept,
@@ -239,28 +239,24 @@ impl Relay {
         // Whether a server asks if its client is there still (SO_KEEPALIVE) ends with its connection to us: so we ask
         // always, in the host's time (tcp(7): tcp_keepalive_time).
         let _ = rustix::net::sockopt::set_socket_keepalive(&listener.socket, true);
+        let address = listener.address;
         let key = self.ports.insert(listener);
         let token = Token::new(Kind::TcpPort, key);
         let watched = self
             .ports
             .get(key)
             .is_some_and(|listener| self.poller.add_readable(&listener.socket, token).is_ok());
-        if !watched {
-            self.ports.remove(key);
+        match watched {
+            true => drop(self.by_address.insert(address, key)),
+            false => drop(self.ports.remove(key)),
         }
     }
 
-    fn withdraw(&mut self, address: SocketAddr) {
-        let found: Vec<Key> = self
-            .ports
-            .iter()
-            .filter(|(_, listener)| listener.address == address)
-            .map(|(key, _)| key)
-            .collect();
-        for key in found {
-            if let Some(listener) = self.ports.remove(key) {
-                self.poller.remove(&listener.socket);
-            }
+    fn withdraw(&mut self, address: &SocketAddr) {
+        if let Some(key) = self.by_address.remove(address)
+            && let Some(listener) = self.ports.remove(key)
+        {
+            self.poller.remove(&listener.socket);
         }
     }
 
