@@ -13,6 +13,7 @@ use crate::lab::net::accept_local;
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
+use crate::terminal::{FLOOD, paste_into_a_flood};
 
 scenarios!(
     a_life_in_commands,
@@ -20,6 +21,7 @@ scenarios!(
     states_are_kept_apart,
     terminal_by_socket,
     terminal_in_the_foreground,
+    a_paste_into_a_flood,
     files_and_descriptors,
     hooks_in_their_places,
     failing_hooks,
@@ -258,6 +260,25 @@ fn terminal_in_the_foreground(t: &mut Rcon) {
     terminal.expect("<word>");
     assert_eq!(terminal.wait(), 5, "{}", terminal.story());
     b.oci(t, &["list", "-q"]).prints("");
+}
+
+/// What is typed and what is shown go their ways, also where each is more than anything on the way has room for.
+fn a_paste_into_a_flood(t: &mut Rcon) {
+    let mut b = Bundle::of_user(t, "b");
+    b.script(FLOOD).set("/process/terminal", json!(true));
+    b.write();
+    let state = b.dir.join("state");
+    let bundle = b.dir.to_str().unwrap();
+    let root = state.to_str().unwrap();
+    let words = ["oci", "--root", root, "run", "--bundle", bundle, "c"];
+    paste_into_a_flood(&mut t.terminal(&words));
+    b.script("sleep 1000")
+        .set("/process/terminal", json!(false));
+    b.write();
+    b.oci(t, &["run", "-d", "c"]).code(0);
+    let words = ["oci", "--root", root, "exec", "-t", "c", "sh", "-c", FLOOD];
+    paste_into_a_flood(&mut t.terminal(&words));
+    b.oci(t, &["delete", "-f", "c"]).code(0);
 }
 
 fn files_and_descriptors(t: &mut Rcon) {

@@ -2,13 +2,16 @@
 //! SIGPIPE ended, and says nothing of it.
 
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
 
-scenarios!(gone, only_the_beginning, programs, terminals);
+scenarios!(gone, only_the_beginning, programs, terminals, looking_away);
 
 /// What the command does when nobody reads: its exit code, and what it says on standard error.
 fn unread(t: &Rcon, args: &[&str]) -> (Option<i32>, String) {
@@ -172,4 +175,54 @@ fn terminals(t: &mut Rcon) {
     eventually("nothing is left", 20, || {
         t.ok(&["ps", "-aq"]).is_empty().then_some(())
     });
+}
+
+/// A command whose output nobody reads, and the most of it there may be has been written.
+fn stuffed(t: &Rcon, args: &[&str]) -> Child {
+    let mut command = t.command(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let held = || rustix::io::ioctl_fionread(child.stdout.as_ref().unwrap()).unwrap();
+    eventually("a full pipe", 60, || (held() > 60_000).then_some(()));
+    child
+}
+
+/// Who reads nothing for now keeps no signal from the program, nor the command from ending when there is only that to hear it.
+fn looking_away(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let script = "trap 'exit 3' TERM; yes & wait";
+    let end = |child: &mut Child| {
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    };
+    let code = |child: &mut Child| {
+        eventually("the end of the command", 60, || {
+            end(child);
+            child.try_wait().unwrap()
+        })
+        .code()
+    };
+    let mut run = stuffed(t, &["run", "--name", "c", &image, "sh", "-c", script]);
+    end(&mut run);
+    eventually("the end of the container", 60, || {
+        (t.inspect("c", "{{.State.Status}} {{.State.ExitCode}}") == "exited 3").then_some(())
+    });
+    assert_eq!(code(&mut run), Some(143));
+    t.sleeper("up", &[], &image);
+    let script = "trap 'touch /asked; exit 3' TERM; yes & wait; exit 4";
+    let mut exec = stuffed(t, &["exec", "up", "sh", "-c", script]);
+    end(&mut exec);
+    eventually("the signal", 60, || {
+        let out = t.run(&["exec", "up", "ls", "/asked"]);
+        (out.code == 0).then_some(())
+    });
+    assert_eq!(code(&mut exec), Some(3));
+    // What is read late is whole all the same.
+    let mut run = stuffed(t, &["run", "--rm", &image, "seq", "200000"]);
+    let mut all = String::new();
+    run.stdout.take().unwrap().read_to_string(&mut all).unwrap();
+    assert!(run.wait().unwrap().success());
+    assert_eq!(
+        (all.lines().count(), all.lines().last()),
+        (200_000, Some("200000"))
+    );
 }

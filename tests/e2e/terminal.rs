@@ -17,8 +17,25 @@ scenarios!(
     exec_with_terminal,
     restored,
     without_a_terminal,
-    raw_bytes
+    raw_bytes,
+    a_paste_into_a_flood,
 );
+
+/// Writes more than there is room for anywhere before it reads, and reads more than that, too.
+pub const FLOOD: &str = "stty raw -echo; echo ready; head -c 1000000 /dev/zero | tr '\\0' x; \
+    head -c 300000 | wc -c";
+
+/// Types 300,000 letters into [`FLOOD`].
+#[track_caller]
+pub fn paste_into_a_flood(terminal: &mut Terminal) {
+    terminal.expect("ready");
+    let paste = terminal.paste("z".repeat(300_000));
+    terminal.expect("300000");
+    paste.join().unwrap();
+    assert_eq!(terminal.wait(), 0);
+    let shown = terminal.seen().matches('x').count();
+    assert_eq!(shown, 1_000_000);
+}
 
 /// A shell that waits for input.
 fn shell_in(t: &Rcon, flags: &[&str]) -> Terminal {
@@ -224,5 +241,21 @@ fn raw_bytes(t: &mut Rcon) {
     terminal.expect("ready");
     terminal.send("\x01\x7f\x1b\x11");
     terminal.expect("01 7f 1b 11");
+    assert_eq!(terminal.wait(), 0);
+}
+
+fn a_paste_into_a_flood(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    paste_into_a_flood(&mut t.terminal(&["run", "--rm", "-it", &image, "sh", "-c", FLOOD]));
+    let waiting = format!("stty -echo; read go; {FLOOD}; read go");
+    t.ok(&["run", "-dit", "--name", "c", &image, "sh", "-c", &waiting]);
+    paste_into_a_flood(&mut t.terminal(&["exec", "-it", "c", "sh", "-c", FLOOD]));
+    let mut terminal = t.terminal(&["attach", "c"]);
+    terminal.send("\r");
+    terminal.expect("ready");
+    let paste = terminal.paste("z".repeat(300_000));
+    terminal.expect("300000");
+    paste.join().unwrap();
+    terminal.send("\r\n");
     assert_eq!(terminal.wait(), 0);
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::Signal;
 use rcon_sys::memory::Untouched;
+use rcon_sys::outlet::Outlet;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Context, Error, Result};
@@ -218,6 +219,10 @@ struct Relay {
     /// Messages the monitor has no room for yet.
     queue: VecDeque<Vec<u8>>,
     message: Vec<u8>,
+    /// Our standard output and error. Who does not read them holds up neither signals nor what is typed.
+    outlets: [Outlet; 2],
+    /// The monitor has closed its end.
+    gone: bool,
 }
 
 impl Relay {
@@ -247,6 +252,8 @@ impl Relay {
             reading: session.streams.stdin,
             queue: VecDeque::new(),
             message: Vec::new(),
+            outlets: [rustix::stdio::stdout(), rustix::stdio::stderr()].map(Outlet::new),
+            gone: false,
             session,
         };
         if relay.session.tty {
@@ -266,6 +273,12 @@ impl Relay {
             let (stdin, socket, signal) = self
                 .wait()
                 .context(|| "cannot wait for the container".into())?;
+            for at in 0..self.outlets.len() {
+                let written = self.outlets[at].flush();
+                if let Some(outcome) = self.written(at == 1, written)? {
+                    return Ok(outcome);
+                }
+            }
             if signal && let Some(outcome) = self.handle_signals()? {
                 return Ok(outcome);
             }
@@ -274,6 +287,9 @@ impl Relay {
                 // All there is, so that waiting is for nothing to do; but signals and keys are not kept waiting for the end of
                 // what has none.
                 for _ in 0..AT_ONCE {
+                    if self.is_behind() {
+                        break;
+                    }
                     match self.receive(&mut buffer)? {
                         Received::Nothing => break,
                         Received::Message(length) => {
@@ -281,7 +297,10 @@ impl Relay {
                                 return Ok(outcome);
                             }
                         }
-                        Received::Ended(code) => return Ok(Outcome::Exited(code)),
+                        Received::Ended(code) => {
+                            self.drain()?;
+                            return Ok(Outcome::Exited(code));
+                        }
                     }
                 }
             }
@@ -291,28 +310,70 @@ impl Relay {
         }
     }
 
-    /// Waits for our input, the monitor, or a signal.
-    fn wait(&self) -> io::Result<(bool, bool, bool)> {
-        let stdin = rustix::stdio::stdin();
-        let backlog = if self.queue.is_empty() {
-            PollFlags::empty()
-        } else {
-            PollFlags::OUT
+    /// Waits for our input, the monitor, a signal, or room for our output.
+    fn wait(&mut self) -> io::Result<(bool, bool, bool)> {
+        let behind = self.is_behind();
+        let when = |wanted: bool, flags: PollFlags| match wanted {
+            true => flags,
+            false => PollFlags::empty(),
         };
-        let mut fds = vec![
-            PollFd::new(&self.session.socket, PollFlags::IN | backlog),
-            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
-        ];
-        // While the monitor has no room for more, ours waits.
-        if self.reading && self.queue.is_empty() {
-            fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+        // While nobody takes our output there need not be more of it; nor is it news each time that the monitor has gone.
+        let mut news = when(!behind, PollFlags::IN);
+        if !(behind && self.gone) {
+            news |= when(!self.queue.is_empty(), PollFlags::OUT);
         }
+        // While the monitor has no room for more, ours waits.
+        let typed = when(self.reading && self.queue.is_empty(), PollFlags::IN);
+        let (signals, socket) = (self.signals.as_fd(), self.session.socket.as_fd());
+        let [out, err] = &self.outlets;
+        let room = |outlet: &Outlet| when(outlet.is_behind(), PollFlags::OUT);
+        let mut fds = [
+            (rustix::stdio::stdin(), typed),
+            (socket, news),
+            (signals, PollFlags::IN),
+            (out.as_fd(), room(out)),
+            (err.as_fd(), room(err)),
+        ]
+        .map(|(fd, wanted)| match wanted.is_empty() {
+            // Who is not asked for anything might say all the same that it has ended.
+            true => PollFd::from_borrowed_fd(signals, wanted),
+            false => PollFd::from_borrowed_fd(fd, wanted),
+        });
         rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
-        let ready = |at: usize| {
-            fds.get(at)
-                .is_some_and(|fd: &PollFd<'_>| !fd.revents().is_empty())
-        };
-        Ok((ready(2), ready(0), ready(1)))
+        let [stdin, socket, signal, ..] = fds.map(|fd| fd.revents());
+        self.gone |= socket.intersects(PollFlags::HUP | PollFlags::ERR);
+        Ok((!stdin.is_empty(), !socket.is_empty(), !signal.is_empty()))
+    }
+
+    /// Whether something waits for whoever reads our output.
+    fn is_behind(&self) -> bool {
+        self.outlets.iter().any(Outlet::is_behind)
+    }
+
+    /// Waits until our output is taken, all but for a signal: the container has ended, and nobody else is to have that.
+    fn drain(&mut self) -> Result<()> {
+        let why = || "cannot write the container's output".to_owned();
+        while self.is_behind() {
+            let mut fds = vec![PollFd::from_borrowed_fd(
+                self.signals.as_fd(),
+                PollFlags::IN,
+            )];
+            let behind = self.outlets.iter().filter(|outlet| outlet.is_behind());
+            fds.extend(behind.map(|outlet| PollFd::new(outlet, PollFlags::OUT)));
+            rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(why)?;
+            while let Some(signal) = self.signals.take_next() {
+                if signal != libc::SIGWINCH && signal != libc::SIGCONT {
+                    return Ok(());
+                }
+            }
+            for outlet in &mut self.outlets {
+                match outlet.flush() {
+                    Err(e) if e.kind() != io::ErrorKind::BrokenPipe => return Err(e).context(why),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<Received> {
@@ -327,7 +388,10 @@ impl Relay {
     /// The monitor is gone. If the container is still there it gets another, and we go on.
     fn rejoin(&mut self) -> Result<Received> {
         match Engine::open(self.session.paths.clone())?.rejoin(&mut self.session)? {
-            Rejoined::Connected(socket) => self.session.socket = socket,
+            Rejoined::Connected(socket) => {
+                self.session.socket = socket;
+                self.gone = false;
+            }
             Rejoined::Ended(code) => return Ok(Received::Ended(code)),
             Rejoined::Gone => {
                 return Err(Error::Invalid(format!(
@@ -351,15 +415,23 @@ impl Relay {
 
     fn handle(&mut self, message: &[u8]) -> Result<Option<Outcome>> {
         let (error, written) = match Reply::decode(message) {
-            Some(Reply::Exited(code)) => return Ok(Some(Outcome::Exited(code))),
+            Some(Reply::Exited(code)) => {
+                self.drain()?;
+                return Ok(Some(Outcome::Exited(code)));
+            }
             Some(Reply::Output(data)) if self.session.streams.stdout => {
-                (false, terminal::write_all(rustix::stdio::stdout(), data))
+                (false, self.outlets[0].put(data))
             }
             Some(Reply::Error(data)) if self.session.streams.stderr => {
-                (true, terminal::write_all(rustix::stdio::stderr(), data))
+                (true, self.outlets[1].put(data))
             }
             _ => return Ok(None),
         };
+        self.written(error, written)
+    }
+
+    /// What becomes of the session when output, or errors, could be written or not.
+    fn written(&mut self, error: bool, written: io::Result<()>) -> Result<Option<Outcome>> {
         match written {
             Ok(()) => Ok(None),
             // Whoever read our output has gone. A terminal has no end of its own that could be closed.
@@ -423,18 +495,19 @@ impl Relay {
                     self.pass_on(signal);
                 }
                 return Ok(Some(Outcome::Exited(128 + signal)));
-            } else if self.sig_proxy {
-                self.pass_on(signal);
+            } else if self.sig_proxy && !self.pass_on(signal) && self.is_behind() {
+                // There is only us to hear it, who wait for somebody to take the rest of the output.
+                return Ok(Some(Outcome::Exited(128 + signal)));
             }
         }
         Ok(None)
     }
 
-    fn pass_on(&self, signal: i32) {
-        if let Some(pidfd) = self.session.process.and_then(|p| p.open()) {
-            // It may have ended just now, which we are about to hear.
-            let _ = rcon_sys::process::pidfd_send_signal(&pidfd, signal);
-        }
+    /// Passes a signal on; false when there is nobody to hear it.
+    fn pass_on(&self, signal: i32) -> bool {
+        // It may have ended just now, which we are about to hear.
+        let process = self.session.process.and_then(|p| p.open());
+        process.is_some_and(|pidfd| rcon_sys::process::pidfd_send_signal(&pidfd, signal).is_ok())
     }
 
     fn send_size(&mut self) -> Result<()> {

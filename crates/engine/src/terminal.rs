@@ -7,8 +7,6 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// How the terminal is to be left, while it is raw; also for the panic hook, which may run where no value is dropped.
@@ -131,23 +129,6 @@ impl Drop for Signals {
     fn drop(&mut self) {
         let _ = self.before.thread_set_mask();
     }
-}
-
-/// Writes all of `data`, waiting where the other side of a non-blocking file is slow.
-pub(crate) fn write_all(fd: BorrowedFd<'_>, mut data: &[u8]) -> io::Result<()> {
-    while !data.is_empty() {
-        match rustix::io::write(fd, data) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => data = &data[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-                let _ = poll(&mut fds, None);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Puts `/dev/null` or another file in the place of the three standard streams.

@@ -13,7 +13,7 @@
 //! | files and mounts | `folders` (trees of any depth), `mount`, `fuse`, `owner` (owners that could not be given) |
 //! | networks | `netlink`, `tun`, `sockopt` |
 //! | filters | `seccomp`, `notify`, `bpf` |
-//! | memory and words | `memory`, `counting`, `errors` |
+//! | memory and words | `memory`, `counting`, `errors`; `outlet` (words that nobody waits for) |
 
 pub mod bpf;
 pub mod counting;
@@ -29,6 +29,7 @@ pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod notify;
+pub mod outlet;
 pub mod owner;
 pub mod passwd;
 pub mod process;

@@ -72,6 +72,12 @@ impl Terminal {
         self.near.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// Types much at once, while the screen is read: neither waits for the other.
+    pub fn paste(&self, text: String) -> std::thread::JoinHandle<()> {
+        let mut near = self.near.try_clone().unwrap();
+        std::thread::spawn(move || near.write_all(text.as_bytes()).unwrap())
+    }
+
     /// Presses keys one after the other, as fingers do.
     pub fn press(&mut self, keys: &str) {
         for key in keys.chars() {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::Signal;
 use rcon_launch::ExecChild;
+use rcon_sys::outlet::Outlet;
 use rcon_sys::process;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -28,6 +29,11 @@ pub(super) struct Streams {
 
 const BUFFER: usize = 32 * 1024;
 
+/// Where among the outlets that of standard output (1) or error (2) is.
+fn outlet(number: i32) -> usize {
+    usize::from(number != 1)
+}
+
 /// The work of one exec.
 pub(super) struct Relay {
     child: ExecChild,
@@ -44,6 +50,8 @@ pub(super) struct Relay {
     /// Nobody reads our output any more, which a terminal cannot tell the process.
     unheard: bool,
     buffer: Vec<u8>,
+    /// Our standard output and error. Who does not read them holds up neither signals nor what is typed.
+    outlets: [Outlet; 2],
 }
 
 enum Source {
@@ -51,7 +59,10 @@ enum Source {
     Signals,
     Input,
     Stdin,
+    /// One of the child's pipes.
     Output(usize),
+    /// One of ours has room again.
+    Outlet(usize),
 }
 
 impl Relay {
@@ -92,6 +103,7 @@ impl Relay {
             pending: Vec::new(),
             unheard: false,
             buffer: vec![0; BUFFER],
+            outlets: [rustix::stdio::stdout(), rustix::stdio::stderr()].map(Outlet::new),
             child,
             streams,
         };
@@ -118,6 +130,11 @@ impl Relay {
                         self.pass_output(at)?;
                         self.unheard.then_some(Outcome::GoneReader)
                     }
+                    Source::Outlet(which) => {
+                        let written = self.outlets[which].flush();
+                        self.written(which, written)?;
+                        self.unheard.then_some(Outcome::GoneReader)
+                    }
                 };
                 if let Some(outcome) = outcome {
                     return Ok((outcome, self.child));
@@ -129,8 +146,14 @@ impl Relay {
     fn wait(&self) -> io::Result<Vec<Source>> {
         let mut watched: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(6);
         let outputs = self.streams.outputs.iter().enumerate();
+        let outputs = outputs.filter(|(_, (_, to))| !self.outlets[outlet(*to)].is_behind());
         watched
             .extend(outputs.map(|(at, (fd, _))| (Source::Output(at), fd.as_fd(), PollFlags::IN)));
+        for (which, outlet) in self.outlets.iter().enumerate() {
+            if outlet.is_behind() {
+                watched.push((Source::Outlet(which), outlet.as_fd(), PollFlags::OUT));
+            }
+        }
         watched.push((Source::Signals, self.signals.as_fd(), PollFlags::IN));
         match &self.streams.input {
             Some(input) if !self.pending.is_empty() => {
@@ -171,18 +194,21 @@ impl Relay {
         for at in (0..self.streams.outputs.len()).rev() {
             self.pass_rest(at)?;
         }
+        self.drain()?;
         Ok(Outcome::Exited(exit_code(status)))
     }
 
     /// Passes on what is in a pipe now, and nothing that somebody who holds it open writes meanwhile.
     fn pass_rest(&mut self, at: usize) -> Result<()> {
-        let (fd, _) = &self.streams.outputs[at];
+        let Some((fd, _)) = self.streams.outputs.get(at) else {
+            return Ok(());
+        };
         let mut left = match self.tty {
             // What is still on its way through a terminal is not counted; and it hangs up on whoever has stayed.
             true => u64::MAX,
             false => rustix::io::ioctl_fionread(fd).unwrap_or(u64::MAX),
         };
-        while left > 0 {
+        while left > 0 && self.drain()? {
             match self.pass_output(at)? {
                 0 => return Ok(()),
                 count => left = left.saturating_sub(count as u64),
@@ -191,7 +217,33 @@ impl Relay {
         Ok(())
     }
 
-    /// Reads once and writes it all; how much that was.
+    /// Waits until our output is taken; false when a signal ends that, which is for nobody else: the child has ended.
+    fn drain(&mut self) -> Result<bool> {
+        let why = || "cannot write the output".to_owned();
+        while self.outlets.iter().any(Outlet::is_behind) {
+            let mut fds = vec![PollFd::from_borrowed_fd(
+                self.signals.as_fd(),
+                PollFlags::IN,
+            )];
+            let behind = self.outlets.iter().filter(|outlet| outlet.is_behind());
+            fds.extend(behind.map(|outlet| PollFd::new(outlet, PollFlags::OUT)));
+            rustix::io::retry_on_intr(|| poll(&mut fds, None)).context(why)?;
+            while let Some(signal) = self.signals.take_next() {
+                if signal != libc::SIGWINCH && signal != libc::SIGCONT {
+                    self.outlets =
+                        [rustix::stdio::stdout(), rustix::stdio::stderr()].map(Outlet::new);
+                    return Ok(false);
+                }
+            }
+            for which in 0..self.outlets.len() {
+                let written = self.outlets[which].flush();
+                self.written(which, written)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads once and writes it, or keeps it as long as there is no room; how much that was.
     fn pass_output(&mut self, at: usize) -> Result<usize> {
         let Some((fd, to)) = self.streams.outputs.get(at) else {
             return Ok(0);
@@ -206,18 +258,23 @@ impl Relay {
             self.streams.outputs.remove(at);
             return Ok(0);
         }
-        let ours = if *to == 1 {
-            rustix::stdio::stdout()
-        } else {
-            rustix::stdio::stderr()
-        };
-        match terminal::write_all(ours, &self.buffer[..count]) {
-            Ok(()) => Ok(count),
+        let which = outlet(*to);
+        let written = self.outlets[which].put(&self.buffer[..count]);
+        Ok(match self.written(which, written)? {
+            true => count,
+            false => 0,
+        })
+    }
+
+    /// What becomes of the child's pipe when ours could be written to or not; whether it could.
+    fn written(&mut self, which: usize, written: io::Result<()>) -> Result<bool> {
+        match written {
+            Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 // Closing our end tells the program, as without us; a terminal has no such end.
-                self.streams.outputs.remove(at);
+                self.streams.outputs.retain(|(_, to)| outlet(*to) != which);
                 self.unheard = self.tty;
-                Ok(0)
+                Ok(false)
             }
             Err(e) => Err(e).context(|| "cannot write the output".into()),
         }
