@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rcon_sys::seccomp;
 use rustix::process::Pid;
 
 use crate::lab::bpf::{NATIVE, ask};
+use crate::lab::program::Running;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Mode, Rcon, lab};
 
@@ -107,6 +108,7 @@ fn calls_that_are_made(t: &mut Rcon) {
         ),
         ("add_key", libc::SYS_add_key, "0, 0, 0, 0, -3", ENOSYS),
         ("request_key", libc::SYS_request_key, "0, 0, 0, -3", ENOSYS),
+        ("keyctl", libc::SYS_keyctl, "0, -3, 0", ENOSYS),
         (
             "open_by_handle_at",
             libc::SYS_open_by_handle_at,
@@ -293,15 +295,90 @@ fn links_where_we_mount(t: &mut Rcon) {
     assert!(passwd.contains("root:"));
 }
 
+/// Has a session of its own with a key in it, and one in the user's keyring; runs a command with the numbers of both keyrings
+/// and both keys, and says what is in the keys then.
+const WITH_KEYS: &str = r#"
+    my ($keyctl, $add_key, @command) = @ARGV;
+    sub keyctl { my @words = map { $_ + 0 } @_; return syscall($keyctl + 0, @words); }
+    keyctl(1, 0) > 0 or die "no session: $!";
+    my @rings = map { keyctl(0, $_, 1) } -3, -4;
+    keyctl(8, @rings[1, 0]);
+    my ($kind, $name, $secret) = ('user', "rcon-e2e-$$", 'secret');
+    my @keys = map { syscall($add_key + 0, $kind, $name, $secret, 6, $_) } @rings;
+    $_ > 0 or die "no keys: $!" for @rings, @keys;
+    $| = 1;
+    my $status = system(@command, @rings, @keys);
+    for (@keys) {
+        my $said = ' ' x 16;
+        my $length = syscall($keyctl + 0, 11, $_, $said, 16);
+        print $length < 0 ? "gone\n" : substr($said, 0, $length) . "\n";
+        keyctl(21, $_);
+    }
+    exit($status >> 8);"#;
+
+/// Tries everything that can be done with keyrings and keys of which it has the numbers, and says what could be done.
+const KEY_THIEF: &str = r#"
+    my ($keyctl, @keys) = map { $_ + 0 } @ARGV;
+    my @rings = @keys[0, 1];
+    my ($kind, $name, $new) = ('user', 'rcon-e2e', 'stolen');
+    sub try { my ($what, @words) = @_; print "$what\n" if syscall($keyctl, @words) >= 0; }
+    for (@keys) {
+        my $room = ' ' x 64;
+        try("described $_", 6, $_, $room, 64);
+        try("read $_", 11, $_, $room, 64);
+        try("linked $_", 8, $_, -3);
+        try("read $_ when linked", 11, $_, $room, 64);
+        try("changed the rights of $_", 5, $_, 0x3f3f3f3f);
+        try("updated $_", 2, $_, $new, 6);
+    }
+    for (@rings) {
+        try("searched $_", 10, $_, $kind, $name, 0);
+        try("unlinked from $_", 9, $keys[2], $_);
+        try("emptied $_", 7, $_);
+    }
+    for (@keys) { try("revoked $_", 3, $_); try("invalidated $_", 21, $_); }
+    print "done\n";"#;
+
+/// Keyrings belong to users, not to namespaces: the root of a container, who is its user outside, could do with them all that
+/// the user can, by their numbers, which can be guessed.
 fn keys_of_the_caller(t: &mut Rcon) {
-    // The session keyring of who starts a container is not its own, and what it has is not told.
-    let image = t.pull("busybox");
-    t.run(&["run", "--rm", &image, "sh", "-c", "cat /proc/keys | wc -c"])
-        .prints("0\n");
-    t.sh(
-        &["--security-opt", "unmask=/proc/keys"],
+    if let Err(reason) = lab().images("debian") {
+        return crate::lab::skip(&reason);
+    }
+    let image = t.pull("debian");
+    let [keyctl, add_key] = [libc::SYS_keyctl, libc::SYS_add_key].map(|call| call.to_string());
+    let program = t.program.to_str().unwrap();
+    let run = |words: &[&str]| {
+        let around = ["perl", "-e", WITH_KEYS, &keyctl, &add_key];
+        let all = [&around, words].concat();
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        Running::start(t.command_of(&all), Stdio::null()).wait()
+    };
+    if run(&["true"]).code != 0 {
+        return crate::lab::skip("there are no keyrings here");
+    }
+    let with_keys = |words: &[&str]| run(&[&[program], words].concat());
+    let thief = ["perl", "-e", KEY_THIEF, &keyctl];
+    for flags in [&[][..], &["--user", "1000"], &["--cap-add=all"]] {
+        let words = [&["run", "--rm"], flags, &[&image], &thief].concat();
+        with_keys(&words).prints("done\nsecret\nsecret\n");
+    }
+    t.sleeper("c", &[], &image);
+    with_keys(&[&["exec", "c"][..], &thief].concat()).prints("done\nsecret\nsecret\n");
+    // Without a filter its session is another one all the same, and so is the user's keyring of who has other ids.
+    let own = "my ($keyctl, @rings) = map { $_ + 0 } @ARGV; \
+        print syscall($keyctl, 0, $_, 0) == shift @rings ? \"the same\\n\" : \"another\\n\" for -3, -4;";
+    let open = [
+        "run",
+        "--rm",
+        "--security-opt=seccomp=unconfined",
         &image,
-        "grep -c _ses /proc/keys; true",
-    )
-    .code(0);
+        "perl",
+        "-e",
+        own,
+    ];
+    with_keys(&[&open[..], &[keyctl.as_str()]].concat())
+        .prints("another\nanother\nsecret\nsecret\n");
+    // What keys there are is not told.
+    t.sh(&[], &image, "cat /proc/keys | wc -c").prints("0\n");
 }

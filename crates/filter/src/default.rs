@@ -1,8 +1,9 @@
 //! The default profile.
 //!
-//! It has the effect of the profile that podman installs, with three differences, each on
+//! It has the effect of the profile that podman installs, with four differences, each on
 //! purpose: the two terminal calls by which a program types into the shell that started it (`TIOCSTI`, `TIOCLINUX`) are
-//! refused; sockets to the hypervisor (`AF_VSOCK`), which no namespace confines, are refused; calls younger than that
+//! refused; sockets to the hypervisor (`AF_VSOCK`), which no namespace confines, are refused; `keyctl` is not there, as
+//! `add_key` is not: keys are their user's in every namespace, and who knows the number of one can have it; calls younger than that
 //! profile that are no more than variants of allowed ones (`fchmodat2`, `futex_wait`, `statmount`, …) are allowed.
 //!
 //! What is refused by an argument of `socket` a 32-bit program of x86 can still have by `socketcall`, whose arguments lie in

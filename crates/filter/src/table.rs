@@ -111,8 +111,8 @@ pub const ALLOWED: &[(&str, &str)] = &[
          timerfd_settime timerfd_settime64 times",
     ),
     (
-        "the rest: the machine, keys, sandboxes of one's own",
-        "getrandom keyctl landlock_add_rule landlock_create_ruleset landlock_restrict_self reboot \
+        "the rest: the machine, sandboxes of one's own",
+        "getrandom landlock_add_rule landlock_create_ruleset landlock_restrict_self reboot \
          seccomp syscall sysinfo syslog uname",
     ),
 ];
