@@ -20,6 +20,8 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 5;
 /// How often to look at what nobody tells us of.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long a monitor may have no room for us before its container is ended without a word to it.
+const ROOM: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Asks the container to end by its stop signal, and kills it when it has not after `timeout` seconds (its own timeout
@@ -70,7 +72,7 @@ impl Engine {
                 done => drop(done?),
             }
         }
-        let mut end = End::of(self, container);
+        let mut end = End::of_at_once(self, container);
         end.announce(Request::Stopping);
         let timeout = match container.state.status {
             // Until it is the program, it hears nothing but that.
@@ -142,15 +144,19 @@ impl Engine {
                 .ok_or_else(|| refused(Status::Exited))?,
             false => return Err(refused(state.status)),
         };
-        if [libc::SIGKILL, libc::SIGTERM, container.config.stop_signal()].contains(&signal) {
-            End::of(self, &container).announce(Request::Killing);
+        let ends = [libc::SIGKILL, libc::SIGTERM, container.config.stop_signal()];
+        let end = ends
+            .contains(&signal)
+            .then(|| End::of_at_once(self, &container));
+        if let Some(end) = &end {
+            end.announce(Request::Killing);
         }
         rcon_sys::process::pidfd_send_signal(&pidfd, signal)
             .context(|| format!("cannot signal {}", container.config.name))?;
         self.emit_container(&container, Action::Kill);
-        if signal == libc::SIGKILL {
-            // Nothing survives that: who asks next is to hear of the end.
-            End::of(self, &container).wait(Some(KILL_GRACE))?;
+        // Nothing survives SIGKILL: who asks next is to hear of the end.
+        if let Some(mut end) = end.filter(|_| signal == libc::SIGKILL) {
+            end.wait(Some(KILL_GRACE))?;
         }
         Ok(())
     }
@@ -284,9 +290,31 @@ struct End {
 }
 
 impl End {
+    /// Waits until the monitor has room for us.
     fn of(engine: &Engine, container: &Container) -> End {
         container.state.wake_monitor();
-        let mut socket = protocol::connect(&engine.paths.runtime(container.id())).ok();
+        let socket = protocol::connect(&engine.paths.runtime(container.id())).ok();
+        End::heard_by(socket, engine, container)
+    }
+
+    /// For ending it: those who are attached do not keep it alive, however many. Of what a monitor is not told it finds the
+    /// effect.
+    fn of_at_once(engine: &Engine, container: &Container) -> End {
+        container.state.wake_monitor();
+        let dir = engine.paths.runtime(container.id());
+        let until = Instant::now() + ROOM;
+        let socket = loop {
+            match protocol::connect_now(&dir) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < until => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                connected => break connected.ok(),
+            }
+        };
+        End::heard_by(socket, engine, container)
+    }
+
+    fn heard_by(mut socket: Option<OwnedFd>, engine: &Engine, container: &Container) -> End {
         let process = container.state.process.and_then(|p| p.open());
         if process.is_none()
             && let Ok(Some(now)) = records::load(&engine.paths.container(container.id()))

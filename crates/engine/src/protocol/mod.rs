@@ -17,8 +17,8 @@ use crate::record::ProcessRef;
 use crate::requests::Streams;
 
 pub(crate) use socket::{
-    CONTROL, NET, ask_health, ask_to_begin, await_attached, connect, connect_stream, listen,
-    listen_stream, tell, try_receive, try_send,
+    CONTROL, NET, ask_health, ask_to_begin, await_attached, connect, connect_now, connect_stream,
+    listen, listen_stream, tell, try_receive, try_send,
 };
 
 /// The most bytes of a stream that one message carries.

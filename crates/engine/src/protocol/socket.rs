@@ -53,12 +53,19 @@ pub(crate) fn listen_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
 
 /// Connects to the monitor listening at `dir/ctl`.
 pub(crate) fn connect(dir: &Path) -> io::Result<OwnedFd> {
-    connect_at(dir, CONTROL, SocketType::SEQPACKET)
+    connect_at(dir, CONTROL, SocketType::SEQPACKET, SocketFlags::CLOEXEC)
+}
+
+/// As [`connect`], but where so many wait to be heard that we would have to wait to become one of them it fails
+/// ([`io::ErrorKind::WouldBlock`]).
+pub(crate) fn connect_now(dir: &Path) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    connect_at(dir, CONTROL, SocketType::SEQPACKET, flags)
 }
 
 /// Connects to the stream socket at `dir/name`.
 pub(crate) fn connect_stream(dir: &Path, name: &str) -> io::Result<OwnedFd> {
-    connect_at(dir, name, SocketType::STREAM)
+    connect_at(dir, name, SocketType::STREAM, SocketFlags::CLOEXEC)
 }
 
 fn listen_at(dir: &Path, name: &str, kind: SocketType, waiting: i32) -> io::Result<OwnedFd> {
@@ -69,9 +76,9 @@ fn listen_at(dir: &Path, name: &str, kind: SocketType, waiting: i32) -> io::Resu
     Ok(socket)
 }
 
-fn connect_at(dir: &Path, name: &str, kind: SocketType) -> io::Result<OwnedFd> {
+fn connect_at(dir: &Path, name: &str, kind: SocketType, flags: SocketFlags) -> io::Result<OwnedFd> {
     let handle = File::open(dir)?;
-    let socket = socket(kind, SocketFlags::CLOEXEC)?;
+    let socket = socket(kind, flags)?;
     let address = address(&handle, name)?;
     rustix::io::retry_on_intr(|| rustix::net::connect(&socket, &address))?;
     Ok(socket)
