@@ -19,6 +19,7 @@ scenarios!(
     disk_usage,
     system_prune,
     system_reset,
+    reset_as_far_as_can_be,
     sizes
 );
 
@@ -507,6 +508,45 @@ fn system_reset(t: &mut Rcon) {
     t.run(&["images", "-q"]).prints("");
     t.run(&["volume", "ls", "-q"]).prints("");
     t.run(&["secret", "ls", "-q"]).prints("");
+}
+
+/// What cannot be removed is said, and keeps nothing else; what it needs stays.
+fn reset_as_far_as_can_be(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let create = |name: &str, volume: &str| {
+        let volume = format!("{volume}:/d");
+        t.ok(&["create", "--name", name, "-v", &volume, &image, "true"])
+    };
+    let ids = [create("a", "x"), create("b", "y"), create("c", "z")];
+    let stuck = &ids[1];
+    let spoilt = t
+        .root()
+        .join("containers")
+        .join(&ids[2])
+        .join("config.json");
+    fs::write(spoilt, "").unwrap();
+    t.ok(&["volume", "create", "free"]);
+    t.feed(b"x", &["secret", "create", "s", "-"]).code(0);
+    // Where a container goes that is removed there is something, which nobody may take away.
+    let obstacle = t.root().join("containers").join(format!(".{stuck}"));
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(obstacle.join("x"), "").unwrap();
+    let held = fs::File::open(&obstacle).unwrap();
+    held.lock().unwrap();
+    t.run(&["system", "reset", "-f"])
+        .code(125)
+        .says("Error: cannot remove")
+        .says(stuck)
+        .says("volume y is being used");
+    t.run(&["ps", "-a", "--format", "{{.Names}}"]).prints("b\n");
+    t.run(&["volume", "ls", "-q"]).prints("y\n");
+    t.run(&["secret", "ls", "-q"]).prints("");
+    assert!(!t.root().join("containers").join(&ids[2]).exists());
+    fs::remove_dir_all(&obstacle).unwrap();
+    drop(held);
+    t.run(&["system", "reset", "-f"]).code(0).quiet();
+    t.has_containers(0);
+    t.run(&["volume", "ls", "-q"]).prints("");
 }
 
 fn sizes(t: &mut Rcon) {

@@ -12,7 +12,7 @@ use super::confirm::confirmed;
 use super::{container_prune, image_prune, images, volume};
 use crate::app::Command;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, GENERAL, Outcome};
 use crate::output::format::{self, Format};
 use crate::output::table::Table;
 use crate::output::{self, human, json};
@@ -367,8 +367,13 @@ impl Command for SystemReset {
         if !self.force && !confirmed(&warning)? {
             return Ok(0);
         }
-        engine.reset()?;
-        Ok(0)
+        // What cannot be removed is said, and keeps nothing else.
+        let mut code = 0;
+        engine.reset(|error| {
+            Failure::from(error).report();
+            code = GENERAL;
+        })?;
+        Ok(code)
     }
 }
 

@@ -90,6 +90,25 @@ impl Engine {
         Ok(volumes)
     }
 
+    /// The names of all volumes there are, in whatever state.
+    pub(crate) fn volume_names(&self) -> Result<Vec<String>> {
+        let dir = self.paths.volumes();
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(e).on("read", &dir),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.on("read", &dir)?;
+            let name = entry.file_name().into_string();
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            names.extend(name.ok().filter(|name| is_dir && records::valid_name(name)));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Removes a volume that no container uses, and none that is just being made.
     ///
     /// # Errors
