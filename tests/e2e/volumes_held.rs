@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::lab::scenario::scenarios;
 use crate::lab::{Rcon, eventually};
 
-scenarios!(kept, inherited, gone_before, twice_at_once);
+scenarios!(kept, inherited, gone_before, twice_at_once, swept);
 
 /// Nobody gets past this volume until it is dropped; all others that a container has are looked for in the order of their names.
 struct Gate(File);
@@ -135,4 +135,65 @@ fn twice_at_once(t: &mut Rcon) {
         one.wait().prints("/etc/group\n");
     }
     t.ok(&["volume", "rm", "new"]);
+}
+
+/// What a removal or a making that was cut short has left goes with the next prune, what is just being made does not.
+fn swept(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let volumes = t.root().join("volumes");
+    let left = volumes.join("left");
+    let leave = || {
+        let script =
+            "mkdir /d/below; echo x > /d/below/f; chown -R 1:1 /d/below; chmod 700 /d/below";
+        let script = format!("{script} 2> /dev/null; true");
+        let words = ["run", "--rm", "-v", "left:/d", &image, "sh", "-c", &script];
+        t.run(&words).code(0);
+        std::fs::remove_file(left.join("volume.json")).unwrap();
+    };
+    for words in [
+        &["volume", "prune", "-f"][..],
+        &["volume", "prune", "-f", "--filter", "name=other"],
+        &["system", "prune", "-f", "--volumes"],
+        &["system", "reset", "-f"],
+    ] {
+        leave();
+        t.run(&["volume", "ls", "-q"]).prints("");
+        let out = t.run(words);
+        out.code(0);
+        assert!(!out.stdout.contains("left") && out.stderr.is_empty());
+        assert!(!left.exists(), "{words:?}");
+        t.pull("busybox");
+    }
+    // What a container has is not nobody's.
+    t.ok(&["create", "--name", "c", "-v", "left:/d", &image]);
+    let record = left.join("volume.json");
+    let text = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    t.run(&["volume", "prune", "-f"]).prints("");
+    assert!(left.join("_data").exists());
+    std::fs::write(&record, text).unwrap();
+    t.ok(&["rm", "c"]);
+    t.ok(&["volume", "rm", "left"]);
+    // Nor is what is about to be.
+    let make = || {
+        let data = left.join("_data").display().to_string();
+        let words = ["mkdir", "-p", &data].map(String::from);
+        assert!(t.command_of(&words).status().unwrap().success());
+    };
+    make();
+    let gate = Gate::new(t, "left");
+    t.run(&["volume", "prune", "-f"]).prints("");
+    assert!(left.exists());
+    drop(gate);
+    t.run(&["volume", "prune", "-f"]).prints("");
+    assert!(!left.exists());
+    // With podman's volumes we have nothing to do.
+    make();
+    let store = t.root().join("storage.lock");
+    std::fs::write(&store, "").unwrap();
+    t.run(&["volume", "prune", "-f"]).prints("");
+    assert!(left.exists());
+    std::fs::remove_file(store).unwrap();
+    t.run(&["volume", "prune", "-f"]).prints("");
+    assert!(!left.exists());
 }

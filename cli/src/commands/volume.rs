@@ -308,7 +308,8 @@ impl Command for VolumePrune {
     }
 }
 
-/// Removes the volumes that nobody uses, as far as they can be; their names are added to `removed`.
+/// Removes the volumes that nobody uses, as far as they can be; their names are added to `removed`. What was left of others
+/// goes without a word.
 ///
 /// # Errors
 /// When they cannot be listed.
@@ -316,7 +317,12 @@ pub fn prune(engine: &Engine, filter: &list::Filter, removed: &mut Vec<String>) 
     let used = engine.used_volumes()?;
     let mut unused = engine.volumes()?;
     unused.retain(|volume| !used.contains(&volume.name) && filter.accept(volume, &used));
-    for_each(
+    let mut swept = 0;
+    engine.sweep_volumes(|error| {
+        Failure::from(error).report();
+        swept = GENERAL;
+    })?;
+    let code = for_each(
         unused,
         |volume| {
             match engine.remove_volume(&volume.name) {
@@ -328,7 +334,8 @@ pub fn prune(engine: &Engine, filter: &list::Filter, removed: &mut Vec<String>) 
             Ok(())
         },
         |_| GENERAL,
-    )
+    )?;
+    Ok(code.max(swept))
 }
 
 pub use list::Filter;

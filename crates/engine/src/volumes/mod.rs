@@ -2,7 +2,7 @@
 //!
 //! A new volume gets what the image has at the place where it is mounted first, with its owners: that is done by root of the
 //! containers' ids, as is removing it. `volume.json` is written when the volume is whole; one without is unfinished and is
-//! filled again. Who may make, use and remove one at the same time says `hold.rs`.
+//! filled again, or swept by a prune. Who may make, use and remove one at the same time says `hold.rs`.
 
 mod copy;
 mod hold;
@@ -24,6 +24,9 @@ use crate::files;
 use crate::record::{Config, VolumeUse};
 use crate::records::{self, Lock};
 use crate::{Engine, ListRequest, names};
+
+/// A file of podman's store: should we be led there by `--root`, directories without our records are podman's volumes.
+const OF_PODMAN: &str = "storage.lock";
 
 /// A volume.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -130,6 +133,40 @@ impl Engine {
         self.discard_volume(name, None)
     }
 
+    /// Removes what is left of volumes whose making or removal was cut short, which are in no list. What keeps one from being
+    /// removed is given to `failed`.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn sweep_volumes(&self, mut failed: impl FnMut(Error)) -> Result<()> {
+        if self.paths.root.join(OF_PODMAN).exists() {
+            return Ok(());
+        }
+        for name in self.volume_names()? {
+            if let Err(error) = self.sweep_volume(&name) {
+                failed(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_volume(&self, name: &str) -> Result<()> {
+        let dir = self.volume_dir(name);
+        let record = dir.join("volume.json");
+        let is_unfinished = || matches!(record.try_exists(), Ok(false));
+        if !is_unfinished() {
+            return Ok(());
+        }
+        // Who is about to make or remove it has the lock.
+        let Some(_lock) = Lock::try_take(&dir)? else {
+            return Ok(());
+        };
+        match is_unfinished() && self.noted_users(name)?.is_empty() {
+            true => self.clear_volume(&dir, None),
+            false => Ok(()),
+        }
+    }
+
     /// The directory that is mounted.
     pub fn volume_data(&self, name: &str) -> PathBuf {
         self.volume_dir(name).join("_data")
@@ -214,11 +251,16 @@ impl Engine {
         // Unfinished from here on, in case we are cut short.
         files::remove_file(&dir.join("volume.json"))?;
         self.emit(&Event::volume(name, Action::Remove));
-        if rcon_store::remove_tree(&dir) == Removal::Whole {
+        self.clear_volume(&dir, userns)
+    }
+
+    /// Removes the files of a volume that has no record any more, or none yet, by who holds its lock.
+    fn clear_volume(&self, dir: &Path, userns: Option<&OwnedFd>) -> Result<()> {
+        if rcon_store::remove_tree(dir) == Removal::Whole {
             return Ok(());
         }
         self.as_root(userns, "cannot remove all files of the volume", || {
-            rcon_store::remove_tree(&dir) == Removal::Whole
+            rcon_store::remove_tree(dir) == Removal::Whole
         })
     }
 }
