@@ -13,6 +13,7 @@ scenarios!(
     archives,
     pruned,
     pruned_as_far_as_can_be,
+    damaged,
     secrets,
     secrets_in_containers,
     replaced_or_kept,
@@ -260,6 +261,61 @@ fn pruned_as_far_as_can_be(t: &mut Rcon) {
     out.code(125).says("Error: cannot remove");
     assert_eq!(out.stdout, "a\nc\n");
     fs::remove_dir_all(&volume).unwrap();
+}
+
+/// A volume whose record a crash of the machine has spoilt: it hides no other, and keeps its files until it is forced away.
+fn damaged(t: &mut Rcon) {
+    let image = t.pull("busybox");
+    let volume = t.root().join("volumes/spoilt");
+    for text in ["", "{\"name\":\"spo"] {
+        t.sh(&["-v", "spoilt:/d"], &image, "echo precious > /d/f")
+            .code(0);
+        t.ok(&["volume", "create", "a"]);
+        t.ok(&["volume", "create", "z"]);
+        fs::write(volume.join("volume.json"), text).unwrap();
+        let warning = "volumes/spoilt/volume.json is damaged";
+        t.run(&["volume", "ls", "-q"])
+            .prints("a\nz\n")
+            .says("level=warning")
+            .says(warning);
+        t.run(&["volume", "inspect", "-a", "-f", "{{.Name}}"])
+            .prints("a\nz\n")
+            .says(warning);
+        t.run(&["system", "df"]).code(0);
+        t.run(&["volume", "inspect", "a", "-f", "{{.Name}}"])
+            .prints("a\n");
+        // It is not filled again.
+        t.run(&["run", "--rm", "-v", "spoilt:/d", &image, "true"])
+            .code(125)
+            .says(warning);
+        t.run(&["volume", "create", "spoilt"])
+            .code(125)
+            .says("already exists");
+        t.run(&["volume", "prune", "-f", "--filter", "name=z"])
+            .prints("z\n");
+        let hint = "hint: its files are beside its record";
+        for words in [
+            &["volume", "prune", "-f"][..],
+            &["system", "prune", "-f", "--volumes"],
+            &["volume", "rm", "spoilt"],
+            &["volume", "rm", "-a"],
+        ] {
+            t.run(words).code(125).says(warning).says(hint);
+            let kept = fs::read_to_string(volume.join("_data/f")).unwrap();
+            assert_eq!(kept, "precious\n", "{words:?}");
+        }
+        t.run(&["volume", "ls", "-q"]).prints("").says(warning);
+        t.run(&["volume", "rm", "-f", "spoilt"]).prints("spoilt\n");
+        assert!(!volume.exists());
+    }
+    // With everything it goes too.
+    t.ok(&["volume", "create", "spoilt"]);
+    fs::write(volume.join("volume.json"), "").unwrap();
+    t.run(&["volume", "rm", "-af"]).prints("spoilt\n");
+    t.ok(&["volume", "create", "spoilt"]);
+    fs::write(volume.join("volume.json"), "").unwrap();
+    t.run(&["system", "reset", "-f"]).code(0).quiet();
+    assert!(!volume.exists());
 }
 
 fn secrets(t: &mut Rcon) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use rcon_engine::bundle::parse;
-use rcon_engine::{Engine, Error, Volume};
+use rcon_engine::{DamagedVolume, Engine, Error, Volume};
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
@@ -152,7 +152,11 @@ impl Command for VolumeInspect {
         let mut objects = Vec::new();
         let mut missing = Vec::new();
         match self.all {
-            true => objects.extend(engine.volumes()?.iter().map(|v| object(&engine, v))),
+            true => {
+                let (volumes, damaged) = engine.volumes_and_damaged()?;
+                warn_of(context, &damaged);
+                objects.extend(volumes.iter().map(|v| object(&engine, v)));
+            }
             false => {
                 for name in &self.args {
                     match engine.volume(name) {
@@ -203,6 +207,23 @@ pub fn object(engine: &Engine, volume: &Volume) -> Value {
     object
 }
 
+/// Says which volumes are not shown, and why.
+fn warn_of(context: &Context, damaged: &[DamagedVolume]) {
+    for volume in damaged {
+        context.warn(volume.error.to_string());
+    }
+}
+
+/// Why a volume is not removed.
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Damaged(..) => Failure::from(error).hint(
+            "its files are beside its record, in _data; `rcon volume rm --force` removes both",
+        ),
+        error => error.into(),
+    }
+}
+
 /// The arguments of `volume rm`.
 #[derive(Args, Debug)]
 pub struct VolumeRm {
@@ -238,7 +259,11 @@ impl Command for VolumeRm {
             .map(|time| u32::try_from(time).unwrap_or(u32::MAX));
         let engine = context.engine()?;
         let names = match self.all {
-            true => engine.volumes()?.into_iter().map(|v| v.name).collect(),
+            true => {
+                let (volumes, damaged) = engine.volumes_and_damaged()?;
+                let damaged = damaged.into_iter().map(|v| v.name);
+                volumes.into_iter().map(|v| v.name).chain(damaged).collect()
+            }
             false => self.names,
         };
         for_each(
@@ -262,7 +287,7 @@ impl Command for VolumeRm {
                             Error::Interrupted => INTERRUPTED,
                             _ => GENERAL,
                         };
-                        Err(Failure::from(error).code(code))
+                        Err(failure(error).code(code))
                     }
                 }
             },
@@ -315,13 +340,17 @@ impl Command for VolumePrune {
 /// When they cannot be listed.
 pub fn prune(engine: &Engine, filter: &list::Filter, removed: &mut Vec<String>) -> Outcome {
     let used = engine.used_volumes()?;
-    let mut unused = engine.volumes()?;
+    let (mut unused, mut damaged) = engine.volumes_and_damaged()?;
+    // Nobody knows whether these meet any condition.
+    damaged.retain(|volume| filter.is_empty() && !used.contains(&volume.name));
     unused.retain(|volume| !used.contains(&volume.name) && filter.accept(volume, &used));
     let mut swept = 0;
-    engine.sweep_volumes(|error| {
-        Failure::from(error).report();
+    let mut stays = |error: Error| {
+        failure(error).report();
         swept = GENERAL;
-    })?;
+    };
+    damaged.into_iter().for_each(|volume| stays(volume.error));
+    engine.sweep_volumes(stays)?;
     let code = for_each(
         unused,
         |volume| {

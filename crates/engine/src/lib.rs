@@ -116,7 +116,7 @@ pub use requests::{
 pub use secrets::{Secret, SecretUse};
 pub use sharing::{Place, Sharing};
 pub use userns::{Arranged, Arrangement};
-pub use volumes::Volume;
+pub use volumes::{DamagedVolume, Volume};
 
 pub use rcon_bundle::{self as bundle, ImageConfig, Options};
 pub use rcon_image::{self as image, Progress, PullEvent, PullOptions};

@@ -50,7 +50,8 @@ impl Command for VolumeLs {
         }
         let filter = Filter::parse(&self.filter)?;
         let engine = context.engine()?;
-        let mut volumes = engine.volumes()?;
+        let (mut volumes, damaged) = engine.volumes_and_damaged()?;
+        super::warn_of(context, &damaged);
         if !filter.is_empty() {
             let used = engine.used_volumes()?;
             volumes.retain(|volume| filter.accept(volume, &used));
@@ -149,7 +150,8 @@ impl Filter {
         Ok(Filter { conditions })
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether every volume meets them.
+    pub fn is_empty(&self) -> bool {
         self.conditions.is_empty()
     }
 

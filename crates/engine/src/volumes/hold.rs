@@ -94,11 +94,13 @@ impl Engine {
         let mut unowned = before
             .as_ref()
             .is_none_or(|before| before.owner().is_none());
+        let mut filled = false;
         if before.as_ref().is_some_and(Volume::is_elsewhere) {
             unowned = false;
             self.make_volume_data(&volume.name)?;
         } else if volume.copy && before.as_ref().is_none_or(|before| !before.is_given()) {
-            unowned &= !self.fill_volume(volume, snapshot)?;
+            filled = self.fill_volume(volume, snapshot)?;
+            unowned &= !filled;
         } else {
             self.make_volume_data(&volume.name)?;
             self.give_to_root(&self.volume_data(&volume.name))?;
@@ -121,8 +123,13 @@ impl Engine {
             },
         };
         self.give_volume(&record)?;
-        let dir = self.volume_dir(&volume.name);
-        files::replace(&dir, "volume.json", &record, Durable::No)?;
+        // What is filled is not on the disk yet, and its record is not to be there before; what goes with its container
+        // need not be.
+        let durable = match filled || record.anonymous {
+            true => Durable::No,
+            false => Durable::Yes,
+        };
+        self.save_volume(&record, durable)?;
         if is_new {
             self.emit(&Event::volume(&record.name, Action::Create));
         }

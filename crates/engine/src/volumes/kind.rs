@@ -210,7 +210,11 @@ impl Engine {
                     unowned: false,
                     ..volume
                 };
-                files::replace(&dir, "volume.json", &owned, Durable::No)?;
+                let durable = match owned.anonymous {
+                    true => Durable::No,
+                    false => Durable::Yes,
+                };
+                files::replace(&dir, "volume.json", &owned, durable)?;
             }
         }
         Ok(())

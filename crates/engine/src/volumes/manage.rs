@@ -59,7 +59,7 @@ impl Engine {
             options,
         };
         self.give_volume(&volume)?;
-        files::replace(&dir, "volume.json", &volume, Durable::Yes)?;
+        self.save_volume(&volume, Durable::Yes)?;
         self.emit(&Event::volume(&volume.name, Action::Create));
         Ok(volume)
     }
@@ -112,7 +112,10 @@ impl Engine {
     /// # Errors
     /// As [`Engine::remove_volume`].
     pub fn force_remove_volume(&self, name: &str, timeout: Option<u32>) -> Result<String> {
-        let name = self.volume(name)?.name;
+        let name = match self.volume(name) {
+            Err(Error::Damaged(..)) => name.to_string(),
+            found => found?.name,
+        };
         let request = RemoveRequest {
             force: true,
             volumes: false,

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::events::{Action, Event};
-use crate::files;
+use crate::files::{self, Durable};
 use crate::record::{Config, VolumeUse};
 use crate::records::{self, Lock};
 use crate::{Engine, ListRequest, names};
@@ -51,6 +51,15 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
 }
 
+/// A volume that cannot be used, since nobody knows what its record said.
+#[derive(Debug)]
+pub struct DamagedVolume {
+    /// Its name.
+    pub name: String,
+    /// What is wrong: [`Error::Damaged`].
+    pub error: Error,
+}
+
 /// The volumes a container is to have: those the user named or asked for, and those the image declares.
 pub(crate) fn uses(wanted: Vec<rcon_bundle::VolumeUse>) -> Result<Vec<VolumeUse>> {
     wanted
@@ -73,24 +82,29 @@ pub(crate) fn uses(wanted: Vec<rcon_bundle::VolumeUse>) -> Result<Vec<VolumeUse>
 }
 
 impl Engine {
-    /// All volumes by name.
+    /// All volumes by name, but for those whose records are damaged.
     ///
     /// # Errors
     /// When the directory cannot be read.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let dir = self.paths.volumes();
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(e).on("read", &dir),
-        };
+        Ok(self.volumes_and_damaged()?.0)
+    }
+
+    /// All volumes by name; and those whose records are damaged, which must not hide the others. Their files may be whole: they are kept until somebody removes them by name and force.
+    ///
+    /// # Errors
+    /// As [`Engine::volumes`].
+    pub fn volumes_and_damaged(&self) -> Result<(Vec<Volume>, Vec<DamagedVolume>)> {
         let mut volumes = Vec::new();
-        for entry in entries {
-            let path = entry.on("read", &dir)?.path();
-            volumes.extend(files::read::<Volume>(&path.join("volume.json"))?);
+        let mut damaged = Vec::new();
+        for name in self.volume_names()? {
+            match files::read::<Volume>(&self.volume_dir(&name).join("volume.json")) {
+                Ok(volume) => volumes.extend(volume),
+                Err(error @ Error::Damaged(..)) => damaged.push(DamagedVolume { name, error }),
+                Err(error) => return Err(error),
+            }
         }
-        volumes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(volumes)
+        Ok((volumes, damaged))
     }
 
     /// The names of all volumes there are, in whatever state.
@@ -105,8 +119,7 @@ impl Engine {
         for entry in entries {
             let entry = entry.on("read", &dir)?;
             let name = entry.file_name().into_string();
-            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            names.extend(name.ok().filter(|name| is_dir && records::valid_name(name)));
+            names.extend(name.ok().filter(|name| records::valid_name(name)));
         }
         names.sort_unstable();
         Ok(names)
@@ -154,7 +167,8 @@ impl Engine {
         let dir = self.volume_dir(name);
         let record = dir.join("volume.json");
         let is_unfinished = || matches!(record.try_exists(), Ok(false));
-        if !is_unfinished() {
+        // A link to another place is somebody's own doing.
+        if !fs::symlink_metadata(&dir).is_ok_and(|dir| dir.is_dir()) || !is_unfinished() {
             return Ok(());
         }
         // Who is about to make or remove it has the lock.
@@ -174,6 +188,23 @@ impl Engine {
 
     fn volume_dir(&self, name: &str) -> PathBuf {
         self.paths.volumes().join(name)
+    }
+
+    /// Writes the record of a new volume, by who holds its lock.
+    fn save_volume(&self, volume: &Volume, durable: Durable) -> Result<()> {
+        files::replace(
+            &self.volume_dir(&volume.name),
+            "volume.json",
+            volume,
+            durable,
+        )?;
+        if durable == Durable::No {
+            return Ok(());
+        }
+        let dir = self.paths.volumes();
+        fs::File::open(&dir)
+            .and_then(|dir| dir.sync_all())
+            .on("write", &dir)
     }
 
     fn volume_users(&self, name: &str) -> Result<Vec<String>> {
