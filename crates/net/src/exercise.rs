@@ -85,7 +85,7 @@ impl Outside for Pairs {
         Ok(ours)
     }
 
-    fn datagram(&self, _: SocketAddr) -> io::Result<OwnedFd> {
+    fn datagram(&self, _: SocketAddr, _: Option<u16>) -> io::Result<OwnedFd> {
         let (ours, theirs) = self.pair(SocketType::DGRAM)?;
         let mut kept = self.datagrams.borrow_mut();
         kept.truncate(Pairs::KEPT);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt as nix_opt};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::config::{Config, Outbound};
 
@@ -15,8 +15,9 @@ pub(crate) trait Outside {
     /// Begins to connect a stream; it is writable when that is decided (connect(2), EINPROGRESS).
     fn stream(&self, to: SocketAddr) -> io::Result<OwnedFd>;
 
-    /// Makes a connected datagram socket: it takes datagrams from `to` only, and learns of errors.
-    fn datagram(&self, to: SocketAddr) -> io::Result<OwnedFd>;
+    /// Makes a connected datagram socket: it takes datagrams from `to` only, and learns of errors. It has `port`, if that
+    /// is one that another socket made by this has, and can be had.
+    fn datagram(&self, to: SocketAddr, port: Option<u16>) -> io::Result<OwnedFd>;
 
     /// Makes a socket for pings to an address (icmp(7): unprivileged where the host allows it).
     fn echo(&self, to: IpAddr) -> io::Result<OwnedFd>;
@@ -42,6 +43,7 @@ impl HostSockets {
         to: IpAddr,
         kind: SocketType,
         protocol: Option<rustix::net::Protocol>,
+        port: u16,
     ) -> io::Result<OwnedFd> {
         let family = match to {
             IpAddr::V4(_) => AddressFamily::INET,
@@ -49,31 +51,57 @@ impl HostSockets {
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(family, kind, flags, protocol)?;
+        if port != 0 {
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
         // The host's own loopback is only reached from the loopback.
-        if !to.is_loopback() {
-            self.leave_from(&socket, to)?;
+        match to.is_loopback() {
+            true => bind_any(&socket, to, port)?,
+            false => self.leave_from(&socket, to, port)?,
         }
         Ok(socket)
     }
 
-    fn leave_from(&self, socket: &OwnedFd, to: IpAddr) -> io::Result<()> {
+    /// A connected datagram socket with a port that another has already (SO_REUSEPORT, socket(7)).
+    fn datagram_from(&self, port: u16, to: SocketAddr) -> io::Result<OwnedFd> {
+        let socket = self.socket(to.ip(), SocketType::DGRAM, None, port)?;
+        rustix::net::connect(&socket, &to)?;
+        // What came in between may be of anybody.
+        while rustix::net::recv(&socket, &mut [0; 1], RecvFlags::empty()).is_ok() {}
+        Ok(socket)
+    }
+
+    fn leave_from(&self, socket: &OwnedFd, to: IpAddr, port: u16) -> io::Result<()> {
         let from = match to {
             IpAddr::V4(_) => &self.from_v4,
             IpAddr::V6(_) => &self.from_v6,
         };
         match from {
-            None => Ok(()),
+            None => bind_any(socket, to, port),
             Some(Outbound::Address(address)) => {
                 if is_stream(socket)? {
                     // The port is chosen by connect, of all that are free towards there (ip(7)).
                     set_bind_address_no_port(socket)?;
                 }
-                Ok(rustix::net::bind(socket, &SocketAddr::new(*address, 0))?)
+                Ok(rustix::net::bind(socket, &SocketAddr::new(*address, port))?)
             }
             Some(Outbound::Interface(name)) => {
-                Ok(setsockopt(socket, nix_opt::BindToDevice, &name.into())?)
+                setsockopt(socket, nix_opt::BindToDevice, &name.into())?;
+                bind_any(socket, to, port)
             }
         }
+    }
+}
+
+/// Gives a socket a port, unless that is 0: then it gets one when it is connected.
+fn bind_any(socket: &OwnedFd, to: IpAddr, port: u16) -> io::Result<()> {
+    let any: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    match port {
+        0 => Ok(()),
+        _ => Ok(rustix::net::bind(socket, &SocketAddr::new(any, port))?),
     }
 }
 
@@ -87,7 +115,7 @@ fn set_bind_address_no_port(socket: &OwnedFd) -> io::Result<()> {
 
 impl Outside for HostSockets {
     fn stream(&self, to: SocketAddr) -> io::Result<OwnedFd> {
-        let socket = self.socket(to.ip(), SocketType::STREAM, None)?;
+        let socket = self.socket(to.ip(), SocketType::STREAM, None, 0)?;
         // Whatever is to be sent was a segment of its own already.
         sockopt::set_tcp_nodelay(&socket, true)?;
         keep_urgent_bytes(&socket)?;
@@ -97,9 +125,16 @@ impl Outside for HostSockets {
         }
     }
 
-    fn datagram(&self, to: SocketAddr) -> io::Result<OwnedFd> {
-        let socket = self.socket(to.ip(), SocketType::DGRAM, None)?;
+    fn datagram(&self, to: SocketAddr, port: Option<u16>) -> io::Result<OwnedFd> {
+        if let Some(port) = port
+            && let Ok(socket) = self.datagram_from(port, to)
+        {
+            return Ok(socket);
+        }
+        let socket = self.socket(to.ip(), SocketType::DGRAM, None, 0)?;
         rustix::net::connect(&socket, &to)?;
+        // After the kernel has chosen a port that nobody has, not before: others of this user may join it from now on.
+        sockopt::set_socket_reuseport(&socket, true)?;
         Ok(socket)
     }
 
@@ -108,7 +143,7 @@ impl Outside for HostSockets {
             IpAddr::V4(_) => ipproto::ICMP,
             IpAddr::V6(_) => ipproto::ICMPV6,
         };
-        let socket = self.socket(to, SocketType::DGRAM, Some(protocol))?;
+        let socket = self.socket(to, SocketType::DGRAM, Some(protocol), 0)?;
         rustix::net::connect(&socket, &SocketAddr::new(to, 0))?;
         Ok(socket)
     }

@@ -18,7 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use lab::{HOST_V4, HOST_V6, with_container};
 use rcon_net::{Config, Listeners, PortHandler, PortMapping};
-use servers::{BOTH_WAYS, BRIEF, ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, WHO};
+use servers::{BOTH_WAYS, BRIEF, ECHO, NOBODY, PRIVATE, RESET, SINK, SOURCE, TWIN, WHO};
 
 /// Nothing here is meant to take it: a machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -507,6 +507,33 @@ fn exchange(socket: &UdpSocket, message: &[u8]) -> Vec<u8> {
     buffer
 }
 
+/// One endpoint in the container is one on the host, whomever it speaks to, and no other's.
+fn assert_seen_as_one(address: &str) {
+    let bind = || {
+        let socket = udp(host(address, ECHO));
+        let near = socket.local_addr().unwrap();
+        drop(socket);
+        let socket = UdpSocket::bind(near).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let (one, other) = (bind(), bind());
+    let ask = |socket: &UdpSocket, port: u16| {
+        let to = host(address, port);
+        let mut buffer = [0; 100];
+        socket.send_to(b"whence", to).unwrap();
+        let (count, from) = socket.recv_from(&mut buffer).unwrap();
+        assert_eq!(from, to);
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    for _ in 0..3 {
+        let seen = ask(&one, ECHO);
+        assert_eq!(ask(&one, TWIN), seen);
+        assert_ne!(ask(&other, TWIN), seen);
+        assert_eq!(ask(&other, ECHO), ask(&other, TWIN));
+    }
+}
+
 /// Datagrams that come all at once, and between them such as do not go well with others, come back in their order.
 fn exchange_bursts(socket: &UdpSocket) {
     let message = |number: usize, length: usize| -> Vec<u8> {
@@ -548,6 +575,7 @@ fn udp_goes_out() {
                     assert!(exchange(&socket, &message) == message, "{length}");
                 }
                 exchange_bursts(&socket);
+                assert_seen_as_one(address);
                 let socket = udp(host(address, NOBODY));
                 socket.send(b"anybody?").unwrap();
                 let error = socket.recv(&mut [0; 10]).unwrap_err();

@@ -17,6 +17,8 @@ pub const RESET: u16 = 9003;
 pub const BOTH_WAYS: u16 = 9004;
 /// Sends datagrams back; to `who` the client's address.
 pub const ECHO: u16 = 9010;
+/// Another of the kind.
+pub const TWIN: u16 = 9027;
 /// Answer a byte with a byte and hang up, each one client after another.
 pub const BRIEF: [u16; 4] = [9030, 9031, 9032, 9033];
 /// Nobody listens here.
@@ -117,16 +119,19 @@ pub fn start(address: IpAddr) {
             let _ = stream.write_all(&right.to_be_bytes());
         }
     });
-    let socket = UdpSocket::bind((address, ECHO)).unwrap();
-    thread::spawn(move || {
-        let mut buffer = vec![0; 70_000];
-        while let Ok((count, from)) = socket.recv_from(&mut buffer) {
-            let _ = match &buffer[..count] {
-                b"who" => socket.send_to(from.ip().to_string().as_bytes(), from),
-                other => socket.send_to(other, from),
-            };
-        }
-    });
+    for port in [ECHO, TWIN] {
+        let socket = UdpSocket::bind((address, port)).unwrap();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 70_000];
+            while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                let _ = match &buffer[..count] {
+                    b"who" => socket.send_to(from.ip().to_string().as_bytes(), from),
+                    b"whence" => socket.send_to(from.to_string().as_bytes(), from),
+                    other => socket.send_to(other, from),
+                };
+            }
+        });
+    }
 }
 
 /// Serves [`BRIEF`].

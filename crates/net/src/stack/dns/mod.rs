@@ -293,7 +293,7 @@ impl Query {
         if let Some((_, socket)) = self.asking.iter().find(|(asked, _)| *asked == server) {
             return udp::send(socket, &self.message);
         }
-        let socket = io.outside.datagram(SocketAddr::new(server, PORT))?;
+        let socket = io.outside.datagram(SocketAddr::new(server, PORT), None)?;
         io.poller.add_readable(&socket, token)?;
         udp::send(&socket, &self.message)?;
         self.asking.push((server, socket));

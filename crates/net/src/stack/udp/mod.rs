@@ -6,6 +6,7 @@
 mod train;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -65,6 +66,9 @@ impl<'a> Datagram<'a> {
 pub(crate) struct Udp {
     flows: Slab<Flow>,
     by_name: HashMap<Name, Key>,
+    /// The port on the host of each of the container's endpoints, and how many flows it has: whomever it writes to, it is
+    /// seen as the same (RFC 4787 REQ-1), by which two behind such networks find each other.
+    places: HashMap<SocketAddr, (u16, usize)>,
     recency: Recency,
     turned_away: u64,
     /// What is sent with the next datagram, or at the end of the turn.
@@ -254,11 +258,13 @@ impl Udp {
             self.close_quietest(io);
         }
         let outside = SocketAddr::new(address, name.1.port());
-        let socket = match io.outside.datagram(outside) {
+        let place = self.places.get(&name.0);
+        let port = place.map(|(port, _)| *port).filter(|port| *port != 0);
+        let socket = match io.outside.datagram(outside, port) {
             // No descriptors left: one less flow is one more descriptor.
             Err(error) if is_out_of_descriptors(&error) && self.flows.len() > 0 => {
                 self.close_quietest(io);
-                io.outside.datagram(outside)
+                io.outside.datagram(outside, port)
             }
             result => result,
         }
@@ -282,8 +288,19 @@ impl Udp {
             return Err(None);
         }
         self.by_name.insert(name, key);
+        self.settle(name.0, key);
         self.recency.touch(key, false, io.now);
         Ok(key)
+    }
+
+    /// Notes what the port of a new flow of an endpoint is, if it is the first.
+    fn settle(&mut self, endpoint: SocketAddr, key: Key) {
+        let port = || {
+            let flow = self.flows.get(key)?;
+            outside::local_address(&flow.socket).map(|near| near.port())
+        };
+        let place = self.places.entry(endpoint);
+        place.or_insert_with(|| (port().unwrap_or(0), 0)).1 += 1;
     }
 
     fn close(&mut self, io: &mut Io, key: Key) {
@@ -291,6 +308,12 @@ impl Udp {
             flow.expiry
                 .cancel(Token::new(Kind::Udp, key), &mut io.timers);
             self.by_name.remove(&flow.name);
+            if let Entry::Occupied(mut place) = self.places.entry(flow.name.0) {
+                place.get_mut().1 -= 1;
+                if place.get().1 == 0 {
+                    place.remove();
+                }
+            }
             self.recency.remove(key);
         }
     }
