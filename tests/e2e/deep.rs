@@ -95,7 +95,7 @@ fn in_an_image(t: &mut Rcon) {
     t.run(&["rm", "c"]).code(0);
     // The last file but one, and a new one beside it.
     let script = "cd /deep; c=d; n=1; while [ $n -lt 1988 ]; do c=$c/d; n=$((n+1)); done; cat old/$c/f; echo y >old/$c/g";
-    for options in [&[][..], &["-v", "v:/deep"], &["--tmpfs", "/deep"]] {
+    for options in [&["-v", "v:/deep"], &["--tmpfs", "/deep"]] {
         t.sh(options, "deep", script).prints("x\n");
     }
     t.run(&["volume", "rm", "v"]).code(0);
