@@ -520,8 +520,8 @@ fn when_the_container_has_ended_all_it_sent_is_delivered_and_nothing_begins() {
     assert_eq!(lab.stack.tcp_flows(), 0);
 }
 
-#[test]
-fn when_the_container_has_ended_who_takes_nothing_is_not_waited_for() {
+/// A container that has ended, whose connection took something and has more to deliver; and the other end of it.
+fn taken_once() -> (Bench, impl Read) {
     let mut lab = bench(None);
     let next = connect(&mut lab);
     let mut outside = lab.streams.borrow_mut().pop().unwrap();
@@ -529,6 +529,12 @@ fn when_the_container_has_ended_who_takes_nothing_is_not_waited_for() {
     lab.stack.linger();
     take_all(&mut outside);
     lab.turn();
+    (lab, outside)
+}
+
+#[test]
+fn when_the_container_has_ended_who_takes_nothing_is_not_waited_for() {
+    let (mut lab, _outside) = taken_once();
     lab.stack.give_up(false);
     assert_eq!(lab.stack.tcp_flows(), 1);
     lab.sent();
@@ -539,13 +545,7 @@ fn when_the_container_has_ended_who_takes_nothing_is_not_waited_for() {
     assert!(sent.iter().any(|(header, _)| header.control & RST != 0));
 
     // In the end nobody is.
-    let mut lab = bench(None);
-    let next = connect(&mut lab);
-    let mut outside = lab.streams.borrow_mut().pop().unwrap();
-    fill(&mut lab, next);
-    lab.stack.linger();
-    take_all(&mut outside);
-    lab.turn();
+    let (mut lab, _outside) = taken_once();
     lab.stack.give_up(true);
     assert_eq!(lab.stack.tcp_flows(), 0);
 }
